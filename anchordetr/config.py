@@ -1,0 +1,185 @@
+"""Validated configuration of model, data, loss and training. Classes never see it; builders turn it into objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from anchordetr.errors import InputError, UsageError, closest_match
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """Everything that decides what the network computes; the defaults are the paper's R50-C5.
+
+    ``attention``, ``anchors``, ``position_encoder`` and ``backbone`` take registered names, ``backbone`` also any
+    timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2).
+    """
+
+    num_classes: PositiveInt = 80
+    backbone: str = "resnet50.tv_in1k"
+    pretrained_backbone: bool = True
+    backbone_weights: Path | None = None
+    freeze_batch_norm: bool = True
+    frozen_stages: int = Field(default=1, ge=0, le=4)
+    features: Literal["c3", "c4", "c5", "dc5", "c3_c4_dc5"] = "c5"
+    attention: str = "rcda"
+    anchors: str = "learned"
+    num_anchors: PositiveInt = 300
+    num_patterns: int = Field(default=3, ge=0)
+    position_encoder: str = "sine_mlp"
+    share_position_encoder: bool = True
+    embed_dim: PositiveInt = 256
+    num_heads: PositiveInt = 8
+    encoder_layers: int = Field(default=6, ge=0)
+    decoder_layers: PositiveInt = 6
+    ffn_dim: PositiveInt = 1024
+    dropout: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.embed_dim % 32 or self.embed_dim % self.num_heads:
+            raise ValueError(f"embed_dim must be a multiple of 32 and of num_heads; got {self.embed_dim}")
+        return self
+
+
+class DataConfig(_Section):
+    """How pictures are read, resized and augmented.
+
+    ``short_side`` and ``long_side`` are pixels: a picture is resized so that its short side has ``short_side``, or its
+    long side ``long_side`` if that is smaller. Training draws the short side from ``train_short_sides``.
+    """
+
+    layout: str = "auto"
+    short_side: PositiveInt = 800
+    long_side: PositiveInt = 1333
+    train_short_sides: tuple[PositiveInt, ...] = tuple(range(480, 801, 32))
+    crop: bool = True
+    flip: bool = True
+    workers: int = Field(default=2, ge=0)
+
+
+class LossConfig(_Section):
+    """Weights of the losses and of the matching cost (section 4.1 of the paper)."""
+
+    class_weight: float = Field(default=2.0, ge=0.0)
+    box_weight: float = Field(default=5.0, ge=0.0)
+    giou_weight: float = Field(default=2.0, ge=0.0)
+    focal_alpha: float = Field(default=0.25, ge=0.0, le=1.0)
+    focal_gamma: float = Field(default=2.0, ge=0.0)
+
+
+class TrainConfig(_Section):
+    """The optimisation; the defaults are the paper's recipe."""
+
+    epochs: PositiveInt = 50
+    batch_size: PositiveInt = 8
+    lr: float = Field(default=1e-4, gt=0.0)
+    backbone_lr: float = Field(default=1e-5, ge=0.0)
+    weight_decay: float = Field(default=1e-4, ge=0.0)
+    schedule: Literal["step", "one_cycle"] = "step"
+    drop_epoch: PositiveInt = 40
+    clip_norm: float = Field(default=0.1, gt=0.0)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: str = "auto"
+    seed: int = Field(default=0, ge=0)
+
+
+class Config(_Section):
+    """The whole configuration of a run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+
+    def updated(self, changes: Mapping[str, Any]) -> Config:
+        """Return a copy with ``{"section.key": value}`` or ``{"section": {"key": value}}`` changed.
+
+        Raises:
+            UsageError: a key does not exist or a value does not fit.
+        """
+        values = self.model_dump()
+        for key, value in flatten(changes).items():
+            section, _, name = key.partition(".")
+            if section not in values:
+                raise UsageError(f"Unknown configuration section '{section}'.{closest_match(section, values)}")
+            if name not in values[section]:
+                known = [f"{section}.{known}" for known in values[section]]
+                raise UsageError(f"Unknown configuration key '{key}'.{closest_match(key, known)}")
+            values[section][name] = value
+        return parse_config(values)
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Validate a whole configuration.
+
+    Raises:
+        UsageError: names the first value that does not fit.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"Configuration key '{key}': {first['msg']} (got {first['input']!r}).") from error
+
+
+def flatten(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one level with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON file of changes to a preset.
+
+    Raises:
+        InputError: the file is missing or is no mapping in YAML or JSON.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"The configuration file {path} does not exist; check the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"The configuration file {path} is not valid YAML or JSON: {_one_line(error)}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"The configuration file {path} must hold sections such as 'model:' with keys below them.")
+    return values
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["train.lr=1e-3", ...]`` into ``{"train.lr": 0.001}``; values are read as YAML, numbers as Python does.
+
+    Raises:
+        UsageError: an assignment has no ``=``.
+    """
+    changes = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator:
+            raise UsageError(f"--set {assignment} has no '='; write it as section.key=value, for example train.lr=1e-4.")
+        changes[key.strip()] = _parse_value(text)
+    return changes
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return yaml.safe_load(text)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,182 @@
+"""From pictures to feature maps: any timm network, or a registered module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from anchordetr.errors import InputError, UsageError, closest_match
+from anchordetr.registry import BACKBONES
+from anchordetr.types import ImageBatch, pad_and_stack
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class PaddedMap:
+    """One feature map (B, C, H, W) and the valid (height, width) of each picture in it."""
+
+    features: Tensor
+    sizes: tuple[Size, ...]
+
+
+class Backbone(nn.Module):
+    """Runs a network over a batch, so that in eval mode no picture feels another's padding.
+
+    In training a padded batch runs as one tensor. In eval mode pictures of one size run together, unpadded, and
+    their maps are padded afterwards.
+
+    Args:
+        body: module from (B, 3, H, W) to a list of maps (B, C, H', W'), with the attributes ``channels`` and
+            ``strides`` (one per map) and ``mean`` and ``std`` (three floats each, the normalisation of its pictures).
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+        self.channels: Sequence[int] = body.channels
+        self.strides: Sequence[int] = body.strides
+        self.mean: tuple[float, float, float] = body.mean
+        self.std: tuple[float, float, float] = body.std
+
+    def forward(self, images: ImageBatch) -> list[PaddedMap]:
+        """Return one map per level."""
+        if images.is_padded and not self.training:
+            return self._forward_by_size(images)
+        maps = self.body(images.pixels)
+        return [
+            PaddedMap(features, tuple(_map_size(size, stride, features) for size in images.sizes))
+            for features, stride in zip(maps, self.strides, strict=True)
+        ]
+
+    def _forward_by_size(self, images: ImageBatch) -> list[PaddedMap]:
+        rows: list[list[Tensor]] = [[] for _ in images.sizes]
+        for height, width in sorted(set(images.sizes)):
+            members = [i for i, size in enumerate(images.sizes) if size == (height, width)]
+            maps = self.body(images.pixels[members, :, :height, :width])
+            for position, member in enumerate(members):
+                rows[member] = [features[position] for features in maps]
+        return [_pad_maps(level) for level in zip(*rows, strict=True)]
+
+
+def _map_size(size: Size, stride: int, features: Tensor) -> Size:
+    height, width = (min(-(-side // stride), limit) for side, limit in zip(size, features.shape[-2:], strict=True))
+    return height, width
+
+
+def _pad_maps(maps: Sequence[Tensor]) -> PaddedMap:
+    return PaddedMap(pad_and_stack(maps), tuple((features.shape[1], features.shape[2]) for features in maps))
+
+
+class TimmBody(nn.Module):
+    """A timm network that gives feature maps.
+
+    Args:
+        name: timm's name, with or without a pretrained tag ("resnet50.tv_in1k").
+        features: ``c3``, ``c4``, ``c5`` (stride 8, 16, 32), ``dc5`` (the last stage dilated to stride 16), or
+            ``c3_c4_dc5`` (three levels).
+        pretrained: load timm's weights, from the network unless ``weights`` is given.
+        weights: a file with timm's weights for this network.
+        freeze_batch_norm: keep batch norm in eval mode and its parameters fixed.
+        frozen_stages: number of stages, the stem counted with the first, whose parameters stay fixed.
+
+    Raises:
+        UsageError: timm has no such network, or it has no such feature map.
+        InputError: the weights cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        features: str,
+        pretrained: bool = False,
+        weights: Path | None = None,
+        freeze_batch_norm: bool = True,
+        frozen_stages: int = 1,
+    ) -> None:
+        super().__init__()
+        options, indices, self.strides = _select_levels(name, features)
+        self.network = _create_network(name, pretrained, weights, out_indices=indices, **options)
+        self.channels = self.network.feature_info.channels()
+        self.mean = tuple(self.network.default_cfg["mean"])
+        self.std = tuple(self.network.default_cfg["std"])
+        self.freeze_batch_norm = freeze_batch_norm
+        if freeze_batch_norm:
+            for module in self._batch_norms():
+                module.requires_grad_(False)
+        self._freeze_stages(frozen_stages)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> one (B, C, H', W') per level."""
+        return self.network(pixels)
+
+    def train(self, mode: bool = True) -> TimmBody:
+        """Set the training mode of everything but frozen batch norm."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for module in self._batch_norms():
+                module.eval()
+        return self
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    def _freeze_stages(self, count: int) -> None:
+        """Fix the parameters up to the end of stage ``count``, whose map has stride 4 · 2^(count - 1)."""
+        stages = [info["module"] for info in self.network.feature_info.info if info["reduction"] == 2 << count]
+        if count == 0 or not stages:
+            return
+        parameters = list(self.network.named_parameters())
+        prefixes = (stages[-1] + ".", stages[-1].replace(".", "_") + ".")
+        last = max((i for i, (key, _) in enumerate(parameters) if key.startswith(prefixes)), default=-1)
+        for _, parameter in parameters[: last + 1]:
+            parameter.requires_grad_(False)
+
+
+_LEVEL_STRIDES = {"c3": (8,), "c4": (16,), "c5": (32,), "dc5": (None,), "c3_c4_dc5": (8, 16, None)}
+
+
+def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
+    """Return timm's options, the indices of the wanted maps and their strides."""
+    if not timm.is_model(name.split(".")[0]):
+        raise UsageError(f"Unknown backbone '{name}'.{closest_match(name, [*BACKBONES.names(), *timm.list_models()])}")
+    options = {"output_stride": 16} if "dc5" in features else {}
+    try:
+        with torch.device("meta"):
+            strides = timm.create_model(name, features_only=True, **options).feature_info.reduction()
+    except (TypeError, NotImplementedError, RuntimeError, AssertionError, AttributeError) as error:
+        raise UsageError(f"The backbone '{name}' gives no feature maps with '{features}': {error}") from error
+    indices = []
+    for wanted in _LEVEL_STRIDES[features]:
+        matches = [i for i, stride in enumerate(strides) if wanted in (stride, None)]
+        if not matches:
+            raise UsageError(f"The backbone '{name}' has no map of stride {wanted} for '{features}'; it has {strides}.")
+        indices.append(matches[-1])
+    return options, tuple(indices), tuple(strides[i] for i in indices)
+
+
+def _create_network(name: str, pretrained: bool, weights: Path | None, **options: Any) -> nn.Module:
+    if weights is not None and not weights.is_file():
+        raise InputError(f"The backbone weights {weights} do not exist; give a file with timm's weights of '{name}'.")
+    overlay = {"file": str(weights)} if weights is not None else None
+    try:
+        return timm.create_model(
+            name,
+            features_only=True,
+            pretrained=pretrained or weights is not None,
+            pretrained_cfg_overlay=overlay,
+            **options,
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        source = f"from {weights}" if weights is not None else "over the network"
+        raise InputError(
+            f"The weights of the backbone '{name}' could not be loaded {source} ({reason}). Give a file with "
+            "model.backbone_weights=FILE, or start from random weights with model.pretrained_backbone=false."
+        ) from error

@@ -1,0 +1,80 @@
+"""The decoder: queries attend to each other, then to the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anchordetr.layers.position import Positions
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention between queries, map attention to the memory, a feed-forward part; post-norm.
+
+    Args:
+        self_attention: ``nn.MultiheadAttention`` with ``batch_first=True``.
+        cross_attention: a map attention (see ``layers/attention.py``).
+        feed_forward: module (..., C) -> (..., C) with its own residual connection.
+        self_norm, cross_norm: normalisations after the two attentions.
+        dropout: probability of dropping an attention's answer in training.
+    """
+
+    def __init__(
+        self,
+        *,
+        self_attention: nn.MultiheadAttention,
+        cross_attention: nn.Module,
+        feed_forward: nn.Module,
+        self_norm: nn.Module,
+        cross_norm: nn.Module,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.self_attention = self_attention
+        self.self_norm = self_norm
+        self.cross_attention = cross_attention
+        self.cross_norm = cross_norm
+        self.dropout = nn.Dropout(dropout)
+        self.feed_forward = feed_forward
+
+    def forward(
+        self,
+        content: Tensor,
+        query_pos: Positions,
+        memory: Tensor,
+        memory_pos: Positions,
+        mask_x: Tensor | None,
+        mask_y: Tensor | None,
+    ) -> Tensor:
+        """content (B, Q, C), memory (B·G, H, W, C), masks (B·G, W) and (B·G, H) with True = valid -> (B, Q, C)."""
+        keys = content + query_pos.xy
+        answer, _ = self.self_attention(keys, keys, content, need_weights=False)
+        content = self.self_norm(content + self.dropout(answer))
+        answer = self.cross_attention(content, memory, query_pos, memory_pos, mask_x, mask_y)
+        return self.feed_forward(self.cross_norm(content + self.dropout(answer)))
+
+
+class Decoder(nn.Module):
+    """Decoder layers one after the other; every layer's answer is kept for the auxiliary losses."""
+
+    def __init__(self, *, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(
+        self,
+        content: Tensor,
+        query_pos: Positions,
+        memory: Tensor,
+        memory_pos: Positions,
+        mask_x: Tensor | None,
+        mask_y: Tensor | None,
+    ) -> Tensor:
+        """content (B, Q, C), memory (B·G, H, W, C), masks (B·G, W) and (B·G, H) with True = valid -> (L, B, Q, C)."""
+        answers = []
+        for layer in self.layers:
+            content = layer(content, query_pos, memory, memory_pos, mask_x, mask_y)
+            answers.append(content)
+        return torch.stack(answers)

@@ -1,0 +1,21 @@
+"""The feed-forward part of a transformer layer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with ReLU, a residual connection and post-norm."""
+
+    def __init__(self, embed_dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(embed_dim, hidden_dim)
+        self.linear2 = nn.Linear(hidden_dim, embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        hidden = self.dropout(self.linear1(features).relu())
+        return self.norm(features + self.dropout(self.linear2(hidden)))

@@ -1,0 +1,42 @@
+"""From decoder features to class logits and boxes; one pair of heads for all decoder layers."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class ClassHead(nn.Linear):
+    """Linear class logits (..., C) -> (..., K); scores start at 0.01, as focal loss wants them."""
+
+    def __init__(self, embed_dim: int, num_classes: int) -> None:
+        super().__init__(embed_dim, num_classes)
+        nn.init.constant_(self.bias, -math.log((1 - 0.01) / 0.01))
+
+
+class AnchorBoxHead(nn.Module):
+    """Boxes as offsets from the anchor: a three-layer MLP, its first two outputs added to the anchor (section 3.2).
+
+    Boxes start at the anchor with a width and height of sigmoid(-2) = 0.12 of the picture.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(embed_dim, embed_dim),
+            nn.ReLU(),
+            nn.Linear(embed_dim, embed_dim),
+            nn.ReLU(),
+            output := nn.Linear(embed_dim, 4),
+        )
+        nn.init.zeros_(output.weight)
+        with torch.no_grad():
+            output.bias.copy_(torch.tensor([0.0, 0.0, -2.0, -2.0]))
+
+    def forward(self, features: Tensor, points: Tensor) -> Tensor:
+        """features (..., Q, C), anchors (..., Q, 2) x y in [0, 1] -> (..., Q, 4) cx cy w h in [0, 1]."""
+        offset = self.layers(features).float()
+        centre = offset[..., :2] + torch.logit(points, eps=1e-5)
+        return torch.cat((centre, offset[..., 2:]), dim=-1).sigmoid()

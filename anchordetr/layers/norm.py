@@ -1,0 +1,31 @@
+"""Normalisation that ignores padding."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class MaskedGroupNorm(nn.GroupNorm):
+    """Group normalisation whose statistics see valid cells only, so that padding changes no picture's answer."""
+
+    def forward(self, features: Tensor, mask_x: Tensor | None = None, mask_y: Tensor | None = None) -> Tensor:
+        """Normalise a map.
+
+        Args:
+            features: (B, C, H, W).
+            mask_x: (B, W), mask_y: (B, H): boolean, True = valid; None where nothing is padded.
+
+        Returns:
+            (B, C, H, W); what stands in padded cells means nothing.
+        """
+        if mask_x is None or mask_y is None:
+            return super().forward(features)
+        batch, channels, height, width = features.shape
+        grouped = features.view(batch, self.num_groups, -1, height, width)
+        valid = (mask_y[:, :, None] & mask_x[:, None, :]).to(features.dtype)[:, None, None]
+        count = valid.sum(dim=(2, 3, 4), keepdim=True) * grouped.shape[2]
+        mean = (grouped * valid).sum(dim=(2, 3, 4), keepdim=True) / count
+        centred = grouped - mean
+        variance = (centred.square() * valid).sum(dim=(2, 3, 4), keepdim=True) / count
+        normalised = (centred * (variance + self.eps).rsqrt()).view_as(features)
+        return normalised * self.weight[:, None, None] + self.bias[:, None, None]

@@ -1,0 +1,83 @@
+"""Anchor DETR (Wang et al., AAAI 2022, arXiv 2109.07107): the way from pictures to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from anchordetr.layers.position import SinePositionEncoder
+from anchordetr.layers.projection import FeatureMap
+from anchordetr.types import ImageBatch, Predictions
+
+
+class AnchorDETR(nn.Module):
+    """The detector's network, from parts made ready.
+
+    Args:
+        backbone: :class:`~anchordetr.layers.backbone.Backbone`.
+        projection: backbone maps -> :class:`~anchordetr.layers.projection.FeatureMap`.
+        queries: module from a position encoder to :class:`~anchordetr.layers.anchors.Queries`.
+        key_encoder: position encoder of the map's cells.
+        query_encoder: position encoder of the anchors; None shares the one of the keys, as the paper does.
+        encoder, decoder: see ``layers/encoder.py`` and ``layers/decoder.py``.
+        class_head: (..., C) -> (..., K). box_head: (..., C) and anchors (..., 2) -> (..., 4).
+        joint_position: whether the map attentions read both coordinates in one encoding.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: nn.Module,
+        projection: nn.Module,
+        queries: nn.Module,
+        key_encoder: SinePositionEncoder,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        class_head: nn.Module,
+        box_head: nn.Module,
+        joint_position: bool,
+        query_encoder: SinePositionEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection = projection
+        self.queries = queries
+        self.key_encoder = key_encoder
+        self.query_encoder = query_encoder
+        self.encoder = encoder
+        self.decoder = decoder
+        self.class_head = class_head
+        self.box_head = box_head
+        self.joint_position = joint_position
+
+    def forward(self, images: ImageBatch | Sequence[Tensor]) -> Predictions:
+        """Detect objects.
+
+        Args:
+            images: a batch, or a list of normalised float (3, H, W) pictures of any sizes.
+
+        Returns:
+            Predictions of every decoder layer, the last one is the answer.
+
+        Raises:
+            InputError: the list is empty or holds something that is no picture.
+        """
+        batch = images if isinstance(images, ImageBatch) else ImageBatch.from_list(images)
+        return self.detect(self.projection(self.backbone(batch)))
+
+    def detect(self, features: FeatureMap) -> Predictions:
+        """Run everything behind the backbone: encoder, decoder and heads."""
+        queries = self.queries(self.query_encoder or self.key_encoder)
+        masks = features.attention_masks
+        cells = self.key_encoder.of_map(features.mask_x, features.mask_y, joint=self.joint_position)
+        memory = self.encoder(features.values, cells, *masks)
+        batch = len(memory) // features.levels
+        content = queries.content.expand(batch, -1, -1)
+        hidden = self.decoder(content, queries.positions, memory, cells, *masks)
+        return Predictions(
+            logits=self.class_head(hidden),
+            boxes=self.box_head(hidden, queries.points),
+            anchors=queries.points.expand(batch, -1, -1),
+            num_anchors=queries.num_anchors,
+        )

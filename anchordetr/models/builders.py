@@ -1,0 +1,192 @@
+"""From configuration to objects: presets and :func:`create_model`. The only file that does so."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from anchordetr.config import Config, DataConfig, ModelConfig, TrainConfig
+from anchordetr.errors import UsageError, closest_match
+from anchordetr.layers.anchors import AnchorQueries, EmbeddingQueries, Patterns
+from anchordetr.layers.attention import MultiLevelAttention
+from anchordetr.layers.backbone import Backbone, TimmBody
+from anchordetr.layers.decoder import Decoder, DecoderLayer
+from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
+from anchordetr.layers.feed_forward import FeedForward
+from anchordetr.layers.heads import AnchorBoxHead, ClassHead
+from anchordetr.layers.position import SinePositionEncoder
+from anchordetr.layers.projection import InputProjection
+from anchordetr.models.anchor_detr import AnchorDETR
+from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, POSITION_ENCODERS
+
+PRESETS: dict[str, Config] = {
+    "anchordetr_r50_c5": Config(),
+    "anchordetr_r50_dc5": Config(model=ModelConfig(features="dc5")),
+    "anchordetr_r101_c5": Config(model=ModelConfig(backbone="resnet101.tv_in1k")),
+    "anchordetr_r101_dc5": Config(model=ModelConfig(backbone="resnet101.tv_in1k", features="dc5")),
+    "anchordetr_tiny": Config(
+        model=ModelConfig(
+            backbone="resnet10t",
+            pretrained_backbone=False,
+            freeze_batch_norm=False,
+            frozen_stages=0,
+            features="c4",
+            num_anchors=64,
+            num_patterns=2,
+            embed_dim=128,
+            encoder_layers=1,
+            decoder_layers=3,
+            ffn_dim=512,
+        ),
+        data=DataConfig(short_side=96, long_side=160, train_short_sides=(96,), crop=False),
+        train=TrainConfig(
+            batch_size=16, lr=1e-3, backbone_lr=1e-3, schedule="one_cycle", clip_norm=1.0, epochs=20
+        ),
+    ),
+}
+
+
+def list_models() -> list[str]:
+    """Return the names that :func:`create_model` knows."""
+    return sorted(PRESETS)
+
+
+def preset(name: str) -> Config:
+    """Return the configuration of a preset.
+
+    Raises:
+        UsageError: there is no preset of this name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"Unknown model '{name}'.{closest_match(name, PRESETS)}")
+    return PRESETS[name]
+
+
+def create_model(name: str, num_classes: int = 80, pretrained_backbone: bool = True) -> AnchorDETR:
+    """Build a preset's network with random transformer weights.
+
+    Args:
+        name: see :func:`list_models`.
+        num_classes: K.
+        pretrained_backbone: load the backbone's ImageNet weights, where the preset uses them.
+
+    Raises:
+        UsageError: there is no preset of this name.
+        InputError: the backbone's weights cannot be fetched.
+    """
+    model = preset(name).model
+    changes = {"num_classes": num_classes, "pretrained_backbone": model.pretrained_backbone and pretrained_backbone}
+    return build_model(model.model_copy(update=changes))
+
+
+def build_model(config: ModelConfig) -> AnchorDETR:
+    """Build the network that a configuration describes, with random transformer weights.
+
+    Raises:
+        UsageError: a name in the configuration is not known.
+        InputError: the backbone's weights cannot be loaded.
+    """
+    backbone = build_backbone(config)
+    return AnchorDETR(
+        backbone=backbone,
+        projection=InputProjection(
+            channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim
+        ),
+        queries=build_queries(config),
+        key_encoder=build_position_encoder(config),
+        query_encoder=None if config.share_position_encoder else build_position_encoder(config),
+        encoder=build_encoder(config, levels=len(backbone.channels)),
+        decoder=Decoder(
+            layers=[build_decoder_layer(config, len(backbone.channels)) for _ in range(config.decoder_layers)]
+        ),
+        class_head=ClassHead(config.embed_dim, config.num_classes),
+        box_head=AnchorBoxHead(config.embed_dim),
+        joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
+    )
+
+
+def build_backbone(config: ModelConfig) -> Backbone:
+    """Build a registered backbone, or timm's network of this name."""
+    if config.backbone in BACKBONES.names():
+        return Backbone(BACKBONES[config.backbone]())
+    return Backbone(
+        TimmBody(
+            config.backbone,
+            config.features,
+            pretrained=config.pretrained_backbone,
+            weights=config.backbone_weights,
+            freeze_batch_norm=config.freeze_batch_norm,
+            frozen_stages=config.frozen_stages,
+        )
+    )
+
+
+def build_position_encoder(config: ModelConfig) -> SinePositionEncoder:
+    """Build the position encoder of queries or keys."""
+    encoder: SinePositionEncoder = POSITION_ENCODERS[config.position_encoder](config.embed_dim)
+    return encoder
+
+
+def build_queries(config: ModelConfig) -> nn.Module:
+    """Build anchor-point queries, or DETR's embeddings where ``anchors`` is ``none``."""
+    patterns = Patterns(config.num_patterns, config.embed_dim)
+    if config.anchors == "none":
+        return EmbeddingQueries(num_queries=config.num_anchors, patterns=patterns, embed_dim=config.embed_dim)
+    return AnchorQueries(anchors=ANCHORS[config.anchors](config.num_anchors), patterns=patterns)
+
+
+def build_encoder(config: ModelConfig, levels: int) -> Encoder:
+    """Build the encoder; with several levels half of the layers attend between levels."""
+    level_layers = config.encoder_layers // 2 if levels > 1 else 0
+    return Encoder(
+        layers=[
+            EncoderLayer(
+                attention=build_map_attention(config),
+                feed_forward=build_feed_forward(config),
+                norm=nn.LayerNorm(config.embed_dim),
+                dropout=config.dropout,
+            )
+            for _ in range(config.encoder_layers - level_layers)
+        ],
+        level_layers=[
+            LevelEncoderLayer(
+                attention=build_self_attention(config),
+                feed_forward=build_feed_forward(config),
+                norm=nn.LayerNorm(config.embed_dim),
+                dropout=config.dropout,
+            )
+            for _ in range(level_layers)
+        ],
+        level_embedding=nn.Embedding(levels, config.embed_dim) if level_layers else None,
+    )
+
+
+def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:
+    """Build one decoder layer."""
+    cross_attention = build_map_attention(config)
+    if levels > 1:
+        fuse = nn.Linear(config.embed_dim * levels, config.embed_dim)
+        cross_attention = MultiLevelAttention(attention=cross_attention, fuse=fuse)
+    return DecoderLayer(
+        self_attention=build_self_attention(config),
+        cross_attention=cross_attention,
+        feed_forward=build_feed_forward(config),
+        self_norm=nn.LayerNorm(config.embed_dim),
+        cross_norm=nn.LayerNorm(config.embed_dim),
+        dropout=config.dropout,
+    )
+
+
+def build_map_attention(config: ModelConfig) -> nn.Module:
+    """Build the registered attention that reads the feature map."""
+    attention: nn.Module = ATTENTIONS[config.attention](config.embed_dim, config.num_heads, config.dropout)
+    return attention
+
+
+def build_self_attention(config: ModelConfig) -> nn.MultiheadAttention:
+    """Build the attention between queries, or between levels."""
+    return nn.MultiheadAttention(config.embed_dim, config.num_heads, config.dropout, batch_first=True)
+
+
+def build_feed_forward(config: ModelConfig) -> FeedForward:
+    """Build the feed-forward part of a layer."""
+    return FeedForward(config.embed_dim, config.ffn_dim, config.dropout)

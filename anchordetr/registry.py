@@ -1,0 +1,88 @@
+"""Named, pluggable components.
+
+A component is a class or function that configuration names. The library's own components register
+themselves with the decorator; a user's do the same, in their script or in an installed package that
+lists its module under the entry-point group ``anchordetr.plugins``::
+
+    from anchordetr.registry import ATTENTIONS
+
+    @ATTENTIONS.register("my_attention")
+    class MyAttention(torch.nn.Module): ...
+
+    # pyproject.toml of the plug-in
+    [project.entry-points."anchordetr.plugins"]
+    my_plugin = "my_package.my_module"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from anchordetr.errors import UsageError, closest_match
+
+Component = TypeVar("Component", bound=Callable[..., Any])
+
+
+class Registry:
+    """Components of one kind by name.
+
+    Args:
+        kind: what the components are, for messages ("attention").
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._components: dict[str, Callable[..., Any]] = {}
+
+    def register(self, name: str) -> Callable[[Component], Component]:
+        """Return a decorator that registers a component as ``name``.
+
+        Raises:
+            UsageError: another component already has this name.
+        """
+
+        def decorate(component: Component) -> Component:
+            known = self._components.get(name)
+            if known is not None and (known.__module__, known.__qualname__) != (
+                component.__module__,
+                component.__qualname__,
+            ):
+                raise UsageError(f"The {self.kind} '{name}' is already registered; choose another name.")
+            self._components[name] = component
+            return component
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Return the registered names, plug-ins included."""
+        load_plugins()
+        return sorted(self._components)
+
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        """Return the component called ``name``.
+
+        Raises:
+            UsageError: no component has this name.
+        """
+        if name not in self._components:
+            load_plugins()
+        if name not in self._components:
+            raise UsageError(f"Unknown {self.kind} '{name}'.{closest_match(name, self._components)}")
+        return self._components[name]
+
+
+ATTENTIONS = Registry("attention")
+ANCHORS = Registry("anchors")
+POSITION_ENCODERS = Registry("position encoder")
+BACKBONES = Registry("backbone")
+DATA_LAYOUTS = Registry("data layout")
+
+
+@cache
+def load_plugins() -> None:
+    """Import every module listed under the entry-point group ``anchordetr.plugins``, once."""
+    for entry_point in entry_points(group="anchordetr.plugins"):
+        entry_point.load()
