@@ -85,9 +85,11 @@ class TrainConfig(_Section):
     lr: float = Field(default=1e-4, gt=0.0)
     backbone_lr: float = Field(default=1e-5, ge=0.0)
     weight_decay: float = Field(default=1e-4, ge=0.0)
-    schedule: Literal["step", "one_cycle"] = "step"
+    schedule: Literal["step", "cosine"] = "step"
+    warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_epoch: PositiveInt = 40
     clip_norm: float = Field(default=0.1, gt=0.0)
+    eval_every: PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     device: str = "auto"
     seed: int = Field(default=0, ge=0)

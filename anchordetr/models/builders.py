@@ -39,7 +39,7 @@ PRESETS: dict[str, Config] = {
         ),
         data=DataConfig(short_side=96, long_side=160, train_short_sides=(96,), crop=False),
         train=TrainConfig(
-            batch_size=16, lr=1e-3, backbone_lr=1e-3, schedule="one_cycle", clip_norm=1.0, epochs=20
+            batch_size=16, lr=1e-3, backbone_lr=1e-3, schedule="cosine", warmup=0.1, clip_norm=1.0, epochs=20
         ),
     ),
 }
@@ -98,7 +98,7 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         decoder=Decoder(
             layers=[build_decoder_layer(config, len(backbone.channels)) for _ in range(config.decoder_layers)]
         ),
-        class_head=ClassHead(config.embed_dim, config.num_classes),
+        class_head=build_class_head(config),
         box_head=AnchorBoxHead(config.embed_dim),
         joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
     )
@@ -190,3 +190,8 @@ def build_self_attention(config: ModelConfig) -> nn.MultiheadAttention:
 def build_feed_forward(config: ModelConfig) -> FeedForward:
     """Build the feed-forward part of a layer."""
     return FeedForward(config.embed_dim, config.ffn_dim, config.dropout)
+
+
+def build_class_head(config: ModelConfig) -> ClassHead:
+    """Build the class head."""
+    return ClassHead(config.embed_dim, config.num_classes)

@@ -1,0 +1,46 @@
+"""Anchor DETR: a transformer detector whose queries are anchor points, and its row-column decoupled attention."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anchordetr.detector import Detector
+    from anchordetr.models.anchor_detr import AnchorDETR
+    from anchordetr.models.builders import create_model, list_models
+    from anchordetr.types import Detections, ImageBatch, Predictions, Target
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AnchorDETR": "anchordetr.models.anchor_detr",
+    "Detections": "anchordetr.types",
+    "Detector": "anchordetr.detector",
+    "ImageBatch": "anchordetr.types",
+    "Predictions": "anchordetr.types",
+    "Target": "anchordetr.types",
+    "create_model": "anchordetr.models.builders",
+    "list_models": "anchordetr.models.builders",
+}
+
+__all__ = [
+    "AnchorDETR",
+    "Detections",
+    "Detector",
+    "ImageBatch",
+    "Predictions",
+    "Target",
+    "create_model",
+    "list_models",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'anchordetr' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,29 @@
+"""``anchordetr eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anchordetr.cli import options
+from anchordetr.cli.tables import print_metrics
+
+
+def evaluate(
+    weights: options.Weights,
+    data: options.Data,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "val",
+    output_dir: Annotated[Path, typer.Option(help="Where metrics.json goes.")] = Path("runs/eval"),
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Compute COCO's metrics of a saved model on a data set."""
+    from anchordetr.detector import Detector
+    from anchordetr.engine.checkpoint import write_json
+
+    metrics = Detector.from_pretrained(weights, device).evaluate(data, split)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(output_dir / "metrics.json", metrics.to_dict())
+    print_metrics(metrics, json)

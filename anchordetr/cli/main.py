@@ -1,0 +1,57 @@
+"""The ``anchordetr`` command: one file per sub-command, and one place that turns errors into one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from anchordetr.cli.demo import demo
+from anchordetr.cli.eval import evaluate
+from anchordetr.cli.list_models import list_models
+from anchordetr.cli.predict import predict
+from anchordetr.cli.profile_memory import profile_memory
+from anchordetr.cli.train import train
+from anchordetr.errors import InputError, UsageError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Anchor DETR: train, evaluate and use a detector whose queries are anchor points. "
+    "Add --debug anywhere to see the traceback of an error.",
+)
+app.command("demo")(demo)
+app.command("train")(train)
+app.command("eval")(evaluate)
+app.command("predict")(predict)
+app.command("profile-memory")(profile_memory)
+app.command("list-models")(list_models)
+
+
+def run(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 when done, 2 for wrong usage, 1 for anything else that went wrong."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    try:
+        app([argument for argument in given if argument != "--debug"], prog_name="anchordetr")
+    except UsageError as error:
+        _fail(error, str(error), 2, debug)
+    except (InputError, OSError) as error:
+        _fail(error, str(error), 1, debug)
+    except KeyboardInterrupt as error:
+        _fail(error, "Interrupted.", 130, debug)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error} (add --debug to see where)"
+        _fail(error, message, 1, debug)
+
+
+def _fail(error: BaseException, message: str, code: int, debug: bool) -> NoReturn:
+    if debug:
+        raise error
+    print(f"anchordetr: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(code)

@@ -1,0 +1,40 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anchordetr.errors import UsageError
+
+Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated pictures.")]
+Weights = Annotated[Path, typer.Option(help="A saved model's folder, or a run's output folder.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Epochs = Annotated[int | None, typer.Option(help="Epochs to train in all.")]
+BatchSize = Annotated[int | None, typer.Option(help="Pictures of a step.")]
+LearningRate = Annotated[float | None, typer.Option(help="Learning rate of everything but the backbone.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, shuffling and augmentation.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes that load pictures; 0 loads in this one.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
+Config = Annotated[Path | None, typer.Option(help="YAML or JSON file of changes to the preset.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: section.key=value. Can be repeated.")]
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """Return the options that the user gave, with their configuration keys (``train__lr`` for ``train.lr``)."""
+    return {key.replace("__", "."): value for key, value in values.items() if value is not None}
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read HEIGHTxWIDTH.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+        raise UsageError(f"--size {text} is not of the form HEIGHTxWIDTH, for example 800x1333.")
+    return int(height), int(width)

@@ -1,0 +1,46 @@
+"""``anchordetr predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anchordetr.cli import options
+from anchordetr.cli.tables import print_json
+
+
+def predict(
+    sources: Annotated[list[str], typer.Argument(help="Image files, folders, glob patterns or URLs.")],
+    weights: options.Weights,
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score to report.")] = 0.5,
+    output_dir: Annotated[
+        Path, typer.Option(help="Where predictions.json and the pictures go; files of these names are replaced.")
+    ] = Path("runs/predict"),
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Detect objects; write predictions.json (COCO results) and one annotated picture per input."""
+    from anchordetr.data.images import expand_sources
+    from anchordetr.detector import Detector
+    from anchordetr.engine.checkpoint import write_json
+
+    images = expand_sources(sources)
+    detector = Detector.from_pretrained(weights, device)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    for image_id, detections in enumerate(detector.predict_each(images, threshold), start=1):
+        name = str(detections.source)
+        results += [{**result, "file_name": name} for result in detections.to_coco(image_id)]
+        picture = output_dir / f"{image_id:04d}_{Path(name).stem}.jpg"
+        detections.plot(picture)
+        if not json:
+            found = ", ".join(
+                f"{label} {score:.2f}"
+                for label, score in zip(detections.data["class_name"], detections.confidence, strict=True)
+            )
+            print(f"{name}: {found or 'nothing'} -> {picture}")
+    write_json(output_dir / "predictions.json", results)
+    if json:
+        print_json(results)

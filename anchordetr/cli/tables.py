@@ -1,0 +1,53 @@
+"""What commands print on stdout."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from anchordetr.engine.evaluator import Metrics
+
+_ROWS = (
+    ("AP", "0.50:0.95", "all", "100", "ap"),
+    ("AP", "0.50", "all", "100", "ap50"),
+    ("AP", "0.75", "all", "100", "ap75"),
+    ("AP", "0.50:0.95", "small", "100", "ap_small"),
+    ("AP", "0.50:0.95", "medium", "100", "ap_medium"),
+    ("AP", "0.50:0.95", "large", "100", "ap_large"),
+    ("AR", "0.50:0.95", "all", "1", "ar_1"),
+    ("AR", "0.50:0.95", "all", "10", "ar_10"),
+    ("AR", "0.50:0.95", "all", "100", "ar_100"),
+    ("AR", "0.50:0.95", "small", "100", "ar_small"),
+    ("AR", "0.50:0.95", "medium", "100", "ar_medium"),
+    ("AR", "0.50:0.95", "large", "100", "ar_large"),
+)
+
+
+def print_metrics(metrics: Metrics, as_json: bool) -> None:
+    """Print COCO's table and the AP of each class; '-' where there was nothing to find."""
+    values = metrics.to_dict()
+    if as_json:
+        print_json(values)
+        return
+    table = Table("metric", "IoU", "area", "max. detections", "value")
+    for name, iou, area, limit, key in _ROWS:
+        table.add_row(name, iou, area, limit, _fraction(values[key]))
+    classes = Table("class", "AP")
+    for name, value in metrics.per_class.items():
+        classes.add_row(name, _fraction(value))
+    console = Console()
+    console.print(table)
+    console.print(classes)
+
+
+def print_json(content: Any) -> None:
+    """Print JSON for machines."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _fraction(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"

@@ -1,0 +1,130 @@
+"""What every data layout gives: pictures and their annotations, in memory that worker processes share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class ImageRecord(NamedTuple):
+    """One picture and its objects.
+
+    Attributes:
+        image_id: the data set's own id. file_name: relative to the data set. height, width: pixels, upright.
+        boxes: (T, 4) x, y, w, h in pixels. labels: (T,) class indices. areas: (T,) pixels² for the size classes of
+            evaluation. crowd: (T,) True where one box stands for a group.
+    """
+
+    image_id: int
+    file_name: str
+    height: int
+    width: int
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    areas: NDArray[np.float32]
+    crowd: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class AnnotationTable:
+    """All records in a handful of arrays: forked workers read the same pages instead of copying Python objects."""
+
+    image_ids: NDArray[np.int64]
+    file_names: NDArray[np.str_]
+    sizes: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    areas: NDArray[np.float32]
+    crowd: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, records: Sequence[ImageRecord]) -> Self:
+        """Pack records."""
+        counts = [len(record.labels) for record in records]
+        return cls(
+            image_ids=np.array([record.image_id for record in records], dtype=np.int64),
+            file_names=np.array([record.file_name for record in records], dtype=np.str_),
+            sizes=np.array([(record.height, record.width) for record in records], dtype=np.int64).reshape(-1, 2),
+            starts=np.cumsum([0, *counts]),
+            boxes=np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in records)]),
+            labels=np.concatenate([np.zeros(0, np.int64), *(record.labels for record in records)]),
+            areas=np.concatenate([np.zeros(0, np.float32), *(record.areas for record in records)]),
+            crowd=np.concatenate([np.zeros(0, np.bool_), *(record.crowd for record in records)]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        rows = slice(self.starts[index], self.starts[index + 1])
+        return ImageRecord(
+            image_id=int(self.image_ids[index]),
+            file_name=str(self.file_names[index]),
+            height=int(self.sizes[index, 0]),
+            width=int(self.sizes[index, 1]),
+            boxes=self.boxes[rows],
+            labels=self.labels[rows],
+            areas=self.areas[rows],
+            crowd=self.crowd[rows],
+        )
+
+
+class DetectionDataset(ABC):
+    """One split of a data set.
+
+    Attributes:
+        class_names: name of each class index. category_ids: the data set's own id of each class index.
+        annotations: the records.
+    """
+
+    class_names: list[str]
+    category_ids: list[int]
+    annotations: AnnotationTable
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+    @abstractmethod
+    def image(self, index: int) -> Tensor:
+        """Return picture ``index`` as uint8 RGB (3, H, W), upright.
+
+        Raises:
+            InputError: the file cannot be read.
+        """
+
+    def ground_truth(self) -> dict[str, Any]:
+        """Return all annotations in COCO's format, with the data set's own image and category ids."""
+        images, annotations = [], []
+        for index in range(len(self)):
+            record = self.annotations[index]
+            images.append(
+                {
+                    "id": record.image_id,
+                    "file_name": record.file_name,
+                    "height": record.height,
+                    "width": record.width,
+                }
+            )
+            for box, label, area, crowd in zip(record.boxes, record.labels, record.areas, record.crowd, strict=True):
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": record.image_id,
+                        "category_id": self.category_ids[label],
+                        "bbox": [float(side) for side in box],
+                        "area": float(area),
+                        "iscrowd": int(crowd),
+                    }
+                )
+        categories = [
+            {"id": category_id, "name": name}
+            for category_id, name in zip(self.category_ids, self.class_names, strict=True)
+        ]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": categories}

@@ -1,0 +1,150 @@
+"""Reading pictures of every kind that users bring, always to uint8 RGB and upright.
+
+Grey becomes RGB, 16 bits are scaled to 8 by dividing by 256, transparent pixels show white, EXIF orientation is
+applied, and of an animation the first frame is taken with a warning.
+"""
+
+from __future__ import annotations
+
+import glob
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from anchordetr.errors import InputError
+
+ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_TIMEOUT_SECONDS = 30
+
+log = logging.getLogger("anchordetr")
+
+
+def expand_source(source: str | Path) -> list[str | Path]:
+    """Return the pictures that a file, folder, glob pattern or URL names, in sorted order.
+
+    Raises:
+        InputError: nothing is there, or a folder or pattern holds no pictures.
+    """
+    if is_url(source):
+        return [source]
+    path = Path(source)
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        if not found:
+            raise InputError(f"The folder {path} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+        return sorted(found)
+    if path.exists():
+        return [path]
+    matches = [Path(match) for match in glob.glob(str(source), recursive=True)]
+    if not matches:
+        raise InputError(f"No such image, folder or pattern: {source}. Check the path.")
+    return sorted(match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def is_url(source: object) -> bool:
+    """Whether a source is an http or https address."""
+    return isinstance(source, str) and source.startswith(("http://", "https://"))
+
+
+def load_image(source: ImageSource) -> Tensor:
+    """Return a picture as uint8 RGB (3, H, W).
+
+    Args:
+        source: path, URL, PIL picture, RGB uint8 array (H, W, 3), or tensor (3, H, W), uint8 or float in [0, 1].
+
+    Raises:
+        InputError: names the source and what is wrong with it.
+    """
+    if isinstance(source, Tensor):
+        return _from_tensor(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return _to_tensor(_to_rgb(source, "the image"))
+    if is_url(source):
+        return read_image(io.BytesIO(_fetch(str(source))), str(source))
+    return read_image(Path(source), str(source))
+
+
+def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
+    """Decode a picture file to uint8 RGB (3, H, W), upright.
+
+    Raises:
+        InputError: the file is missing, no picture of a known format, or damaged.
+    """
+    try:
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            if getattr(image, "n_frames", 1) > 1:
+                log.warning("%s is an animation; only its first frame is used.", name)
+            image.load()
+            return _to_tensor(_to_rgb(image, name))
+    except FileNotFoundError:
+        raise InputError(f"No such image: {name}. Check the path.") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is not an image in a known format ({', '.join(IMAGE_FORMATS)}).") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name} cannot be read: {error}") from error
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"{name} holds values outside 16 bits; convert it to 8 or 16 bits first.")
+        image = Image.fromarray((values // 256).astype(np.uint8))
+    if image.mode == "F":
+        raise InputError(f"{name} holds floating point values; convert it to 8 or 16 bits first.")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image)
+    return image.convert("RGB")
+
+
+def _to_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _from_array(array: NDArray[np.uint8]) -> Tensor:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
+        raise InputError(f"An array must be RGB uint8 (height, width, 3); got {array.dtype} {array.shape}.")
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+
+
+def _from_tensor(tensor: Tensor) -> Tensor:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
+        raise InputError(f"A tensor must be (3, height, width); got {tuple(tensor.shape)}.")
+    if tensor.dtype == torch.uint8:
+        return tensor.cpu()
+    if not tensor.is_floating_point() or not bool(((tensor >= 0) & (tensor <= 1)).all()):
+        raise InputError("A tensor must be uint8, or float with values in [0, 1]; this one is not.")
+    return (tensor * 255).round().to(torch.uint8).cpu()
+
+
+def _fetch(url: str) -> bytes:
+    try:
+        with urlopen(Request(url, headers={"User-Agent": "anchordetr"}), timeout=_TIMEOUT_SECONDS) as response:
+            content: bytes = response.read()
+            return content
+    except (URLError, OSError) as error:
+        raise InputError(f"{url} could not be fetched: {error}") from error
+
+
+def expand_sources(sources: Sequence[str | Path]) -> list[str | Path]:
+    """Return the pictures of several sources, in the order given."""
+    return [image for source in sources for image in expand_source(source)]

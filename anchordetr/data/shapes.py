@@ -1,0 +1,136 @@
+"""Generated pictures of shapes: a small detection data set that needs no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from anchordetr.data.dataset import AnnotationTable, DetectionDataset, ImageRecord
+from anchordetr.registry import DATA_LAYOUTS
+
+CLASS_NAMES = ("circle", "rectangle", "triangle")
+_SUPERSAMPLING = 3
+_SPLITS = {"train": 0, "val": 1}
+
+
+class Shape(NamedTuple):
+    """One object: its class, its box x, y, w, h in pixels, its colour and which way a triangle points."""
+
+    label: int
+    box: tuple[float, float, float, float]
+    colour: tuple[int, int, int]
+    direction: int
+
+
+@DATA_LAYOUTS.register("shapes")
+class ShapesDataset(DetectionDataset):
+    """Circles, rectangles and triangles on textured grounds, small on top of large.
+
+    About every third object is centred on another one, so that one place holds several. A picture depends on the
+    seed, the split and its number alone.
+
+    Args:
+        split: ``train`` or ``val``; their pictures never coincide.
+        length: number of pictures.
+        size: height and width in pixels.
+        max_objects: each picture holds 1 to this many.
+        seed: of the whole set.
+    """
+
+    def __init__(self, split: str, length: int, size: int = 96, max_objects: int = 5, seed: int = 0) -> None:
+        self.class_names = list(CLASS_NAMES)
+        self.category_ids = list(range(1, len(CLASS_NAMES) + 1))
+        self._images = np.empty((length, size, size, 3), dtype=np.uint8)
+        records = []
+        for index in range(length):
+            rng = default_rng((seed, _SPLITS[split], index))
+            shapes = draw_scene(rng, size, max_objects)
+            self._images[index] = render(rng, size, shapes)
+            records.append(_record(index, split, size, shapes))
+        self.annotations = AnnotationTable.of(records)
+
+    @staticmethod
+    def missing(path: Path) -> str | None:
+        """Return what keeps ``path`` from meaning this data set, or None."""
+        return None if str(path) == "shapes" else "the name 'shapes'"
+
+    @classmethod
+    def open(cls, path: Path, split: str) -> ShapesDataset:
+        """Open the data set called ``shapes``: 2,000 pictures to train on, 200 to evaluate."""
+        return cls(split, length=2000 if split == "train" else 200)
+
+    def image(self, index: int) -> Tensor:
+        return torch.from_numpy(self._images[index]).permute(2, 0, 1)
+
+
+def draw_scene(rng: Generator, size: int, max_objects: int) -> list[Shape]:
+    """Choose 1 to ``max_objects`` objects inside a square picture, large ones first."""
+    shapes: list[Shape] = []
+    for _ in range(rng.integers(1, max_objects + 1)):
+        width, height = size * np.exp(rng.uniform(np.log(0.1), np.log(0.6))) * np.exp(rng.uniform(-0.3, 0.3, size=2))
+        if shapes and rng.random() < 0.35:
+            x, y, w, h = shapes[rng.integers(len(shapes))].box
+            centre = np.array([x + w / 2, y + h / 2])
+        else:
+            centre = rng.uniform(0, size, size=2)
+        centre = np.clip(centre, (width / 2, height / 2), (size - width / 2, size - height / 2))
+        box = (float(centre[0] - width / 2), float(centre[1] - height / 2), float(width), float(height))
+        red, green, blue = (int(channel) for channel in rng.integers(0, 256, size=3))
+        shapes.append(Shape(int(rng.integers(len(CLASS_NAMES))), box, (red, green, blue), int(rng.integers(4))))
+    return sorted(shapes, key=lambda shape: -shape.box[2] * shape.box[3])
+
+
+def render(rng: Generator, size: int, shapes: Sequence[Shape]) -> NDArray[np.uint8]:
+    """Draw shapes on a textured ground: (size, size, 3) RGB."""
+    fine = size * _SUPERSAMPLING
+    picture = Image.fromarray(_texture(rng, size)).resize((fine, fine), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(picture)
+    for shape in shapes:
+        _draw(pen, shape)
+    drawn = np.asarray(picture.reduce(_SUPERSAMPLING), dtype=np.float32)
+    return (drawn + rng.normal(0, 6, drawn.shape)).clip(0, 255).astype(np.uint8)
+
+
+def _texture(rng: Generator, size: int) -> NDArray[np.uint8]:
+    """Smooth coloured noise with stripes of a random direction and width."""
+    coarse = rng.uniform(0, 255, (4, 4, 3)).astype(np.uint8)
+    ground = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(4, 24)
+    rows, columns = np.mgrid[:size, :size]
+    stripes = np.sin((columns * np.cos(angle) + rows * np.sin(angle)) * (2 * np.pi / period))
+    return (ground + rng.uniform(0, 40) * stripes[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def _draw(pen: ImageDraw.ImageDraw, shape: Shape) -> None:
+    x, y, w, h = (side * _SUPERSAMPLING for side in shape.box)
+    if shape.label == 0:
+        pen.ellipse((x, y, x + w, y + h), fill=shape.colour)
+    elif shape.label == 1:
+        pen.rectangle((x, y, x + w, y + h), fill=shape.colour)
+    else:
+        corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
+        middles = [(x + w / 2, y + h), (x, y + h / 2), (x + w / 2, y), (x + w, y + h / 2)]
+        side = shape.direction
+        pen.polygon([corners[side], corners[(side + 1) % 4], middles[side]], fill=shape.colour)
+
+
+def _record(index: int, split: str, size: int, shapes: Sequence[Shape]) -> ImageRecord:
+    boxes = np.array([shape.box for shape in shapes], dtype=np.float32)
+    return ImageRecord(
+        image_id=index + 1,
+        file_name=f"shapes_{split}_{index:05d}.png",
+        height=size,
+        width=size,
+        boxes=boxes,
+        labels=np.array([shape.label for shape in shapes], dtype=np.int64),
+        areas=boxes[:, 2] * boxes[:, 3],
+        crowd=np.zeros(len(shapes), dtype=np.bool_),
+    )

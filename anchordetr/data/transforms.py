@@ -1,0 +1,95 @@
+"""Resizing, augmentation and normalisation with torchvision.transforms.v2, on uint8 pictures and their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tvf
+
+Sample = dict[str, Any]
+
+
+def resized_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
+    """Return the size with the short side at ``short_side``, or the long side at ``long_side`` if that is smaller.
+
+    The ratio of the sides is kept; no side becomes less than one pixel.
+    """
+    scale = min(short_side / min(height, width), long_side / max(height, width))
+    return max(round(height * scale), 1), max(round(width * scale), 1)
+
+
+class ResizeShortSide(nn.Module):
+    """Resize to a short side drawn from ``short_sides``, the long side at most ``long_side`` pixels."""
+
+    def __init__(self, short_sides: Sequence[int], long_side: int) -> None:
+        super().__init__()
+        self.short_sides = list(short_sides)
+        self.long_side = long_side
+
+    def forward(self, sample: Sample) -> Sample:
+        """Resize the picture and the boxes."""
+        height, width = tvf.get_size(sample["image"])
+        short_side = self.short_sides[int(torch.randint(len(self.short_sides), ()))]
+        resized: Sample = v2.Resize(resized_size(height, width, short_side, self.long_side), antialias=True)(sample)
+        return resized
+
+
+class RandomSizeCrop(nn.Module):
+    """Crop a window whose height and width are drawn between ``smallest`` and ``largest`` pixels (DETR's crop)."""
+
+    def __init__(self, smallest: int, largest: int) -> None:
+        super().__init__()
+        self.smallest = smallest
+        self.largest = largest
+
+    def forward(self, sample: Sample) -> Sample:
+        """Crop the picture and the boxes."""
+        window = [self._draw(side) for side in tvf.get_size(sample["image"])]
+        cropped: Sample = v2.RandomCrop(window)(sample)
+        return cropped
+
+    def _draw(self, side: int) -> int:
+        low, high = min(self.smallest, side), min(self.largest, side)
+        return int(torch.randint(low, high + 1, ()))
+
+
+def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
+    """Resize and normalise: a sample with a uint8 ``image`` -> a float one."""
+    return v2.Compose([ResizeShortSide([short_side], long_side), *_normalise(mean, std)])
+
+
+def train_transform(
+    short_sides: Sequence[int], long_side: int, crop: bool, flip: bool, mean: Sequence[float], std: Sequence[float]
+) -> v2.Transform:
+    """DETR's augmentation: flip, then resize, or resize, crop and resize, each half of the time.
+
+    The crop of a picture resized to 400-600 pixels measures 384-600; for other sizes of training both shrink alike.
+    """
+    resize = ResizeShortSide(short_sides, long_side)
+    unit = max(short_sides) / 800
+    first = [round(side * unit) for side in (400, 500, 600)]
+    cropped = v2.Compose(
+        [
+            ResizeShortSide(first, 10 * max(first)),
+            RandomSizeCrop(round(384 * unit), round(600 * unit)),
+            ResizeShortSide(short_sides, long_side),
+        ]
+    )
+    steps: list[nn.Module] = [v2.RandomHorizontalFlip(0.5)] if flip else []
+    steps.append(v2.RandomChoice([resize, cropped]) if crop else resize)
+    steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()]
+    return v2.Compose([*steps, *_normalise(mean, std)])
+
+
+def _normalise(mean: Sequence[float], std: Sequence[float]) -> list[nn.Module]:
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std), v2.ToPureTensor()]
+
+
+def prepare_image(image: Tensor, transform: v2.Transform) -> Tensor:
+    """Apply an evaluation transform to a uint8 picture (3, H, W)."""
+    prepared: Tensor = transform({"image": v2.functional.to_image(image)})["image"]
+    return prepared

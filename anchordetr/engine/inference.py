@@ -1,0 +1,38 @@
+"""Running a network on pictures without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anchordetr.engine.device import autocast
+from anchordetr.postprocess import postprocess
+from anchordetr.types import Detections, ImageBatch
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], precision: str = "fp32"
+) -> list[Detections]:
+    """Detect objects in prepared pictures; only pictures of one shape run together.
+
+    Args:
+        model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` in eval mode.
+        images: normalised (3, H, W) pictures of any sizes.
+        sizes: (height, width) in pixels of the pictures as the user knows them; boxes come in these.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+
+    Returns:
+        The best 100 detections of each picture, in the order given.
+    """
+    device = next(model.parameters()).device
+    answers: dict[int, Detections] = {}
+    for shape in sorted({image.shape for image in images}):
+        members = [i for i, image in enumerate(images) if image.shape == shape]
+        batch = ImageBatch.from_list([images[i] for i in members]).to(device)
+        with autocast(device, precision):
+            predictions = model(batch)
+        answers.update(zip(members, postprocess(predictions, [sizes[i] for i in members]), strict=True))
+    return [answers[i] for i in range(len(images))]

@@ -1,0 +1,39 @@
+"""From predictions to detections: the best scores over queries and classes, boxes in pixels; no NMS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_convert
+
+from anchordetr.types import Detections, Predictions
+
+
+def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_k: int = 100) -> list[Detections]:
+    """Turn the last layer's predictions into detections.
+
+    Args:
+        predictions: of B pictures.
+        sizes: (height, width) in pixels that the boxes of each picture shall be given in.
+        top_k: at most this many per picture, queries × classes if that is fewer.
+
+    Returns:
+        One :class:`Detections` per picture, the surest first; a query can answer with several classes.
+    """
+    logits, boxes = predictions.logits[-1].float(), predictions.boxes[-1].float()
+    num_classes = logits.shape[-1]
+    scores, flat = logits.sigmoid().flatten(1).topk(min(top_k, logits[0].numel()), dim=1)
+    query = flat // num_classes
+    extent = torch.tensor([(width, height) for height, width in sizes], device=boxes.device)[:, None]
+    xyxy = box_convert(_rows(boxes, query), "cxcywh", "xyxy") * extent.repeat(1, 1, 2)
+    anchors = _rows(predictions.anchors.float(), query) * extent
+    columns = (xyxy, scores, flat % num_classes, anchors, query // predictions.num_anchors)
+    arrays = [column.cpu().numpy() for column in columns]
+    return [Detections(*rows) for rows in zip(*arrays, strict=True)]
+
+
+def _rows(values: Tensor, index: Tensor) -> Tensor:
+    """Pick rows: values (B, Q, S), index (B, k) -> (B, k, S)."""
+    return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
