@@ -171,7 +171,9 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, separator, text = assignment.partition("=")
         if not separator:
-            raise UsageError(f"--set {assignment} has no '='; write it as section.key=value, for example train.lr=1e-4.")
+            raise UsageError(
+                f"--set {assignment} has no '='; write it as section.key=value, for example train.lr=1e-4."
+            )
         changes[key.strip()] = _parse_value(text)
     return changes
 

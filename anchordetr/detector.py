@@ -119,8 +119,7 @@ class Detector:
         trainer = self._build_trainer(train_set, val_set, output, epochs_done=state["epoch"])
         if resume:
             trainer.load_state_dict(state)
-        with trainer.reporter:
-            trainer.fit()
+        trainer.fit()
         checkpoint.load_weights(output / "best", self.model)
         self.model.eval()
         evaluated = [entry for entry in trainer.progress.history if "ap" in entry]
@@ -219,8 +218,8 @@ class Detector:
         """Detect objects.
 
         Args:
-            source: a path, URL, PIL picture, RGB uint8 array (H, W, 3) or tensor (3, H, W): one answer. A list, a folder
-                or a glob pattern: a list of answers.
+            source: a path, URL, PIL picture, RGB uint8 array (H, W, 3) or tensor (3, H, W): one answer. A list, a
+                folder or a glob pattern: a list of answers.
             threshold: only scores of at least this are returned.
 
         Raises:

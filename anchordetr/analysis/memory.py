@@ -25,8 +25,8 @@ class AttentionMemory:
         features: feature level. attention: ``rcda``, ``standard`` (attention maps in memory, as in the paper) or
             ``fused`` (scaled_dot_product_attention). height, width: cells of the map.
         map_bytes: of the attention weights of all heads. z_bytes: of RCDA's intermediate Z, 0 for the others.
-        forward_bytes, training_bytes: peak above the inputs and weights, without and with a backward pass; None where it
-            would not fit into the memory that is free.
+        forward_bytes, training_bytes: peak above the inputs and weights, without and with a backward pass; None where
+            it would not fit into the memory that is free.
         paper_ratio: r = W·M/C, the standard attention's maps over RCDA's Z.
         measured_ratio: forward peak of standard attention with maps over RCDA's; None where one is missing.
     """
@@ -119,9 +119,7 @@ def _measure(
     return peak_bytes(forward, device), peak_bytes(train, device)
 
 
-def _self_attention(
-    attention: str, embed_dim: int, num_heads: int, device: torch.device
-) -> Callable[[Tensor], Tensor]:
+def _self_attention(attention: str, embed_dim: int, num_heads: int, device: torch.device) -> Callable[[Tensor], Tensor]:
     if attention == "rcda":
         rcda: Callable[[Tensor], Tensor] = RowColumnAttention(embed_dim, num_heads).to(device)
         return rcda
@@ -137,7 +135,7 @@ def _self_attention(
 
 
 def peak_bytes(run: Callable[[], None], device: torch.device) -> int:
-    """Return the most memory that ``run`` holds at once beyond what was allocated before, as torch's allocator saw it."""
+    """Return the most memory that ``run`` holds at once beyond what was held before, as torch's allocator saw it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)

@@ -16,7 +16,9 @@ _PICTURES = 8
 
 
 def demo(
-    output_dir: Annotated[Path, typer.Option(help="Where the model and the pictures go; replaced.")] = Path("runs/demo"),
+    output_dir: Annotated[Path, typer.Option(help="Where the model and the pictures go; replaced.")] = Path(
+        "runs/demo"
+    ),
     epochs: options.Epochs = None,
     seed: options.Seed = None,
     device: options.Device = "auto",

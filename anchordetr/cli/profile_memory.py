@@ -20,7 +20,7 @@ def profile_memory(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure the memory of RCDA and of standard attention: one self-attention layer, 256 channels, 8 heads, float32."""
+    """Measure the memory of RCDA and standard attention: one self-attention layer, 256 channels, 8 heads, float32."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from anchordetr.analysis.memory import profile_attention
     from anchordetr.engine.device import choose_device
@@ -31,14 +31,13 @@ def profile_memory(
         print_json([asdict(row) for row in rows])
         return
     table = Table(title=f"MiB of one self-attention layer on a {height}x{width} picture")
-    for column in ("level", "cells", "attention", "maps", "Z", "forward", "training", "WM/C", "measured"):
-        table.add_column(column, justify="left" if column in ("level", "attention") else "right")
+    for column in ("map", "attention", "maps", "Z", "forward", "training", "WM/C", "measured"):
+        table.add_column(column, justify="left" if column in ("map", "attention") else "right")
     for row in rows:
         ratio = "" if row.measured_ratio is None else f"{row.measured_ratio:.2f}"
         is_rcda = row.attention == "rcda"
         table.add_row(
-            row.features,
-            f"{row.height}x{row.width}",
+            f"{row.features} {row.height}x{row.width}",
             row.attention,
             _mebibytes(row.map_bytes),
             _mebibytes(row.z_bytes) if is_rcda else "-",

@@ -20,8 +20,8 @@ class Losses(NamedTuple):
 
     Attributes:
         total: scalar, the weighted sum over terms and layers.
-        terms: unweighted values without gradient: ``class``, ``box`` and ``giou`` of the last layer, ``class_0``, ... of
-            the layers before it.
+        terms: unweighted values without gradient: ``class``, ``box`` and ``giou`` of the last layer, ``class_0``, ...
+            of the layers before it.
         matches: which query was matched with which object.
     """
 
@@ -90,7 +90,9 @@ class SetCriterion(nn.Module):
     def _check(self, predictions: Predictions, targets: Sequence[Target]) -> None:
         _, batch, _, num_classes = predictions.logits.shape
         if num_classes != self.num_classes:
-            raise ValueError(f"The predictions have {num_classes} classes; the criterion was built for {self.num_classes}.")
+            raise ValueError(
+                f"The predictions have {num_classes} classes; the criterion was built for {self.num_classes}."
+            )
         if len(targets) != batch:
             raise ValueError(f"The predictions are of {batch} images but there are {len(targets)} targets.")
         for index, target in enumerate(targets):

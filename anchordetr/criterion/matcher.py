@@ -74,9 +74,7 @@ class HungarianMatcher(nn.Module):
         negative = (1 - self.focal_alpha) * p**self.focal_gamma * -(1 - p + 1e-8).log()
         distance = torch.cdist(boxes.float(), target.boxes.expand(len(boxes), -1, -1), p=1)
         overlap = generalized_iou(boxes.float()[..., None, :], target.boxes)
-        return (
-            self.class_weight * (positive - negative) + self.box_weight * distance - self.giou_weight * overlap
-        )
+        return self.class_weight * (positive - negative) + self.box_weight * distance - self.giou_weight * overlap
 
 
 def _finite(cost: Tensor) -> Tensor:

@@ -112,11 +112,11 @@ def _records(content: dict[str, Any], category_ids: list[int], file: Path) -> li
                 )
         given = np.array([annotation["bbox"] for annotation in annotations], dtype=np.float32).reshape(-1, 4)
         boxes = clip_boxes(given, image["height"], image["width"])
-        keep = (boxes[:, 2:] > 0).all(axis=1)
+        keep = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
         dropped += int((~keep).sum())
-        clipped += int((np.abs(boxes - given) > 1).any(axis=1)[keep].sum())
+        clipped += int(((np.abs(boxes - given) > 1).any(axis=1) & keep).sum())
         kept = [annotation for annotation, wanted in zip(annotations, keep, strict=True) if wanted]
-        box_areas = boxes[keep].prod(axis=1, where=[False, False, True, True])
+        box_areas = boxes[keep, 2] * boxes[keep, 3]
         records.append(
             ImageRecord(
                 image_id=image["id"],
@@ -138,8 +138,9 @@ def _records(content: dict[str, Any], category_ids: list[int], file: Path) -> li
 
 
 def clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Clip boxes (T, 4) x, y, w, h to a picture; what lies outside gets no width or height."""
+    """Clip boxes (T, 4) x, y, w, h to a picture; what lies outside gets no width or height, the rest stays exact."""
     limit = np.array([width, height], dtype=np.float32)
-    low = boxes[:, :2].clip(0, limit)
-    high = (boxes[:, :2] + boxes[:, 2:]).clip(0, limit)
-    return np.concatenate([low, high - low], axis=1)
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+    inside = ((low >= 0) & (high <= limit)).all(axis=1, keepdims=True)
+    clipped = np.concatenate([low.clip(0, limit), high.clip(0, limit) - low.clip(0, limit)], axis=1)
+    return np.where(inside, boxes, clipped)

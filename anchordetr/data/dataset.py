@@ -101,7 +101,8 @@ class DetectionDataset(ABC):
 
     def ground_truth(self) -> dict[str, Any]:
         """Return all annotations in COCO's format, with the data set's own image and category ids."""
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for index in range(len(self)):
             record = self.annotations[index]
             images.append(

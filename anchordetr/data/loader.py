@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -98,8 +98,8 @@ def collate(samples: Sequence[tuple[Tensor, Target, int]]) -> TrainBatch:
 
 def train_loader(
     dataset: DetectionDataset, transform: v2.Transform, batch_size: int, seed: int, workers: int, pin_memory: bool
-) -> DataLoader[TrainBatch]:
-    """Return a loader of training batches; set ``loader.batch_sampler.epoch`` before each epoch."""
+) -> DataLoader[Any]:
+    """Return a loader of :class:`TrainBatch`; set ``loader.batch_sampler.epoch`` before each epoch."""
     return DataLoader(
         TrainSamples(dataset, transform, seed),
         batch_sampler=EpochBatches(len(dataset), batch_size, seed),
@@ -132,10 +132,8 @@ def collate_eval(samples: Sequence[tuple[Tensor, int]]) -> EvalBatch:
     return EvalBatch(list(images), list(indices))
 
 
-def eval_loader(
-    dataset: DetectionDataset, transform: v2.Transform, batch_size: int, workers: int
-) -> DataLoader[EvalBatch]:
-    """Return a loader of evaluation batches."""
+def eval_loader(dataset: DetectionDataset, transform: v2.Transform, batch_size: int, workers: int) -> DataLoader[Any]:
+    """Return a loader of :class:`EvalBatch`."""
     return DataLoader(
         EvalSamples(dataset, transform), batch_size=batch_size, collate_fn=collate_eval, num_workers=workers
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import torch
 from torch import nn
@@ -19,7 +20,13 @@ from anchordetr.types import Predictions
 
 
 class Reporter(Protocol):
-    """Who is told how training goes."""
+    """Who is told how training goes, between entering and leaving its context."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
     def on_step(self, epoch: int, step: int, losses: dict[str, float], lr: float) -> None:
         """Called after each optimizer step with the losses of the last layer and ``total``."""
@@ -60,7 +67,7 @@ class Trainer:
         criterion: nn.Module,
         optimizer: torch.optim.Optimizer,
         scheduler: LRScheduler,
-        loader: DataLoader[TrainBatch],
+        loader: DataLoader[Any],
         evaluate: Callable[[], Metrics],
         save: Callable[[str], None],
         reporter: Reporter,
@@ -87,6 +94,10 @@ class Trainer:
 
     def fit(self) -> None:
         """Train the epochs that are left; after each one log and save, after every ``eval_every`` evaluate."""
+        with self.reporter:
+            self._fit()
+
+    def _fit(self) -> None:
         while self.progress.epoch < self.epochs:
             losses = self._train_epoch()
             self.progress.epoch += 1
@@ -114,7 +125,7 @@ class Trainer:
             losses = self.train_step(batch)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
-            self.reporter.on_step(self.progress.epoch, step, losses, self.scheduler.get_last_lr()[0])
+            self.reporter.on_step(self.progress.epoch, step, losses, float(self.scheduler.get_last_lr()[0]))
         return {name: value / len(self.loader) for name, value in sums.items()}
 
     def train_step(self, batch: TrainBatch) -> dict[str, float]:

@@ -93,7 +93,8 @@ class AnchorQueries(nn.Module):
         """Return the queries of any picture, their positions encoded by ``encoder``."""
         points = self.anchors().unsqueeze(0)
         repeats = (1, len(self.patterns), 1)
-        positions = Positions(*(encoding.repeat(repeats) for encoding in encoder.of_points(points)))
+        x, y, xy = encoder.of_points(points)
+        positions = Positions(x.repeat(repeats), y.repeat(repeats), xy.repeat(repeats))
         num_anchors = points.shape[1]
         return Queries(self.patterns(num_anchors), positions, points.repeat(repeats), num_anchors)
 

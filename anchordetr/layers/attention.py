@@ -73,8 +73,8 @@ class StandardMapAttention(nn.Module):
         padding = None
         if mask_x is not None and mask_y is not None:
             padding = ~(mask_y[:, :, None] & mask_x[:, None, :]).flatten(1)
-        q = (query + query_pos.xy).flatten(1, -2)
-        k = (memory + memory_pos.xy).flatten(1, 2)
+        q = (query + query_pos.joint).flatten(1, -2)
+        k = (memory + memory_pos.joint).flatten(1, 2)
         output, _ = self.attention(q, k, memory.flatten(1, 2), key_padding_mask=padding, need_weights=False)
         return output.view_as(query)
 

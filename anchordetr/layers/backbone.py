@@ -37,7 +37,7 @@ class Backbone(nn.Module):
             ``strides`` (one per map) and ``mean`` and ``std`` (three floats each, the normalisation of its pictures).
     """
 
-    def __init__(self, body: nn.Module) -> None:
+    def __init__(self, body: Any) -> None:
         super().__init__()
         self.body = body
         self.channels: Sequence[int] = body.channels
@@ -139,29 +139,38 @@ class TimmBody(nn.Module):
             parameter.requires_grad_(False)
 
 
-_LEVEL_STRIDES = {"c3": (8,), "c4": (16,), "c5": (32,), "dc5": (None,), "c3_c4_dc5": (8, 16, None)}
+_LAST = None
+_LEVEL_STRIDES: dict[str, tuple[int | None, ...]] = {
+    "c3": (8,),
+    "c4": (16,),
+    "c5": (32,),
+    "dc5": (_LAST,),
+    "c3_c4_dc5": (8, 16, _LAST),
+}
 
 
 def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
     """Return timm's options, the indices of the wanted maps and their strides."""
     if not timm.is_model(name.split(".")[0]):
         raise UsageError(f"Unknown backbone '{name}'.{closest_match(name, [*BACKBONES.names(), *timm.list_models()])}")
-    options = {"output_stride": 16} if "dc5" in features else {}
+    options: dict[str, Any] = {"output_stride": 16} if "dc5" in features else {}
     try:
         with torch.device("meta"):
-            strides = timm.create_model(name, features_only=True, **options).feature_info.reduction()
+            network: Any = timm.create_model(name, features_only=True, **options)
+        strides = network.feature_info.reduction()
     except (TypeError, NotImplementedError, RuntimeError, AssertionError, AttributeError) as error:
         raise UsageError(f"The backbone '{name}' gives no feature maps with '{features}': {error}") from error
-    indices = []
-    for wanted in _LEVEL_STRIDES[features]:
-        matches = [i for i, stride in enumerate(strides) if wanted in (stride, None)]
+    indices: list[int] = []
+    for wanted in reversed(_LEVEL_STRIDES[features]):
+        end = indices[0] if indices else len(strides)
+        matches = [i for i, stride in enumerate(strides[:end]) if wanted in (stride, _LAST)]
         if not matches:
             raise UsageError(f"The backbone '{name}' has no map of stride {wanted} for '{features}'; it has {strides}.")
-        indices.append(matches[-1])
+        indices.insert(0, matches[-1])
     return options, tuple(indices), tuple(strides[i] for i in indices)
 
 
-def _create_network(name: str, pretrained: bool, weights: Path | None, **options: Any) -> nn.Module:
+def _create_network(name: str, pretrained: bool, weights: Path | None, **options: Any) -> Any:
     if weights is not None and not weights.is_file():
         raise InputError(f"The backbone weights {weights} do not exist; give a file with timm's weights of '{name}'.")
     overlay = {"file": str(weights)} if weights is not None else None

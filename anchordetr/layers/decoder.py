@@ -49,7 +49,7 @@ class DecoderLayer(nn.Module):
         mask_y: Tensor | None,
     ) -> Tensor:
         """content (B, Q, C), memory (B·G, H, W, C), masks (B·G, W) and (B·G, H) with True = valid -> (B, Q, C)."""
-        keys = content + query_pos.xy
+        keys = content + query_pos.joint
         answer, _ = self.self_attention(keys, keys, content, need_weights=False)
         content = self.self_norm(content + self.dropout(answer))
         answer = self.cross_attention(content, memory, query_pos, memory_pos, mask_x, mask_y)

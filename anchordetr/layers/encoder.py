@@ -20,9 +20,7 @@ class EncoderLayer(nn.Module):
         dropout: probability of dropping the attention's answer in training.
     """
 
-    def __init__(
-        self, *, attention: nn.Module, feed_forward: nn.Module, norm: nn.Module, dropout: float = 0.0
-    ) -> None:
+    def __init__(self, *, attention: nn.Module, feed_forward: nn.Module, norm: nn.Module, dropout: float = 0.0) -> None:
         super().__init__()
         self.attention = attention
         self.norm = norm
@@ -87,6 +85,6 @@ class Encoder(nn.Module):
         """(B·G, H, W, C), masks (B·G, W) and (B·G, H) with True = valid -> (B·G, H, W, C)."""
         for layer, level_layer in zip_longest(self.layers, self.level_layers):
             memory = layer(memory, positions, mask_x, mask_y)
-            if level_layer is not None:
+            if level_layer is not None and self.level_embedding is not None:
                 memory = level_layer(memory, self.level_embedding.weight)
         return memory

@@ -20,8 +20,7 @@ class MaskedGroupNorm(nn.GroupNorm):
         """
         if mask_x is None or mask_y is None:
             return super().forward(features)
-        batch, channels, height, width = features.shape
-        grouped = features.view(batch, self.num_groups, -1, height, width)
+        grouped = features.unflatten(1, (self.num_groups, -1))
         valid = (mask_y[:, :, None] & mask_x[:, None, :]).to(features.dtype)[:, None, None]
         count = valid.sum(dim=(2, 3, 4), keepdim=True) * grouped.shape[2]
         mean = (grouped * valid).sum(dim=(2, 3, 4), keepdim=True) / count

@@ -23,6 +23,17 @@ class Positions(NamedTuple):
     y: Tensor
     xy: Tensor | None
 
+    @property
+    def joint(self) -> Tensor:
+        """The encoding of both coordinates in one vector.
+
+        Raises:
+            ValueError: it was not computed.
+        """
+        if self.xy is None:
+            raise ValueError("This attention needs joint positions: set joint_position = True on its class.")
+        return self.xy
+
 
 def sine_encoding(coordinate: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
     """Encode coordinates in [0, 1] as interleaved sines and cosines: (...) -> (..., channels)."""
@@ -64,10 +75,10 @@ class SinePositionEncoder(nn.Module):
         """(..., 2) x, y -> (..., C)."""
         return sine_encoding_2d(points, self.embed_dim)
 
-    def of_points(self, points: Tensor) -> Positions:
-        """Encode anchor points (B, Q, 2)."""
+    def of_points(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode x, y and both of anchor points (B, A, 2): three times (B, A, C)."""
         x, y = points.unbind(-1)
-        return Positions(self.encode_1d(x), self.encode_1d(y), self.encode_2d(points))
+        return self.encode_1d(x), self.encode_1d(y), self.encode_2d(points)
 
     def of_map(self, mask_x: Tensor, mask_y: Tensor, joint: bool) -> Positions:
         """Encode the cells of a map.

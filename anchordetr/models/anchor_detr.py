@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from anchordetr.layers.backbone import Backbone
 from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.layers.projection import FeatureMap
 from anchordetr.types import ImageBatch, Predictions
@@ -28,7 +29,7 @@ class AnchorDETR(nn.Module):
     def __init__(
         self,
         *,
-        backbone: nn.Module,
+        backbone: Backbone,
         projection: nn.Module,
         queries: nn.Module,
         key_encoder: SinePositionEncoder,

@@ -88,9 +88,7 @@ def build_model(config: ModelConfig) -> AnchorDETR:
     backbone = build_backbone(config)
     return AnchorDETR(
         backbone=backbone,
-        projection=InputProjection(
-            channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim
-        ),
+        projection=InputProjection(channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim),
         queries=build_queries(config),
         key_encoder=build_position_encoder(config),
         query_encoder=None if config.share_position_encoder else build_position_encoder(config),

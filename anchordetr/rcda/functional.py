@@ -50,7 +50,9 @@ def rcda(
         hint = f" Did you mean '{close[0]}'?" if close else ""
         raise ValueError(f"Unknown RCDA backend '{backend}'; known: auto, {', '.join(BACKENDS)}.{hint}")
     compute = BACKENDS["reference" if backend == "auto" else backend]
-    return compute(q_x, q_y, k_x, k_y, value, mask_x, mask_y, q_x.shape[-1] ** -0.5 if scale is None else scale, dropout_p)
+    return compute(
+        q_x, q_y, k_x, k_y, value, mask_x, mask_y, q_x.shape[-1] ** -0.5 if scale is None else scale, dropout_p
+    )
 
 
 def _check_shapes(
@@ -58,7 +60,8 @@ def _check_shapes(
 ) -> None:
     if value.ndim != 5 or q_x.ndim != 4:
         raise ValueError(
-            f"rcda expects q_x (B, M, N, D) and value (B, M, H, W, Dv); got {tuple(q_x.shape)} and {tuple(value.shape)}."
+            "rcda expects q_x (B, M, N, D) and value (B, M, H, W, Dv); "
+            f"got {tuple(q_x.shape)} and {tuple(value.shape)}."
         )
     batch, heads, height, width, _ = value.shape
     queries, depth = q_x.shape[2:]
@@ -72,4 +75,6 @@ def _check_shapes(
     }
     for name, (tensor, shape) in expected.items():
         if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"rcda expects {name} of shape {shape} beside the other arguments; got {tuple(tensor.shape)}.")
+            raise ValueError(
+                f"rcda expects {name} of shape {shape} beside the other arguments; got {tuple(tensor.shape)}."
+            )

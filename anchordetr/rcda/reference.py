@@ -39,7 +39,7 @@ def rcda_reference(
     scale: float,
     dropout_p: float,
 ) -> Tensor:
-    """Compute RCDA as the paper writes it (eq. 5 and 6), with Z (B, M, N, H, Dv) in memory; shapes as in :func:`rcda`."""
+    """Compute RCDA as the paper writes it, with Z (B, M, N, H, Dv) in memory; shapes as in :func:`rcda`."""
     a_x = F.dropout(axis_weights(q_x, k_x, mask_x, scale), dropout_p)
     a_y = F.dropout(axis_weights(q_y, k_y, mask_y, scale), dropout_p)
     return contract(a_x, a_y, value)

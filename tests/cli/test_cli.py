@@ -1,0 +1,159 @@
+"""The commands: what they write, what they print, how they fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anchordetr import list_models
+from anchordetr.cli.main import run
+
+SMALL = {
+    "model.backbone": "test_resnet.r160_in1k",
+    "model.embed_dim": "32",
+    "model.num_heads": "4",
+    "model.encoder_layers": "1",
+    "model.decoder_layers": "1",
+    "model.num_anchors": "9",
+    "model.ffn_dim": "32",
+    "data.short_side": "48",
+    "data.train_short_sides": "[48]",
+}
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        run([str(argument) for argument in arguments])
+    return int(exit_info.value.code or 0)
+
+
+def train_arguments(data: object, output: Path) -> list[object]:
+    changes = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    options = ["--epochs", 1, "--batch-size", 4, "--workers", 0, "--device", "cpu"]
+    return ["train", "--data", data, "--model", "anchordetr_tiny", "--output-dir", output, *options, *changes]
+
+
+@pytest.fixture(scope="module")
+def run_folder(coco_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert call(*train_arguments(coco_folder, folder)) == 0
+    return folder
+
+
+def test_eval_prints_what_the_training_logged(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    logged = json.loads((run_folder / "log.jsonl").read_text().splitlines()[0])
+    assert {name: logged[name] for name in printed} == printed
+    assert json.loads((tmp_path / "metrics.json").read_text()) == printed
+
+
+def test_eval_prints_cocos_table(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path) == 0
+    printed = capsys.readouterr().out
+    assert "0.50:0.95" in printed
+    assert "rectangle" in printed
+
+
+def test_predict_writes_results_and_pictures(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--weights", run_folder, "--output-dir", tmp_path, "--threshold", 0.0]
+    assert call("predict", coco_folder / "val", *arguments) == 0
+    results = json.loads((tmp_path / "predictions.json").read_text())
+    assert {result["image_id"] for result in results} == {1, 2, 3, 4}
+    assert {result["category_id"] for result in results} <= {3, 7, 20}
+    assert results[0]["file_name"].endswith("shapes_val_00000.png")
+    assert len(list(tmp_path.glob("*.jpg"))) == 4
+    assert "shapes_val_00003.png" in capsys.readouterr().out
+
+
+def test_a_configuration_file_changes_the_preset(coco_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("train:\n  weight_decay: 0.5\n  lr: 1e-5\n")
+    arguments = train_arguments(coco_folder, tmp_path / "run")
+    assert call(*arguments, "--config", tmp_path / "recipe.yaml", "--lr", 0.002) == 0
+    saved = json.loads((tmp_path / "run" / "last" / "config.json").read_text())
+    assert (saved["train"]["weight_decay"], saved["train"]["lr"]) == (0.5, 0.002)
+
+
+def test_resume_goes_on(run_folder: Path, coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = train_arguments(coco_folder, run_folder)
+    assert call(*arguments) == 1
+    assert "already holds a run" in capsys.readouterr().err
+    arguments[arguments.index("--epochs") + 1] = 2
+    assert call(*arguments, "--resume") == 0
+    assert len((run_folder / "log.jsonl").read_text().splitlines()) == 2
+
+
+def test_list_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("list-models") == 0
+    assert capsys.readouterr().out.split() == list_models()
+
+
+def test_profile_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("profile-memory", "--size", "256x320", "--features", "c5,c4", "--device", "cpu", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["features"], row["attention"]) for row in rows] == [
+        (features, attention) for features in ("c5", "c4") for attention in ("rcda", "standard", "fused")
+    ]
+    assert call("profile-memory", "--size", "256x320", "--features", "c5", "--device", "cpu") == 0
+    assert "rcda" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ["train", "--data", "none", "--output-dir", "x", "--model", "anchordetr_tny"],
+            2,
+            "Did you mean 'anchordetr_tiny'",
+        ),
+        (["train", "--data", "none", "--output-dir", "x", "--set", "train.lrr=1"], 2, "Did you mean 'train.lr'"),
+        (["train", "--data", "none", "--output-dir", "x", "--set", "train.lr"], 2, "has no '='"),
+        (["train", "--data", "none", "--output-dir", "x", "--set", "train.lr=fast"], 2, "'train.lr': Input should be"),
+        (["train", "--data", "none", "--output-dir", "x", "--config", "none.yaml"], 1, "none.yaml does not exist"),
+        (["train", "--data", "none", "--output-dir", "x", "--model", "anchordetr_tiny"], 1, "none does not exist"),
+        (["predict", "none.jpg", "--weights", "none"], 1, "No such image"),
+        (["eval", "--weights", "none", "--data", "none"], 1, "is no saved model"),
+        (["profile-memory", "--size", "800"], 2, "HEIGHTxWIDTH"),
+        (["profile-memory", "--features", "c6"], 2, "Unknown feature level 'c6'"),
+        (["trian"], 2, "No such command"),
+        (["train"], 2, "Missing option"),
+    ],
+    ids=lambda value: " ".join(value[:1]) if isinstance(value, list) else None,
+)
+def test_a_mistake_prints_one_line(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in " ".join(printed.err.split())
+    assert "Traceback" not in printed.err
+
+
+def test_an_unreadable_image_is_named_in_one_line(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    assert call("predict", tmp_path / "broken.jpg", "--weights", run_folder, "--output-dir", tmp_path / "out") == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert "broken.jpg is not an image" in lines[0]
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(ValueError, match="Unknown model"):
+        run(["train", "--data", "x", "--output-dir", "x", "--model", "nothing", "--debug"])

@@ -1,0 +1,168 @@
+"""Layouts, annotations and batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from anchordetr.data.layouts import open_dataset
+from anchordetr.data.loader import TrainSamples, train_loader
+from anchordetr.data.shapes import ShapesDataset
+from anchordetr.data.transforms import ResizeShortSide, resized_size, train_transform
+from anchordetr.errors import InputError, UsageError
+
+NORMAL = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+
+def test_coco_is_recognised_and_keeps_its_ids(coco_folder: Path) -> None:
+    dataset = open_dataset(coco_folder, "train")
+    assert len(dataset) == 8
+    assert dataset.class_names == ["circle", "rectangle", "triangle"]
+    assert dataset.category_ids == [3, 7, 20]
+    original = json.loads((coco_folder / "annotations" / "instances_train.json").read_text())
+    assert dataset.ground_truth() == original
+    assert dataset.image(0).shape == (3, 64, 64)
+
+
+def test_shapes_depend_on_seed_split_and_number_alone() -> None:
+    few, many = ShapesDataset("train", 3), ShapesDataset("train", 6)
+    assert torch.equal(few.image(2), many.image(2))
+    assert np.array_equal(few.annotations[2].boxes, many.annotations[2].boxes)
+    assert not torch.equal(few.image(2), ShapesDataset("val", 3).image(2))
+    assert not torch.equal(few.image(2), ShapesDataset("train", 3, seed=1).image(2))
+
+
+def test_shapes_overlap_and_stay_inside() -> None:
+    dataset = ShapesDataset("train", 100)
+    shared = 0
+    for index in range(100):
+        boxes = dataset.annotations[index].boxes
+        assert 1 <= len(boxes) <= 5
+        assert (boxes[:, :2] >= -1e-3).all()
+        assert (boxes[:, :2] + boxes[:, 2:] <= 96 + 1e-3).all()
+        centres = boxes[:, :2] + boxes[:, 2:] / 2
+        distances = np.abs(centres[:, None] - centres[None]).max(axis=-1) + 1e3 * np.eye(len(boxes))
+        shared += int((distances.min() < 1) if len(boxes) > 1 else 0)
+    assert shared > 20
+    areas = np.sqrt(dataset.annotations.areas)
+    assert areas.min() < 12
+    assert areas.max() > 50
+
+
+def broken_copy(coco_folder: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    (target / "annotations").mkdir(parents=True)
+    (target / "val").symlink_to(coco_folder / "val")
+    content = json.loads((coco_folder / "annotations" / "instances_val.json").read_text())
+    change(content)
+    (target / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    return target
+
+
+def test_missing_images_are_listed(coco_folder: Path, tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["images"][1]["file_name"] = "lost.png"
+
+    with pytest.raises(InputError, match=r"names 1 images that are not in .*lost\.png"):
+        open_dataset(broken_copy(coco_folder, tmp_path / "data", change), "val")
+
+
+def test_an_unknown_category_is_named(coco_folder: Path, tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"][0]["category_id"] = 99
+
+    with pytest.raises(InputError, match="annotation 1 has category 99"):
+        open_dataset(broken_copy(coco_folder, tmp_path / "data", change), "val")
+
+
+def test_boxes_are_repaired_with_a_count(coco_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def change(content: dict[str, Any]) -> None:
+        first, second = content["annotations"][:2]
+        first["bbox"] = [5, 5, 0, 10]
+        second["bbox"] = [60, 60, 20, 20]
+        for annotation in content["annotations"]:
+            del annotation["area"], annotation["iscrowd"]
+
+    dataset = open_dataset(broken_copy(coco_folder, tmp_path / "data", change), "val")
+    assert "1 boxes without area dropped, 1 boxes clipped" in caplog.text
+    assert (dataset.annotations.boxes[:, :2] + dataset.annotations.boxes[:, 2:] <= 64 + 1e-3).all()
+    np.testing.assert_allclose(dataset.annotations.areas, dataset.annotations.boxes[:, 2:].prod(axis=1))
+    assert not dataset.annotations.crowd.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not valid JSON"), ("[]", "must hold an object"), ('{"images": []}', "no list 'annotations'")],
+)
+def test_malformed_annotation_files_are_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val").mkdir()
+    (tmp_path / "annotations" / "instances_val.json").write_text(text)
+    with pytest.raises(InputError, match=rf"instances_val\.json.* {message}"):
+        open_dataset(tmp_path, "val")
+
+
+def test_what_is_no_data_set_is_explained(coco_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        open_dataset(tmp_path / "none", "val")
+    with pytest.raises(InputError, match=r"no known data layout.*coco \(no annotations/instances_\*\.json\)"):
+        open_dataset(tmp_path, "val")
+    with pytest.raises(InputError, match="no split 'test'; it has train, val"):
+        open_dataset(coco_folder, "test")
+    with pytest.raises(UsageError, match="Unknown data layout 'coko'"):
+        open_dataset(coco_folder, "val", layout="coko")
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((480, 640), (800, 1067)), ((400, 1200), (444, 1333)), ((1, 5000), (1, 1333)), ((5000, 1), (1333, 1))],
+)
+def test_resized_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert resized_size(*size, short_side=800, long_side=1333) == expected
+
+
+def test_boxes_follow_the_picture_through_the_augmentation() -> None:
+    """A box drawn as a white rectangle must still hold the white pixels after flip, crop and resize."""
+    dataset = ShapesDataset("train", 1)
+    picture = torch.zeros(3, 96, 96, dtype=torch.uint8)
+    picture[:, 30:60, 20:70] = 255
+    dataset.image = lambda index: picture  # type: ignore[method-assign]
+    dataset.annotations.boxes[:] = (20, 30, 50, 30)
+    samples = TrainSamples(dataset, train_transform((64, 96, 128), 160, True, True, (0.0,) * 3, (1.0,) * 3), seed=0)
+    for epoch in range(30):
+        image, target, _ = samples[(epoch, 0)]
+        white = (image[0] > 0.5).nonzero()
+        if not len(target.boxes):
+            continue
+        height, width = image.shape[1:]
+        cx, cy, w, h = target.boxes[0].tolist()
+        box = [(cy - h / 2) * height, (cx - w / 2) * width, (cy + h / 2) * height, (cx + w / 2) * width]
+        shown = [*white.amin(0).tolist(), *(white.amax(0) + 1).tolist()]
+        assert box == pytest.approx(shown, abs=1.5)
+
+
+def test_batches_depend_on_seed_and_epoch_alone() -> None:
+    dataset = ShapesDataset("train", 10)
+    transform = train_transform((64, 96), 160, True, True, *NORMAL)
+
+    def epoch_of(workers: int, epoch: int) -> list[torch.Tensor]:
+        loader = train_loader(dataset, transform, 4, seed=3, workers=workers, pin_memory=False)
+        loader.batch_sampler.epoch = epoch
+        return [batch.images.pixels for batch in loader]
+
+    reference = epoch_of(0, 2)
+    assert len(reference) == 2
+    assert all(torch.equal(a, b) for a, b in zip(reference, epoch_of(2, 2), strict=True))
+    assert not torch.equal(reference[0][..., :64, :64], epoch_of(0, 1)[0][..., :64, :64])
+
+
+def test_crowds_are_no_targets() -> None:
+    dataset = ShapesDataset("train", 1)
+    dataset.annotations.crowd[0] = True
+    _, target, _ = TrainSamples(dataset, ResizeShortSide([64], 96), seed=0)[(0, 0)]
+    assert len(target.labels) == len(dataset.annotations[0].labels) - 1

@@ -1,0 +1,129 @@
+"""Pictures of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anchordetr.data.images import expand_source, load_image
+from anchordetr.errors import InputError
+
+RAMP = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+
+def save(image: Image.Image, path: Path, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_an_rgb_file_is_read_as_it_is(tmp_path: Path) -> None:
+    image = load_image(save(Image.fromarray(RAMP), tmp_path / "ä b.png"))
+    assert image.dtype == torch.uint8
+    assert torch.equal(image, torch.from_numpy(RAMP).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "tif", "webp"])
+def test_formats(suffix: str, tmp_path: Path) -> None:
+    assert load_image(save(Image.fromarray(RAMP), tmp_path / f"x.{suffix}")).shape == (3, 4, 6)
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    image = load_image(save(Image.fromarray(RAMP[..., 0]), tmp_path / "x.png"))
+    assert torch.equal(image, torch.from_numpy(RAMP[..., 0]).expand(3, -1, -1))
+
+
+def test_transparent_pixels_show_white(tmp_path: Path) -> None:
+    rgba = np.dstack([RAMP, np.full((4, 6), 255, np.uint8)])
+    rgba[0, 0, 3] = 0
+    image = load_image(save(Image.fromarray(rgba), tmp_path / "x.png"))
+    assert image[:, 0, 0].tolist() == [255, 255, 255]
+    assert image[:, 1, 1].tolist() == RAMP[1, 1].tolist()
+
+
+def test_sixteen_bits_are_divided_by_256(tmp_path: Path) -> None:
+    values = (np.arange(24, dtype=np.uint16) * 2730).reshape(4, 6)
+    image = load_image(save(Image.fromarray(values), tmp_path / "x.png"))
+    assert image[0].tolist() == (values // 256).tolist()
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    image = load_image(save(Image.fromarray(RAMP), tmp_path / "x.png", exif=exif))
+    assert torch.equal(image, torch.from_numpy(np.rot90(RAMP, -1).copy()).permute(2, 0, 1))
+
+
+def test_an_animation_gives_its_first_frame_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
+    assert load_image(tmp_path / "x.gif")[:, 0, 0].tolist() == [255, 0, 0]
+    assert "first frame" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "not an image"), (b"text", "not an image"), (b"\x89PNG\r\n\x1a\n broken", r"not an image|cannot be read")],
+    ids=["empty", "text", "damaged"],
+)
+def test_what_is_no_image_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(content)
+    with pytest.raises(InputError, match=rf"bad\.jpg.*({message})"):
+        load_image(tmp_path / "bad.jpg")
+
+
+def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3)).astype(np.uint8))
+    whole = save(noise, tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"half\.jpg cannot be read: .*truncated"):
+        load_image(tmp_path / "half.jpg")
+
+
+def test_arrays_tensors_and_pil_pictures() -> None:
+    expected = torch.from_numpy(RAMP).permute(2, 0, 1)
+    assert torch.equal(load_image(RAMP), expected)
+    assert torch.equal(load_image(expected), expected)
+    assert torch.equal(load_image(expected.float() / 255), expected)
+    assert torch.equal(load_image(Image.fromarray(RAMP)), expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.zeros((4, 6), np.uint8),
+        np.zeros((4, 6, 3), np.float32),
+        np.zeros((0, 6, 3), np.uint8),
+        torch.zeros(1, 4, 6),
+        torch.full((3, 4, 6), float("nan")),
+        torch.full((3, 4, 6), 200.0),
+    ],
+    ids=["grey_array", "float_array", "empty_array", "one_channel", "nan", "float_255"],
+)
+def test_arrays_and_tensors_of_another_kind_are_refused(wrong: np.ndarray | torch.Tensor) -> None:
+    with pytest.raises(InputError, match=r"array must be|tensor must be"):
+        load_image(wrong)
+
+
+def test_a_folder_and_a_pattern_are_expanded_in_order(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg"):
+        save(Image.fromarray(RAMP), tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    assert expand_source(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.png"]
+    assert expand_source(str(tmp_path / "*.png")) == [tmp_path / "b.png"]
+    assert expand_source(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
+
+
+def test_nothing_found_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no images"):
+        expand_source(tmp_path)
+    with pytest.raises(InputError, match=r"No such image, folder or pattern: .*none\.jpg"):
+        expand_source(tmp_path / "none.jpg")
+
+
+def test_an_address_that_does_not_answer_is_named() -> None:
+    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x\.jpg could not be fetched"):
+        load_image("http://127.0.0.1:9/x.jpg")

@@ -1,0 +1,46 @@
+"""COCO metrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anchordetr.data.shapes import ShapesDataset
+from anchordetr.engine.evaluator import coco_metrics, coco_rows
+from anchordetr.errors import InputError
+
+
+def perfect_rows(dataset: ShapesDataset) -> np.ndarray:
+    rows = []
+    for index in range(len(dataset)):
+        record = dataset.annotations[index]
+        xyxy = np.concatenate([record.boxes[:, :2], record.boxes[:, :2] + record.boxes[:, 2:]], axis=1)
+        rows.append(coco_rows(record.image_id, xyxy, np.ones(len(xyxy)), record.labels, dataset.category_ids))
+    return np.concatenate(rows)
+
+
+def test_perfect_detections_have_ap_one() -> None:
+    dataset = ShapesDataset("val", 20)
+    dataset.category_ids = [5, 50, 500]
+    metrics = coco_metrics(dataset, perfect_rows(dataset))
+    assert metrics.ap == metrics.ap50 == metrics.ar_100 == pytest.approx(1.0)
+    assert metrics.per_class == pytest.approx({"circle": 1.0, "rectangle": 1.0, "triangle": 1.0})
+
+
+def test_half_of_the_objects_found_has_half_the_recall() -> None:
+    dataset = ShapesDataset("val", 200)
+    metrics = coco_metrics(dataset, perfect_rows(dataset)[::2])
+    assert metrics.ar_100 == pytest.approx(0.5, abs=0.05)
+
+
+def test_no_detections_have_ap_zero() -> None:
+    dataset = ShapesDataset("val", 5)
+    assert coco_metrics(dataset, np.zeros((0, 7))).ap == 0.0
+
+
+def test_results_for_an_unknown_image_are_refused() -> None:
+    dataset = ShapesDataset("val", 2)
+    rows = perfect_rows(dataset)
+    rows[0, 0] = 77
+    with pytest.raises(InputError, match="image_id 77"):
+        coco_metrics(dataset, rows)

@@ -1,0 +1,86 @@
+"""Backbones: levels, frozen parts, weights, padding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from anchordetr.errors import InputError, UsageError
+from anchordetr.layers.backbone import Backbone, TimmBody
+from anchordetr.types import ImageBatch
+
+SMALL = "test_resnet.r160_in1k"
+
+
+@pytest.mark.parametrize(
+    ("features", "strides"),
+    [("c3", (8,)), ("c4", (16,)), ("c5", (32,)), ("dc5", (16,)), ("c3_c4_dc5", (8, 16, 16))],
+)
+def test_levels_have_their_strides(features: str, strides: tuple[int, ...]) -> None:
+    body = TimmBody("resnet10t", features)
+    maps = body(torch.randn(1, 3, 64, 96))
+    assert body.strides == strides
+    assert [tuple(level.shape[1:]) for level in maps] == [
+        (channels, 64 // stride, 96 // stride) for channels, stride in zip(body.channels, strides, strict=True)
+    ]
+
+
+def test_the_paper_freezes_stem_first_stage_and_batch_norm() -> None:
+    body = TimmBody("resnet18", "c5").train()
+    trained = {name.split(".")[1] for name, parameter in body.named_parameters() if parameter.requires_grad}
+    assert trained == {"layer2", "layer3", "layer4"}
+    norms = [module for module in body.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms
+    assert not any(norm.training or norm.weight.requires_grad for norm in norms)
+
+
+def test_live_batch_norm_and_no_frozen_stage() -> None:
+    body = TimmBody(SMALL, "c4", freeze_batch_norm=False, frozen_stages=0).train()
+    assert all(parameter.requires_grad for parameter in body.parameters())
+    assert all(module.training for module in body.modules())
+
+
+def test_weights_come_from_a_file(tmp_path: Path) -> None:
+    full = timm.create_model(SMALL)
+    save_file(full.state_dict(), tmp_path / "weights.safetensors")
+    body = TimmBody(SMALL, "c4", weights=tmp_path / "weights.safetensors")
+    expected = full.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in body.network.state_dict().items())
+
+
+def test_missing_or_damaged_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.safetensors do not exist"):
+        TimmBody(SMALL, "c4", weights=tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"could not be loaded from .*bad\.safetensors"):
+        TimmBody(SMALL, "c4", weights=tmp_path / "bad.safetensors")
+
+
+def test_unknown_names_and_levels_are_explained() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'resnet50"):
+        TimmBody("resnet50x", "c5")
+    with pytest.raises(UsageError, match="no map of stride 8"):
+        TimmBody("vit_tiny_patch16_224", "c3")
+
+
+def test_a_padded_batch_gives_each_picture_its_own_maps() -> None:
+    backbone = Backbone(TimmBody(SMALL, "c4", freeze_batch_norm=False)).eval()
+    images = [torch.randn(3, 40, 70), torch.randn(3, 64, 33), torch.randn(3, 40, 70)]
+    together = backbone(ImageBatch.from_list(images))[0]
+    for index, image in enumerate(images):
+        alone = backbone(ImageBatch.from_list([image]))[0]
+        height, width = together.sizes[index]
+        assert alone.sizes == ((height, width),)
+        torch.testing.assert_close(together.features[index, :, :height, :width], alone.features[0])
+
+
+def test_a_training_batch_knows_which_cells_are_valid() -> None:
+    backbone = Backbone(TimmBody(SMALL, "c4", freeze_batch_norm=False)).train()
+    level = backbone(ImageBatch.from_list([torch.randn(3, 40, 70), torch.randn(3, 64, 33)]))[0]
+    assert level.sizes == ((3, 5), (4, 3))
+    assert level.features.shape[-2:] == (4, 5)

@@ -1,0 +1,40 @@
+"""A picture gets the same answer alone and among pictures of other sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from anchordetr import Detector
+from anchordetr.config import Config, ModelConfig
+from anchordetr.models.builders import build_model
+
+SIZES = [(64, 80), (80, 64), (33, 97), (64, 80), (120, 40), (50, 50), (1, 70), (64, 79)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"attention": "standard"}, {"features": "c3_c4_dc5", "backbone": "resnet10t"}])
+def test_network(changes: dict[str, str], small_model: ModelConfig) -> None:
+    model = build_model(ModelConfig(**{**small_model.model_dump(), **changes})).eval()
+    torch.nn.init.normal_(model.box_head.layers[-1].weight)
+    images = [torch.randn(3, *size) for size in SIZES]
+    with torch.no_grad():
+        together = model(images)
+        for index, image in enumerate(images):
+            alone = model([image])
+            torch.testing.assert_close(together.boxes[:, index], alone.boxes[:, 0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(together.logits[:, index], alone.logits[:, 0], atol=1e-4, rtol=0)
+
+
+def test_detector(small_config: Config) -> None:
+    detector = Detector(small_config)
+    torch.nn.init.normal_(detector.model.class_head.weight)
+    torch.nn.init.normal_(detector.model.box_head.layers[-1].weight)
+    images = [np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8) for i, size in enumerate(SIZES)]
+    together = detector.predict(images, threshold=0.0)
+    for image, found in zip(images, together, strict=True):
+        alone = detector.predict(image, threshold=0.0)
+        np.testing.assert_allclose(found.xyxy, alone.xyxy, atol=1e-4 * max(image.shape))
+        np.testing.assert_allclose(found.confidence, alone.confidence, atol=1e-5)
+        np.testing.assert_array_equal(found.class_id, alone.class_id)
+        np.testing.assert_array_equal(found.pattern_id, alone.pattern_id)

@@ -1,0 +1,113 @@
+"""The house's rules: who may import whom, what is public, what an import loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import anchordetr
+
+PACKAGE = Path(anchordetr.__file__).parent
+RANKS = {
+    "errors": 0,
+    "types": 0,
+    "config": 0,
+    "registry": 0,
+    "rcda": 0,
+    "layers": 1,
+    "models": 2,
+    "criterion": 2,
+    "postprocess": 2,
+    "data": 2,
+    "engine": 3,
+    "analysis": 3,
+    "export": 3,
+    "detector": 4,
+    "cli": 5,
+    "__main__": 6,
+}
+FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
+# rooms of one rank that must not see each other either
+STRANGERS = {("criterion", "models"), ("postprocess", "models"), ("criterion", "layers"), ("postprocess", "layers")}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def module_name(file: Path) -> str:
+    parts = ("anchordetr", *file.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Yield every anchordetr module that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "anchordetr":
+            if node.module.count(".") or not all((PACKAGE / f"{name.name}").exists() for name in node.names):
+                candidates = [f"{node.module}.{name.name}" for name in node.names]
+                yield from (name if is_module(name) else node.module for name in candidates)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.startswith("anchordetr."))
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    return path.with_suffix(".py").exists() or path.is_dir()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_file_imports_from_lower_ranks_or_its_own_room(file: Path) -> None:
+    own = room(module_name(file))
+    for name in imports(file):
+        if name == "anchordetr":
+            pytest.fail("import from the module that defines the name, not from the package")
+        other = room(name)
+        if other == own:
+            continue
+        assert own != "rcda", f"rcda must import nothing of anchordetr, but imports {name}"
+        assert (own, other) not in STRANGERS, f"{own} must not see {other}"
+        assert RANKS[other] < RANKS[own] or (RANKS[other] == RANKS[own] == 0), f"{own} must not import {name}"
+
+
+def test_imports_have_no_cycle() -> None:
+    graph = {module_name(file): set(imports(file)) for file in FILES}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name in done:
+            return
+        for other in graph.get(name, set()):
+            visit(other, (*path, name))
+        done.add(name)
+
+    for name in graph:
+        if not name.endswith("rcda"):
+            visit(name, ())
+
+
+def test_public_names() -> None:
+    assert anchordetr.__all__ == [
+        "AnchorDETR",
+        "Detections",
+        "Detector",
+        "ImageBatch",
+        "Predictions",
+        "Target",
+        "create_model",
+        "list_models",
+    ]
+    assert all(getattr(anchordetr, name).__name__ == name for name in anchordetr.__all__)
+    assert anchordetr.rcda.__all__ == ["RowColumnAttention", "rcda"]
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    code = "import sys, anchordetr, anchordetr.cli.main; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

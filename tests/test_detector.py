@@ -1,0 +1,134 @@
+"""The object that most users hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from anchordetr import Detections, Detector
+from anchordetr.config import Config
+from anchordetr.errors import InputError, UsageError
+
+
+@pytest.fixture
+def detector(small_config: Config) -> Detector:
+    torch.manual_seed(0)
+    detector = Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
+    torch.nn.init.normal_(detector.model.class_head.weight)
+    torch.nn.init.normal_(detector.model.box_head.layers[-1].weight)
+    return detector
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+
+
+def test_one_in_one_out_and_a_list_in_a_list_out(detector: Detector, picture: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "one.png"
+    Image.fromarray(picture).save(file)
+    expected = detector.predict(picture, threshold=0.0)
+    assert isinstance(expected, Detections)
+    for source in (file, str(file), Image.fromarray(picture), torch.from_numpy(picture).permute(2, 0, 1)):
+        found = detector.predict(source, threshold=0.0)
+        assert isinstance(found, Detections)
+        np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=1e-5)
+    for sources in ([picture, file], tmp_path, str(tmp_path / "*.png")):
+        several = detector.predict(sources, threshold=0.0)
+        assert isinstance(several, list)
+        np.testing.assert_allclose(several[-1].xyxy, expected.xyxy, rtol=1e-5)
+
+
+def test_what_a_detection_tells(detector: Detector, picture: np.ndarray) -> None:
+    found = detector.predict(picture, threshold=0.0)
+    queries = 9 * 2
+    assert len(found) == min(100, queries * 3)
+    assert (np.diff(found.confidence) <= 0).all()
+    assert set(found.data["class_name"]) <= {"cat", "dog", "ox"}
+    np.testing.assert_array_equal(found.data["category_id"], np.array([4, 8, 15])[found.class_id])
+    anchors = detector.model.queries.anchors.points.detach().numpy() * (70, 50)
+    distance = np.abs(found.anchor_xy[:, None] - anchors[None]).max(axis=-1).min(axis=1)
+    assert distance.max() < 1e-3
+    assert set(found.pattern_id) == {0, 1}
+    sure = detector.predict(picture, threshold=float(found.confidence[3]))
+    assert len(sure) == (found.confidence >= found.confidence[3]).sum()
+
+
+def test_results_leave_in_every_format(detector: Detector, picture: np.ndarray, tmp_path: Path) -> None:
+    found = detector.predict(picture, threshold=0.0)[:5]
+    result = found.to_coco(image_id=9)[0]
+    x1, y1, x2, y2 = found.xyxy[0]
+    assert result["image_id"] == 9
+    assert result["category_id"] == found.data["category_id"][0]
+    assert result["bbox"] == pytest.approx([x1, y1, x2 - x1, y2 - y1])
+    json.dumps(result)
+    drawn = found.plot(tmp_path / "drawn.png")
+    assert drawn.size == (70, 50)
+    with Image.open(tmp_path / "drawn.png") as saved:
+        assert saved.size == (70, 50)
+    assert not np.array_equal(np.asarray(drawn), picture)
+    nothing = found[found.confidence > 2]
+    np.testing.assert_array_equal(np.asarray(nothing.plot()), picture)
+
+
+def test_supervision_gets_the_same_fields(detector: Detector, picture: np.ndarray) -> None:
+    pytest.importorskip("supervision", reason="needs the extra anchordetr[supervision]")
+    found = detector.predict(picture, threshold=0.0)
+    theirs = found.to_supervision()
+    np.testing.assert_array_equal(theirs.xyxy, found.xyxy)
+    np.testing.assert_array_equal(theirs.data["class_name"], found.data["class_name"])
+
+
+def test_supervision_missing_is_answered_with_the_command(
+    detector: Detector, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    with pytest.raises(ImportError, match=r"pip install 'anchordetr\[supervision\]'"):
+        detector.predict(picture).to_supervision()
+
+
+def test_saved_and_loaded_it_answers_the_same(detector: Detector, picture: np.ndarray, tmp_path: Path) -> None:
+    detector.save_pretrained(tmp_path / "model")
+    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    loaded = Detector.from_pretrained(tmp_path / "model", device="cpu")
+    assert loaded.class_names == ["cat", "dog", "ox"]
+    assert loaded.category_ids == [4, 8, 15]
+    np.testing.assert_array_equal(loaded.predict(picture, 0.0).xyxy, detector.predict(picture, 0.0).xyxy)
+
+
+def test_bad_model_folders_are_explained(detector: Detector, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no saved model"):
+        Detector.from_pretrained(tmp_path)
+    folder = tmp_path / "model"
+    detector.save_pretrained(folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-100])
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
+        Detector.from_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(whole)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "format_version": 99}))
+    with pytest.raises(InputError, match="format version 99; this anchordetr reads version 1"):
+        Detector.from_pretrained(folder)
+    config["model"]["ffn_dim"] = 64
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="does not fit the model"):
+        Detector.from_pretrained(folder)
+
+
+def test_wrong_use_is_explained(detector: Detector, coco_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="list of images is empty"):
+        detector.predict([])
+    with pytest.raises(InputError, match="this detector"):
+        detector.evaluate(coco_folder)
+    with pytest.raises(UsageError, match=r"'train\.epoch'.*Did you mean 'train\.epochs'"):
+        detector.train(coco_folder, tmp_path, epoch=3)
+    with pytest.raises(InputError, match="3 class names but 2 category ids"):
+        Detector(detector.config, ["a", "b", "c"], [1, 2])
+    with pytest.raises(UsageError, match="device 'gpu'"):
+        Detector(detector.config, device="gpu")
