@@ -21,7 +21,8 @@ class ModelConfig(_Section):
     """Everything that decides what the network computes; the defaults are the paper's R50-C5.
 
     ``attention``, ``anchors``, ``position_encoder`` and ``backbone`` take registered names, ``backbone`` also any
-    timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2).
+    timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
+    that training starts from: the paper's, or attention that looks at its own place (``layers/local_start.py``).
     """
 
     num_classes: PositiveInt = 80
@@ -43,6 +44,7 @@ class ModelConfig(_Section):
     decoder_layers: PositiveInt = 6
     ffn_dim: PositiveInt = 1024
     dropout: float = Field(default=0.0, ge=0.0, le=1.0)
+    start: Literal["paper", "local"] = "paper"
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
@@ -63,7 +65,7 @@ class DataConfig(_Section):
     long_side: PositiveInt = 1333
     train_short_sides: tuple[PositiveInt, ...] = tuple(range(480, 801, 32))
     crop: bool = True
-    flip: bool = True
+    flips: tuple[Literal["horizontal", "vertical"], ...] = ("horizontal",)
     workers: int = Field(default=2, ge=0)
 
 
@@ -78,7 +80,11 @@ class LossConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """The optimisation; the defaults are the paper's recipe."""
+    """The optimisation; the defaults are the paper's recipe.
+
+    ``schedule`` ``step`` divides the rates by 10 after the share ``drop_at`` of the training (40 of 50 epochs),
+    ``cosine`` lets them fall to zero; ``warmup`` is the share of the training in which they rise.
+    """
 
     epochs: PositiveInt = 50
     batch_size: PositiveInt = 8
@@ -87,7 +93,7 @@ class TrainConfig(_Section):
     weight_decay: float = Field(default=1e-4, ge=0.0)
     schedule: Literal["step", "cosine"] = "step"
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
-    drop_epoch: PositiveInt = 40
+    drop_at: float = Field(default=0.8, ge=0.0, le=1.0)
     clip_norm: float = Field(default=0.1, gt=0.0)
     eval_every: PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

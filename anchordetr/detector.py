@@ -143,7 +143,7 @@ class Detector:
         torch.manual_seed(settings.seed)
         backbone = self.model.backbone
         transform = train_transform(
-            data.train_short_sides, data.long_side, data.crop, data.flip, backbone.mean, backbone.std
+            data.train_short_sides, data.long_side, data.crop, data.flips, backbone.mean, backbone.std
         )
         loader = train_loader(
             train_set,
@@ -162,8 +162,8 @@ class Detector:
                 optimizer,
                 settings.schedule,
                 settings.warmup,
+                settings.drop_at,
                 total_steps=settings.epochs * len(loader),
-                drop_step=settings.drop_epoch * len(loader),
             ),
             loader=loader,
             evaluate=lambda: self._evaluate(val_set),

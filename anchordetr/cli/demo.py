@@ -13,6 +13,7 @@ from anchordetr.cli import options
 from anchordetr.cli.tables import print_metrics
 
 _PICTURES = 8
+_EVAL_EVERY = 3
 
 
 def demo(
@@ -35,7 +36,7 @@ def demo(
     console.print("Drawing shapes, training anchordetr_tiny on them; nothing is downloaded.")
     detector = Detector("anchordetr_tiny", device=device)
     settings = options.given(epochs=epochs, seed=seed)
-    metrics = detector.train("shapes", output_dir, overwrite=True, **settings)
+    metrics = detector.train("shapes", output_dir, overwrite=True, eval_every=_EVAL_EVERY, **settings)
     held_out = open_dataset("shapes", "val")
     pictures = output_dir / "pictures"
     pictures.mkdir(exist_ok=True)

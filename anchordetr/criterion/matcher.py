@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from anchordetr.criterion.boxes import generalized_iou
 from anchordetr.types import Predictions, Target
@@ -52,31 +55,50 @@ class HungarianMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, predictions: Predictions, targets: Sequence[Target]) -> Matches:
-        """Match every layer of every picture; with more objects than queries, the cheapest ones are matched."""
-        counts = [len(target.labels) for target in targets]
-        costs = [
-            self.cost(predictions.logits[:, i], predictions.boxes[:, i], target) for i, target in enumerate(targets)
-        ]
-        flat = torch.cat([cost.flatten() for cost in costs]).cpu()
-        blocks = flat.split([cost.numel() for cost in costs])
-        num_layers, _, num_queries, _ = predictions.logits.shape
-        rows: list[Tensor] = []
-        for image, (block, count) in enumerate(zip(blocks, counts, strict=True)):
-            for layer, cost in enumerate(block.view(num_layers, num_queries, count)):
-                query, target = (torch.from_numpy(indices) for indices in linear_sum_assignment(_finite(cost)))
-                rows.append(torch.stack((torch.full_like(query, layer), torch.full_like(query, image), query, target)))
-        return Matches(*torch.cat(rows, dim=1).to(predictions.logits.device, non_blocking=True))
+        """Match every layer of every picture; with more objects than queries, the cheapest ones are matched.
 
-    def cost(self, logits: Tensor, boxes: Tensor, target: Target) -> Tensor:
-        """Return the matching cost of one picture: logits (L, Q, K), boxes (L, Q, 4) -> (L, Q, T)."""
-        p = logits[..., target.labels].float().sigmoid()
+        The costs of all layers cross to the CPU once.
+        """
+        counts = [len(target.labels) for target in targets]
+        if not any(counts):
+            empty = torch.zeros(0, dtype=torch.int64, device=predictions.logits.device)
+            return Matches(empty, empty, empty, empty)
+        labels = pad_sequence([target.labels for target in targets], batch_first=True)
+        boxes = pad_sequence([target.boxes for target in targets], batch_first=True)
+        costs = self.cost(predictions.logits, predictions.boxes, labels, boxes)
+        finite = costs.nan_to_num(nan=_NEVER, posinf=_NEVER, neginf=-_NEVER).cpu().numpy()
+        rows = [
+            _assign(block[:, :count], layer, image)
+            for layer, blocks in enumerate(finite)
+            for image, (block, count) in enumerate(zip(blocks, counts, strict=True))
+        ]
+        matched = torch.from_numpy(np.concatenate(rows, axis=1))
+        return Matches(*matched.to(predictions.logits.device, non_blocking=True))
+
+    def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+        """Return the matching costs of all layers, each picture with its own objects only.
+
+        Args:
+            logits: (L, B, Q, K). boxes: (L, B, Q, 4).
+            labels: (B, T), wanted: (B, T, 4): the objects, padded to the largest number in a picture.
+
+        Returns:
+            (L, B, Q, T).
+        """
+        index = labels[None, :, None].expand(*logits.shape[:3], -1)
+        p = logits.float().gather(-1, index).sigmoid()
         positive = self.focal_alpha * (1 - p) ** self.focal_gamma * -(p + 1e-8).log()
         negative = (1 - self.focal_alpha) * p**self.focal_gamma * -(1 - p + 1e-8).log()
-        distance = torch.cdist(boxes.float(), target.boxes.expand(len(boxes), -1, -1), p=1)
-        overlap = generalized_iou(boxes.float()[..., None, :], target.boxes)
+        distance = torch.cdist(boxes.float(), wanted.expand(len(boxes), -1, -1, -1), p=1)
+        overlap = generalized_iou(boxes.float()[..., None, :], wanted[:, None])
         return self.class_weight * (positive - negative) + self.box_weight * distance - self.giou_weight * overlap
 
 
-def _finite(cost: Tensor) -> Tensor:
-    """Replace what is not finite by a cost that is never chosen freely; the trainer stops on non-finite losses."""
-    return cost.nan_to_num(nan=1e9, posinf=1e9, neginf=-1e9)
+def _assign(cost: NDArray[np.float32], layer: int, image: int) -> NDArray[np.int64]:
+    """Return rows layer, image, query, target of the cheapest assignment of cost (Q, T)."""
+    query, target = linear_sum_assignment(cost)
+    return np.stack([np.full_like(query, layer), np.full_like(query, image), query, target])
+
+
+# stands for what is not finite: never chosen freely; the trainer stops on non-finite losses
+_NEVER = 1e9

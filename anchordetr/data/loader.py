@@ -82,7 +82,8 @@ class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
             "labels": torch.from_numpy(record.labels[keep]),
         }
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0]))
+            seed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0]
+            torch.default_generator.manual_seed(int(seed))
             sample = self.transform(sample)
         height, width = sample["image"].shape[-2:]
         boxes = box_convert(sample["boxes"].float(), "xywh", "cxcywh") / torch.tensor([width, height, width, height])

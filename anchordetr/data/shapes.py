@@ -18,6 +18,7 @@ from anchordetr.registry import DATA_LAYOUTS
 
 CLASS_NAMES = ("circle", "rectangle", "triangle")
 _SUPERSAMPLING = 3
+_VIVID = np.array([*range(50), *range(206, 256)])
 _SPLITS = {"train": 0, "val": 1}
 
 
@@ -32,7 +33,7 @@ class Shape(NamedTuple):
 
 @DATA_LAYOUTS.register("shapes")
 class ShapesDataset(DetectionDataset):
-    """Circles, rectangles and triangles on textured grounds, small on top of large.
+    """Vivid circles, rectangles and triangles on muted, textured grounds, small on top of large.
 
     About every third object is centred on another one, so that one place holds several. A picture depends on the
     seed, the split and its number alone.
@@ -45,7 +46,7 @@ class ShapesDataset(DetectionDataset):
         seed: of the whole set.
     """
 
-    def __init__(self, split: str, length: int, size: int = 96, max_objects: int = 5, seed: int = 0) -> None:
+    def __init__(self, split: str, length: int, size: int = 64, max_objects: int = 5, seed: int = 0) -> None:
         self.class_names = list(CLASS_NAMES)
         self.category_ids = list(range(1, len(CLASS_NAMES) + 1))
         self._images = np.empty((length, size, size, 3), dtype=np.uint8)
@@ -64,28 +65,48 @@ class ShapesDataset(DetectionDataset):
 
     @classmethod
     def open(cls, path: Path, split: str) -> ShapesDataset:
-        """Open the data set called ``shapes``: 2,000 pictures to train on, 200 to evaluate."""
-        return cls(split, length=2000 if split == "train" else 200)
+        """Open the data set called ``shapes``: 4,000 pictures to train on, 200 to evaluate."""
+        return cls(split, length=4000 if split == "train" else 200)
 
     def image(self, index: int) -> Tensor:
         return torch.from_numpy(self._images[index]).permute(2, 0, 1)
 
 
 def draw_scene(rng: Generator, size: int, max_objects: int) -> list[Shape]:
-    """Choose 1 to ``max_objects`` objects inside a square picture, large ones first."""
+    """Choose 1 to ``max_objects`` objects inside a square picture, large ones first.
+
+    An object that would hide another one, or look like the one below it, is drawn anew.
+    """
     shapes: list[Shape] = []
     for _ in range(rng.integers(1, max_objects + 1)):
-        width, height = size * np.exp(rng.uniform(np.log(0.1), np.log(0.6))) * np.exp(rng.uniform(-0.3, 0.3, size=2))
-        if shapes and rng.random() < 0.35:
-            x, y, w, h = shapes[rng.integers(len(shapes))].box
-            centre = np.array([x + w / 2, y + h / 2])
-        else:
-            centre = rng.uniform(0, size, size=2)
-        centre = np.clip(centre, (width / 2, height / 2), (size - width / 2, size - height / 2))
-        box = (float(centre[0] - width / 2), float(centre[1] - height / 2), float(width), float(height))
-        red, green, blue = (int(channel) for channel in rng.integers(0, 256, size=3))
-        shapes.append(Shape(int(rng.integers(len(CLASS_NAMES))), box, (red, green, blue), int(rng.integers(4))))
+        shape = _draw_shape(rng, size, shapes)
+        while any(_too_alike(shape, other) for other in shapes):
+            shape = _draw_shape(rng, size, shapes)
+        shapes.append(shape)
     return sorted(shapes, key=lambda shape: -shape.box[2] * shape.box[3])
+
+
+def _draw_shape(rng: Generator, size: int, shapes: Sequence[Shape]) -> Shape:
+    width, height = size * np.exp(rng.uniform(np.log(0.15), np.log(0.6))) * np.exp(rng.uniform(-0.25, 0.25, size=2))
+    if shapes and rng.random() < 0.35:
+        x, y, w, h = shapes[int(rng.integers(len(shapes)))].box
+        centre = np.array([x + w / 2, y + h / 2])
+    else:
+        centre = rng.uniform(0, size, size=2)
+    centre = np.clip(centre, (width / 2, height / 2), (size - width / 2, size - height / 2))
+    box = (float(centre[0] - width / 2), float(centre[1] - height / 2), float(width), float(height))
+    red, green, blue = (int(channel) for channel in rng.permutation([*rng.choice(_VIVID, 2), rng.integers(256)]))
+    return Shape(int(rng.integers(len(CLASS_NAMES))), box, (red, green, blue), int(rng.integers(4)))
+
+
+def _too_alike(shape: Shape, other: Shape) -> bool:
+    """Whether one of two objects would be lost: they overlap with like colours, or fill the same place."""
+    (x1, y1, w1, h1), (x2, y2, w2, h2) = shape.box, other.box
+    overlap_x = max(min(x1 + w1, x2 + w2) - max(x1, x2), 0)
+    overlap_y = max(min(y1 + h1, y2 + h2) - max(y1, y2), 0)
+    shared = overlap_x * overlap_y
+    contrast = max(abs(a - b) for a, b in zip(shape.colour, other.colour, strict=True))
+    return shared > 0.6 * max(w1 * h1, w2 * h2) or (shared > 0 and contrast < 80)
 
 
 def render(rng: Generator, size: int, shapes: Sequence[Shape]) -> NDArray[np.uint8]:
@@ -100,13 +121,13 @@ def render(rng: Generator, size: int, shapes: Sequence[Shape]) -> NDArray[np.uin
 
 
 def _texture(rng: Generator, size: int) -> NDArray[np.uint8]:
-    """Smooth coloured noise with stripes of a random direction and width."""
-    coarse = rng.uniform(0, 255, (4, 4, 3)).astype(np.uint8)
+    """Smooth, muted colours with stripes of a random direction and width."""
+    coarse = rng.uniform(70, 186, (4, 4, 3)).astype(np.uint8)
     ground = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 24)
     rows, columns = np.mgrid[:size, :size]
     stripes = np.sin((columns * np.cos(angle) + rows * np.sin(angle)) * (2 * np.pi / period))
-    return (ground + rng.uniform(0, 40) * stripes[..., None]).clip(0, 255).astype(np.uint8)
+    return (ground + rng.uniform(0, 30) * stripes[..., None]).clip(0, 255).astype(np.uint8)
 
 
 def _draw(pen: ImageDraw.ImageDraw, shape: Shape) -> None:

@@ -12,6 +12,8 @@ from torchvision.transforms.v2 import functional as tvf
 
 Sample = dict[str, Any]
 
+_FLIPS: dict[str, type[nn.Module]] = {"horizontal": v2.RandomHorizontalFlip, "vertical": v2.RandomVerticalFlip}
+
 
 def resized_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
     """Return the size with the short side at ``short_side``, or the long side at ``long_side`` if that is smaller.
@@ -34,7 +36,10 @@ class ResizeShortSide(nn.Module):
         """Resize the picture and the boxes."""
         height, width = tvf.get_size(sample["image"])
         short_side = self.short_sides[int(torch.randint(len(self.short_sides), ()))]
-        resized: Sample = v2.Resize(resized_size(height, width, short_side, self.long_side), antialias=True)(sample)
+        size = resized_size(height, width, short_side, self.long_side)
+        if size == (height, width):
+            return sample
+        resized: Sample = v2.Resize(size, antialias=True)(sample)
         return resized
 
 
@@ -63,9 +68,14 @@ def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: 
 
 
 def train_transform(
-    short_sides: Sequence[int], long_side: int, crop: bool, flip: bool, mean: Sequence[float], std: Sequence[float]
+    short_sides: Sequence[int],
+    long_side: int,
+    crop: bool,
+    flips: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> v2.Transform:
-    """DETR's augmentation: flip, then resize, or resize, crop and resize, each half of the time.
+    """DETR's augmentation: flips, then resize, or resize, crop and resize, each half of the time.
 
     The crop of a picture resized to 400-600 pixels measures 384-600; for other sizes of training both shrink alike.
     """
@@ -79,7 +89,7 @@ def train_transform(
             ResizeShortSide(short_sides, long_side),
         ]
     )
-    steps: list[nn.Module] = [v2.RandomHorizontalFlip(0.5)] if flip else []
+    steps: list[nn.Module] = [_FLIPS[direction](0.5) for direction in flips]
     steps.append(v2.RandomChoice([resize, cropped]) if crop else resize)
     steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()]
     return v2.Compose([*steps, *_normalise(mean, std)])

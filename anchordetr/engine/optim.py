@@ -15,17 +15,17 @@ def build_optimizer(model: nn.Module, lr: float, backbone_lr: float, weight_deca
     backbone = [value for name, value in parameters if name.startswith("backbone.")]
     others = [value for name, value in parameters if not name.startswith("backbone.")]
     groups = [{"params": others, "lr": lr}, {"params": backbone, "lr": backbone_lr}]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def build_scheduler(
-    optimizer: torch.optim.Optimizer, schedule: str, warmup: float, total_steps: int, drop_step: int
+    optimizer: torch.optim.Optimizer, schedule: str, warmup: float, drop_at: float, total_steps: int
 ) -> LambdaLR:
     """Return a schedule that is stepped after every optimizer step; it depends on the number of the step alone.
 
     Args:
-        schedule: ``step`` divides the rates by 10 from ``drop_step`` on; ``cosine`` lets them fall to zero at the end.
-        warmup: share of all steps in which the rates rise linearly from zero.
+        schedule: ``step`` divides the rates by 10 for the last steps; ``cosine`` lets them fall to zero at the end.
+        warmup: share of all steps in which the rates rise linearly from zero. drop_at: share after which they drop.
         total_steps: of the whole training.
     """
     warmup_steps = warmup * total_steps
@@ -34,7 +34,7 @@ def build_scheduler(
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         if schedule == "step":
-            return 0.1 if step >= drop_step else 1.0
+            return 0.1 if step >= drop_at * total_steps else 1.0
         done = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 

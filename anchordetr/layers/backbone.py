@@ -39,7 +39,7 @@ class Backbone(nn.Module):
 
     def __init__(self, body: Any) -> None:
         super().__init__()
-        self.body = body
+        self.body = body.to(memory_format=torch.channels_last)
         self.channels: Sequence[int] = body.channels
         self.strides: Sequence[int] = body.strides
         self.mean: tuple[float, float, float] = body.mean

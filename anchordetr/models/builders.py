@@ -13,6 +13,7 @@ from anchordetr.layers.decoder import Decoder, DecoderLayer
 from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
 from anchordetr.layers.feed_forward import FeedForward
 from anchordetr.layers.heads import AnchorBoxHead, ClassHead
+from anchordetr.layers.local_start import start_locally
 from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.layers.projection import InputProjection
 from anchordetr.models.anchor_detr import AnchorDETR
@@ -25,21 +26,35 @@ PRESETS: dict[str, Config] = {
     "anchordetr_r101_dc5": Config(model=ModelConfig(backbone="resnet101.tv_in1k", features="dc5")),
     "anchordetr_tiny": Config(
         model=ModelConfig(
-            backbone="resnet10t",
+            backbone="hgnetv2_b0",
             pretrained_backbone=False,
             freeze_batch_norm=False,
             frozen_stages=0,
-            features="c4",
-            num_anchors=64,
+            features="c3",
+            num_anchors=36,
             num_patterns=2,
-            embed_dim=128,
+            embed_dim=96,
+            num_heads=6,
             encoder_layers=1,
             decoder_layers=3,
-            ffn_dim=512,
+            ffn_dim=192,
+            start="local",
         ),
-        data=DataConfig(short_side=96, long_side=160, train_short_sides=(96,), crop=False),
+        data=DataConfig(
+            short_side=64,
+            long_side=107,
+            train_short_sides=(64,),
+            crop=False,
+            flips=("horizontal", "vertical"),
+            workers=1,
+        ),
         train=TrainConfig(
-            batch_size=16, lr=1e-3, backbone_lr=1e-3, schedule="cosine", warmup=0.1, clip_norm=1.0, epochs=20
+            epochs=9,
+            batch_size=16,
+            lr=1.3e-3,
+            backbone_lr=5e-3,
+            warmup=0.05,
+            clip_norm=1.0,
         ),
     ),
 }
@@ -86,7 +101,7 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         InputError: the backbone's weights cannot be loaded.
     """
     backbone = build_backbone(config)
-    return AnchorDETR(
+    model = AnchorDETR(
         backbone=backbone,
         projection=InputProjection(channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim),
         queries=build_queries(config),
@@ -100,6 +115,9 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         box_head=AnchorBoxHead(config.embed_dim),
         joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
     )
+    if config.start == "local":
+        start_locally(model)
+    return model
 
 
 def build_backbone(config: ModelConfig) -> Backbone:

@@ -6,20 +6,23 @@ from torch import Tensor, einsum
 from torch.nn import functional as F
 
 
-def axis_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Return the attention of each query over one axis.
+def axis_logits(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return the logits of each query over one axis, -inf where a key may not be attended.
 
     Args:
         query: (B, M, N, D). key: (B, M, S, D) for an axis of S rows or columns.
         mask: (B, S), True where a key may be attended.
 
     Returns:
-        (B, M, N, S), each row sums to 1.
+        (B, M, N, S).
     """
     logits = (query * scale) @ key.transpose(-2, -1)
-    if mask is not None:
-        logits = logits.masked_fill(~mask[:, None, None, :], float("-inf"))
-    return logits.softmax(dim=-1)
+    return logits if mask is None else logits.masked_fill(~mask[:, None, None, :], float("-inf"))
+
+
+def axis_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return the attention of each query over one axis: arguments of :func:`axis_logits`, rows sum to 1."""
+    return axis_logits(query, key, mask, scale).softmax(dim=-1)
 
 
 def contract(a_x: Tensor, a_y: Tensor, value: Tensor) -> Tensor:

@@ -133,7 +133,9 @@ def test_boxes_follow_the_picture_through_the_augmentation() -> None:
     picture[:, 30:60, 20:70] = 255
     dataset.image = lambda index: picture  # type: ignore[method-assign]
     dataset.annotations.boxes[:] = (20, 30, 50, 30)
-    samples = TrainSamples(dataset, train_transform((64, 96, 128), 160, True, True, (0.0,) * 3, (1.0,) * 3), seed=0)
+    samples = TrainSamples(
+        dataset, train_transform((64, 96, 128), 160, True, ["horizontal", "vertical"], (0.0,) * 3, (1.0,) * 3), seed=0
+    )
     for epoch in range(30):
         image, target, _ = samples[(epoch, 0)]
         white = (image[0] > 0.5).nonzero()
@@ -148,7 +150,7 @@ def test_boxes_follow_the_picture_through_the_augmentation() -> None:
 
 def test_batches_depend_on_seed_and_epoch_alone() -> None:
     dataset = ShapesDataset("train", 10)
-    transform = train_transform((64, 96), 160, True, True, *NORMAL)
+    transform = train_transform((64, 96), 160, True, ["horizontal"], *NORMAL)
 
     def epoch_of(workers: int, epoch: int) -> list[torch.Tensor]:
         loader = train_loader(dataset, transform, 4, seed=3, workers=workers, pin_memory=False)

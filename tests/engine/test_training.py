@@ -28,7 +28,7 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
 def test_the_papers_recipe_is_the_default() -> None:
     recipe = TrainConfig()
     assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay, recipe.clip_norm) == (1e-4, 1e-5, 1e-4, 0.1)
-    assert (recipe.epochs, recipe.drop_epoch, recipe.schedule) == (50, 40, "step")
+    assert (recipe.epochs, recipe.epochs * recipe.drop_at, recipe.schedule) == (50, 40, "step")
 
 
 def test_backbone_and_the_rest_have_their_own_rates() -> None:
@@ -45,7 +45,7 @@ def test_backbone_and_the_rest_have_their_own_rates() -> None:
 )
 def test_schedules(schedule: str, warmup: float, expected: dict[int, float]) -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = build_scheduler(optimizer, schedule, warmup, total_steps=10, drop_step=8)
+    scheduler = build_scheduler(optimizer, schedule, warmup, drop_at=0.8, total_steps=10)
     rates = {}
     for step in range(11):
         rates[step] = scheduler.get_last_lr()[0]
