@@ -142,12 +142,10 @@ class Detector:
         settings, data = self.config.train, self.config.data
         torch.manual_seed(settings.seed)
         backbone = self.model.backbone
-        transform = train_transform(
-            data.train_short_sides, data.long_side, data.crop, data.flips, backbone.mean, backbone.std
-        )
         loader = train_loader(
             train_set,
-            transform,
+            train_transform(data.train_short_sides, data.long_side, data.crop, data.flips),
+            (backbone.mean, backbone.std),
             settings.batch_size,
             settings.seed,
             workers=data.workers,

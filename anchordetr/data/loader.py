@@ -86,25 +86,51 @@ class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
             torch.default_generator.manual_seed(int(seed))
             sample = self.transform(sample)
         height, width = sample["image"].shape[-2:]
-        boxes = box_convert(sample["boxes"].float(), "xywh", "cxcywh") / torch.tensor([width, height, width, height])
-        return sample["image"], Target(boxes, sample["labels"]), record.image_id
+        boxes = box_convert(sample["boxes"].as_subclass(Tensor).float(), "xywh", "cxcywh")
+        boxes /= torch.tensor([width, height, width, height])
+        return sample["image"].as_subclass(Tensor), Target(boxes, sample["labels"]), record.image_id
 
 
-def collate(samples: Sequence[tuple[Tensor, Target, int]]) -> TrainBatch:
-    """Pad the pictures of a batch to one size."""
-    images, targets, image_ids = zip(*samples, strict=True)
-    sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-    return TrainBatch(ImageBatch(pad_and_stack(images), sizes), list(targets), list(image_ids))
+class TrainCollate:
+    """Pads the uint8 pictures of a batch to one size and normalises them together; padding is zero afterwards.
+
+    Args:
+        mean, std: of the backbone's pictures, per channel.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean = torch.tensor(mean).view(3, 1, 1) * 255
+        self.std = torch.tensor(std).view(3, 1, 1) * 255
+
+    def __call__(self, samples: Sequence[tuple[Tensor, Target, int]]) -> TrainBatch:
+        images, targets, image_ids = zip(*samples, strict=True)
+        sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
+        pixels = (pad_and_stack(images) - self.mean) / self.std
+        for picture, (height, width) in zip(pixels, sizes, strict=True):
+            picture[:, height:] = 0
+            picture[:, :, width:] = 0
+        return TrainBatch(ImageBatch(pixels, sizes), list(targets), list(image_ids))
 
 
 def train_loader(
-    dataset: DetectionDataset, transform: v2.Transform, batch_size: int, seed: int, workers: int, pin_memory: bool
+    dataset: DetectionDataset,
+    transform: v2.Transform,
+    normalisation: tuple[Sequence[float], Sequence[float]],
+    batch_size: int,
+    seed: int,
+    workers: int,
+    pin_memory: bool,
 ) -> DataLoader[Any]:
-    """Return a loader of :class:`TrainBatch`; set ``loader.batch_sampler.epoch`` before each epoch."""
+    """Return a loader of :class:`TrainBatch`; set ``loader.batch_sampler.epoch`` before each epoch.
+
+    Args:
+        transform: see :func:`~anchordetr.data.transforms.train_transform`.
+        normalisation: mean and standard deviation of the backbone's pictures, per channel.
+    """
     return DataLoader(
         TrainSamples(dataset, transform, seed),
         batch_sampler=EpochBatches(len(dataset), batch_size, seed),
-        collate_fn=collate,
+        collate_fn=TrainCollate(*normalisation),
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,

@@ -64,18 +64,12 @@ class RandomSizeCrop(nn.Module):
 
 def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
     """Resize and normalise: a sample with a uint8 ``image`` -> a float one."""
-    return v2.Compose([ResizeShortSide([short_side], long_side), *_normalise(mean, std)])
+    normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std), v2.ToPureTensor()]
+    return v2.Compose([ResizeShortSide([short_side], long_side), *normalise])
 
 
-def train_transform(
-    short_sides: Sequence[int],
-    long_side: int,
-    crop: bool,
-    flips: Sequence[str],
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> v2.Transform:
-    """DETR's augmentation: flips, then resize, or resize, crop and resize, each half of the time.
+def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flips: Sequence[str]) -> v2.Transform:
+    """DETR's augmentation of uint8 samples: flips, then resize, or resize, crop and resize, each half of the time.
 
     The crop of a picture resized to 400-600 pixels measures 384-600; for other sizes of training both shrink alike.
     """
@@ -86,17 +80,13 @@ def train_transform(
         [
             ResizeShortSide(first, 10 * max(first)),
             RandomSizeCrop(round(384 * unit), round(600 * unit)),
-            ResizeShortSide(short_sides, long_side),
+            v2.ClampBoundingBoxes(),
+            v2.SanitizeBoundingBoxes(),
+            resize,
         ]
     )
     steps: list[nn.Module] = [_FLIPS[direction](0.5) for direction in flips]
-    steps.append(v2.RandomChoice([resize, cropped]) if crop else resize)
-    steps += [v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()]
-    return v2.Compose([*steps, *_normalise(mean, std)])
-
-
-def _normalise(mean: Sequence[float], std: Sequence[float]) -> list[nn.Module]:
-    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std), v2.ToPureTensor()]
+    return v2.Compose([*steps, v2.RandomChoice([resize, cropped]) if crop else resize])
 
 
 def prepare_image(image: Tensor, transform: v2.Transform) -> Tensor:

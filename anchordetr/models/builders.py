@@ -46,10 +46,10 @@ PRESETS: dict[str, Config] = {
             train_short_sides=(64,),
             crop=False,
             flips=("horizontal", "vertical"),
-            workers=1,
+            workers=0,
         ),
         train=TrainConfig(
-            epochs=9,
+            epochs=7,
             batch_size=16,
             lr=1.3e-3,
             backbone_lr=5e-3,

@@ -71,8 +71,7 @@ class RowColumnAttention(nn.Module):
         memory = query if memory is None else memory
         if memory.ndim != 4:
             raise ValueError(f"memory must be a map (B, H, W, C); got shape {tuple(memory.shape)}.")
-        q_x = self._project_query(0, query, query_pos_x)
-        q_y = self._project_query(1, query, query_pos_y)
+        q_x, q_y = self._project_queries(query, query_pos_x, query_pos_y)
         k_x = self._project_key(2, memory, memory_pos_x, mask_y, pooled_dim=1)
         k_y = self._project_key(3, memory, memory_pos_y, mask_x, pooled_dim=2)
         value = self._project(4, memory).unflatten(-1, (self.num_heads, -1)).permute(0, 3, 1, 2, 4)
@@ -87,27 +86,38 @@ class RowColumnAttention(nn.Module):
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, backend={self.backend!r}"
 
-    def _project(self, part: int, features: Tensor, bias: bool = True) -> Tensor:
-        rows = slice(part * self.embed_dim, (part + 1) * self.embed_dim)
+    def _project(self, first: int, features: Tensor, parts: int = 1, bias: bool = True) -> Tensor:
+        """Apply ``parts`` consecutive blocks of the input projection: (..., C) -> (..., parts · C)."""
+        rows = slice(first * self.embed_dim, (first + parts) * self.embed_dim)
         return F.linear(features, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
 
-    def _project_query(self, part: int, query: Tensor, pos: Tensor | None) -> Tensor:
-        """(B, ..., C) -> (B, M, N, D). A position that repeats over queries is projected once, then added."""
-        if pos is None:
-            projected = self._project(part, query)
-        elif pos.numel() < query.numel():
-            projected = self._project(part, query) + self._project(part, pos, bias=False)
+    def _project_queries(self, query: Tensor, pos_x: Tensor | None, pos_y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, ..., C) -> q_x and q_y (B, M, N, D).
+
+        Positions that repeat over queries are projected once and then added, so that one product serves both.
+        """
+        positions = [pos for pos in (pos_x, pos_y) if pos is not None]
+        if all(pos.numel() < query.numel() for pos in positions):
+            q_x, q_y = self._project(0, query, parts=2).chunk(2, dim=-1)
+            if pos_x is not None:
+                q_x = q_x + self._project(0, pos_x, bias=False)
+            if pos_y is not None:
+                q_y = q_y + self._project(1, pos_y, bias=False)
         else:
-            projected = self._project(part, query + pos)
-        return projected.flatten(1, -2).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            q_x = self._project(0, query if pos_x is None else query + pos_x)
+            q_y = self._project(1, query if pos_y is None else query + pos_y)
+        return self._split_heads(q_x.flatten(1, -2)), self._split_heads(q_y.flatten(1, -2))
+
+    def _split_heads(self, features: Tensor) -> Tensor:
+        """(B, N, C) -> (B, M, N, D)."""
+        return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def _project_key(
         self, part: int, memory: Tensor, pos: Tensor | None, pooled_mask: Tensor | None, pooled_dim: int
     ) -> Tensor:
         """Pool (B, H, W, C) over one axis, then project: (B, M, S, D). Pooling and projecting commute."""
         pooled = _valid_mean(memory, pooled_mask, pooled_dim)
-        projected = self._project(part, pooled if pos is None else pooled + pos)
-        return projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return self._split_heads(self._project(part, pooled if pos is None else pooled + pos))
 
 
 def _valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:
