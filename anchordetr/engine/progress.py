@@ -27,6 +27,7 @@ class RichReporter:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
+            refresh_per_second=2,
         )
         self._task = self.bar.add_task(
             "train", total=epochs * steps, completed=epochs_done * steps, epoch=self._count(epochs_done), losses=""

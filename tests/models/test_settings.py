@@ -41,6 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "deep": {"encoder_layers": 2, "decoder_layers": 3},
     "wide": {"embed_dim": 64, "num_heads": 8, "ffn_dim": 48},
     "dropout": {"dropout": 0.1},
+    "local_start": {"start": "local"},
 }
 
 

@@ -1,0 +1,42 @@
+"""The start at which attention looks at its own place."""
+
+from __future__ import annotations
+
+import torch
+
+from anchordetr.config import ModelConfig
+from anchordetr.models.builders import build_model
+from anchordetr.rcda import RowColumnAttention
+
+
+def own_cell_attention(config: ModelConfig) -> float:
+    """Mean attention of the middle of each of 8 columns to that column, content aside."""
+    model = build_model(config)
+    attention = next(module for module in model.modules() if isinstance(module, RowColumnAttention))
+    mask = torch.ones(1, 8, dtype=torch.bool)
+    positions = model.key_encoder.of_map(mask, mask, joint=False)
+    nothing = torch.zeros(1, 8, 8, config.embed_dim)
+    _, (a_x, _) = attention(
+        nothing,
+        query_pos_x=positions.x.unsqueeze(1),
+        query_pos_y=positions.y.unsqueeze(2),
+        memory_pos_x=positions.x,
+        memory_pos_y=positions.y,
+        need_weights=True,
+    )
+    return float(a_x.unflatten(2, (8, 8)).diagonal(dim1=3, dim2=4).mean())
+
+
+def test_attention_starts_at_its_own_place(small_model: ModelConfig) -> None:
+    wide = small_model.model_copy(update={"embed_dim": 96, "num_heads": 6})
+    paper = own_cell_attention(wide)
+    local = own_cell_attention(wide.model_copy(update={"start": "local"}))
+    assert paper < 0.15  # uniform: 0.125
+    assert local > 0.4
+
+
+def test_anchors_start_on_a_grid(small_model: ModelConfig) -> None:
+    model = build_model(small_model.model_copy(update={"start": "local", "num_anchors": 7}))
+    points = model.queries.anchors.points
+    assert points.shape == (7, 2)
+    torch.testing.assert_close(points[4], torch.tensor([0.5, 0.5]))
