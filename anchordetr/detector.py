@@ -111,6 +111,8 @@ class Detector:
         train_set, val_set = (open_dataset(data, split, self.config.data.layout) for split in ("train", "val"))
         if train_set.class_names != val_set.class_names:
             raise InputError(f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}.")
+        if len(train_set) == 0 or len(val_set) == 0:
+            raise InputError(f"{data} has no images in train or in val; training needs both.")
         self._adopt_classes(train_set)
         if (output / "last").exists() and not (resume or overwrite):
             raise InputError(f"{output} already holds a run; resume it (--resume), or choose another --output-dir.")

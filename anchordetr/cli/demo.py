@@ -13,7 +13,7 @@ from anchordetr.cli import options
 from anchordetr.cli.tables import print_metrics
 
 _PICTURES = 8
-_EVAL_EVERY = 4
+_EVAL_EVERY = 3
 
 
 def demo(

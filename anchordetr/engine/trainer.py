@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from anchordetr.data.loader import TrainBatch
@@ -66,7 +66,7 @@ class Trainer:
         model: nn.Module,
         criterion: nn.Module,
         optimizer: torch.optim.Optimizer,
-        scheduler: LRScheduler,
+        scheduler: LambdaLR,
         loader: DataLoader[Any],
         evaluate: Callable[[], Metrics],
         save: Callable[[str], None],
@@ -99,13 +99,9 @@ class Trainer:
 
     def _fit(self) -> None:
         while self.progress.epoch < self.epochs:
-            losses = self._train_epoch()
+            averages = self._train_epoch()
             self.progress.epoch += 1
-            entry = {
-                "epoch": self.progress.epoch,
-                **{f"loss_{name}": value for name, value in losses.items()},
-                "lr": self.scheduler.get_last_lr()[0],
-            }
+            entry: dict[str, Any] = {"epoch": self.progress.epoch, **averages}
             if self.progress.epoch % self.eval_every == 0 or self.progress.epoch == self.epochs:
                 metrics = self.evaluate()
                 entry |= metrics.to_dict()
@@ -117,16 +113,18 @@ class Trainer:
             self.reporter.on_epoch(entry)
 
     def _train_epoch(self) -> dict[str, float]:
-        """Train one epoch and return its mean losses."""
+        """Train one epoch; return its mean losses and the learning rate of its last step."""
         self.model.train()
         self.loader.batch_sampler.epoch = self.progress.epoch  # type: ignore[union-attr]
         sums: dict[str, float] = {}
+        lr = 0.0
         for step, batch in enumerate(self.loader):
+            lr = self.optimizer.param_groups[0]["lr"]
             losses = self.train_step(batch)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value
-            self.reporter.on_step(self.progress.epoch, step, losses, float(self.scheduler.get_last_lr()[0]))
-        return {name: value / len(self.loader) for name, value in sums.items()}
+            self.reporter.on_step(self.progress.epoch, step, losses, lr)
+        return {f"loss_{name}": value / len(self.loader) for name, value in sums.items()} | {"lr": lr}
 
     def train_step(self, batch: TrainBatch) -> dict[str, float]:
         """Do one optimizer step and return ``total`` and the losses of the last layer.
@@ -173,6 +171,9 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        rates = zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
+        for group, base, factor in rates:  # the schedule of this run, which may be longer than the saved one
+            group["lr"] = base * factor(self.scheduler.last_epoch)
         self.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         self.progress = Progress(state["epoch"], state["best_ap"], state["history"])

@@ -49,7 +49,7 @@ PRESETS: dict[str, Config] = {
             workers=0,
         ),
         train=TrainConfig(
-            epochs=8,
+            epochs=9,
             batch_size=16,
             lr=1.3e-3,
             backbone_lr=5e-3,

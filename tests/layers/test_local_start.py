@@ -24,7 +24,7 @@ def own_cell_attention(config: ModelConfig) -> float:
         memory_pos_y=positions.y,
         need_weights=True,
     )
-    return float(a_x.unflatten(2, (8, 8)).diagonal(dim1=3, dim2=4).mean())
+    return float(a_x.unflatten(2, (8, 8)).diagonal(dim1=3, dim2=4).mean().detach())
 
 
 def test_attention_starts_at_its_own_place(small_model: ModelConfig) -> None:
