@@ -75,7 +75,9 @@ class Detector:
         if len(self.category_ids) != count:
             raise InputError(f"There are {count} class names but {len(self.category_ids)} category ids.")
         self.device = choose_device(device)
-        self.model = build_model(config.model).to(self.device).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.train.seed)
+            self.model = build_model(config.model).to(self.device).eval()
 
     # ------------------------------------------------------------------ training
 
@@ -135,7 +137,9 @@ class Detector:
         if self.class_names != dataset.class_names:
             log.warning("The class head is new, for the classes of the data: %s.", ", ".join(dataset.class_names))
             self.config = self.config.updated({"model.num_classes": len(dataset.class_names)})
-            self.model.class_head = build_class_head(self.config.model).to(self.device)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(self.config.train.seed)
+                self.model.class_head = build_class_head(self.config.model).to(self.device)
         self.class_names, self.category_ids = dataset.class_names, dataset.category_ids
 
     def _build_trainer(

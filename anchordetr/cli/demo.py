@@ -31,12 +31,13 @@ def demo(
 
     from anchordetr.data.layouts import open_dataset
     from anchordetr.detector import Detector
+    from anchordetr.models.builders import preset
 
     console = Console(stderr=True)
     console.print("Drawing shapes, training anchordetr_tiny on them; nothing is downloaded.")
-    detector = Detector("anchordetr_tiny", device=device)
-    settings = options.given(epochs=epochs, seed=seed)
-    metrics = detector.train("shapes", output_dir, overwrite=True, eval_every=_EVAL_EVERY, **settings)
+    changes = options.given(train__epochs=epochs, train__seed=seed, train__eval_every=_EVAL_EVERY)
+    detector = Detector(preset("anchordetr_tiny").updated(changes), device=device)
+    metrics = detector.train("shapes", output_dir, overwrite=True)
     held_out = open_dataset("shapes", "val")
     pictures = output_dir / "pictures"
     pictures.mkdir(exist_ok=True)

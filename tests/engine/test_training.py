@@ -94,6 +94,13 @@ def test_resuming_equals_never_stopping(small_config: Config, coco_folder: Path,
     assert (tmp_path / "whole" / "log.jsonl").read_text() == (tmp_path / "parts" / "log.jsonl").read_text()
 
 
+def test_the_seed_decides_the_starting_weights(small_config: Config) -> None:
+    first, again = (Detector(small_config, device="cpu").model.state_dict() for _ in range(2))
+    assert_same(first, again)
+    other = Detector(small_config.updated({"train.seed": 1}), device="cpu").model.state_dict()
+    assert not torch.equal(first["class_head.weight"], other["class_head.weight"])
+
+
 def test_bf16_trains(detector: Detector, coco_folder: Path, tmp_path: Path) -> None:
     assert detector.train(coco_folder, tmp_path, epochs=1, precision="bf16").ap >= 0.0
 
