@@ -25,7 +25,7 @@ def demo(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Train a small detector on generated pictures, evaluate it, and draw what it finds: about 4 minutes on 2 cores."""
+    """Train a small detector on generated pictures, evaluate it, and draw what it finds: about 6 minutes on 2 cores."""
     start = time.perf_counter()
     from torchvision.transforms.functional import to_pil_image
 
