@@ -23,6 +23,7 @@ class ModelConfig(_Section):
     ``attention``, ``anchors``, ``position_encoder`` and ``backbone`` take registered names, ``backbone`` also any
     timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
     that training starts from: the paper's, or attention that looks at its own place (``layers/local_start.py``).
+    ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training.
     """
 
     num_classes: PositiveInt = 80
@@ -45,6 +46,7 @@ class ModelConfig(_Section):
     ffn_dim: PositiveInt = 1024
     dropout: float = Field(default=0.0, ge=0.0, le=1.0)
     start: Literal["paper", "local"] = "paper"
+    predict_cells: bool = False
 
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:

@@ -122,12 +122,14 @@ class Predictions:
         boxes: (L, B, Q, 4) cx, cy, w, h as fractions of the unpadded picture.
         anchors: (B, Q, 2) x, y as fractions of the unpadded picture.
         num_anchors: number of anchor points A; Q is A times the number of patterns.
+        cells: what the cells of the encoded map say, each a query of its own; only in training, where it is asked for.
     """
 
     logits: Tensor
     boxes: Tensor
     anchors: Tensor
     num_anchors: int
+    cells: Predictions | None = None
 
 
 @dataclass

@@ -19,9 +19,9 @@ class Losses(NamedTuple):
     """What the criterion returns.
 
     Attributes:
-        total: scalar, the weighted sum over terms and layers.
+        total: scalar, the weighted sum over terms and layers, and over the cells where they predict.
         terms: unweighted values without gradient: ``class``, ``box`` and ``giou`` of the last layer, ``class_0``, ...
-            of the layers before it.
+            of the layers before it, ``class_cells``, ... of the cells.
         matches: which query was matched with which object.
     """
 
@@ -85,6 +85,10 @@ class SetCriterion(nn.Module):
             values = losses.detach().unbind()
             terms[name] = values[-1]
             terms.update({f"{name}_{layer}": values[layer] for layer in range(num_layers - 1)})
+        if predictions.cells is not None:
+            cells = self(predictions.cells, targets, num_boxes)
+            total = total + cells.total
+            terms.update({f"{name}_cells": value for name, value in cells.terms.items()})
         return Losses(total, terms, matches)
 
     def _check(self, predictions: Predictions, targets: Sequence[Target]) -> None:

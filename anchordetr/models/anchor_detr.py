@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from anchordetr.layers.backbone import Backbone
-from anchordetr.layers.position import SinePositionEncoder
+from anchordetr.layers.position import SinePositionEncoder, cell_centres
 from anchordetr.layers.projection import FeatureMap
 from anchordetr.types import ImageBatch, Predictions
 
@@ -24,6 +25,8 @@ class AnchorDETR(nn.Module):
         encoder, decoder: see ``layers/encoder.py`` and ``layers/decoder.py``.
         class_head: (..., C) -> (..., K). box_head: (..., C) and anchors (..., 2) -> (..., 4).
         joint_position: whether the map attentions read both coordinates in one encoding.
+        predict_cells: in training, let every cell of the encoded map predict too, so that the encoder learns from
+            losses of its own, as with the encoder's proposals of Deformable DETR (Zhu et al., ICLR 2021).
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class AnchorDETR(nn.Module):
         class_head: nn.Module,
         box_head: nn.Module,
         joint_position: bool,
+        predict_cells: bool = False,
         query_encoder: SinePositionEncoder | None = None,
     ) -> None:
         super().__init__()
@@ -51,6 +55,7 @@ class AnchorDETR(nn.Module):
         self.class_head = class_head
         self.box_head = box_head
         self.joint_position = joint_position
+        self.predict_cells = predict_cells
 
     def forward(self, images: ImageBatch | Sequence[Tensor]) -> Predictions:
         """Detect objects.
@@ -81,4 +86,20 @@ class AnchorDETR(nn.Module):
             boxes=self.box_head(hidden, queries.points),
             anchors=queries.points.expand(batch, -1, -1),
             num_anchors=queries.num_anchors,
+            cells=self._predict_cells(memory, features) if self.predict_cells and self.training else None,
         )
+
+    def _predict_cells(self, memory: Tensor, features: FeatureMap) -> Predictions:
+        """Predict a box from every cell, its centre the anchor; cells of the padding see no object."""
+        centre_x, centre_y = cell_centres(features.mask_x)[:, None, :], cell_centres(features.mask_y)[:, :, None]
+        points = torch.stack(torch.broadcast_tensors(centre_x, centre_y), dim=-1).expand(*memory.shape[:3], 2)
+        is_valid = features.mask_x[:, None, :, None] & features.mask_y[:, :, None, None]
+        logits = self.class_head(memory).masked_fill(~is_valid, _NO_OBJECT)
+        boxes = self.box_head(memory, points)
+        logits, boxes, points = (
+            values.unflatten(0, (-1, features.levels)).flatten(1, 3) for values in (logits, boxes, points)
+        )
+        return Predictions(logits[None], boxes[None], points, num_anchors=points.shape[1])
+
+
+_NO_OBJECT = -50.0

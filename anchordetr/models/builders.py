@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from anchordetr.config import Config, DataConfig, ModelConfig, TrainConfig
+from anchordetr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from anchordetr.errors import UsageError, closest_match
 from anchordetr.layers.anchors import AnchorQueries, EmbeddingQueries, Patterns
 from anchordetr.layers.attention import MultiLevelAttention
@@ -36,9 +36,10 @@ PRESETS: dict[str, Config] = {
             embed_dim=96,
             num_heads=6,
             encoder_layers=1,
-            decoder_layers=3,
+            decoder_layers=2,
             ffn_dim=192,
             start="local",
+            predict_cells=True,
         ),
         data=DataConfig(
             short_side=64,
@@ -48,8 +49,9 @@ PRESETS: dict[str, Config] = {
             flips=("horizontal", "vertical"),
             workers=0,
         ),
+        loss=LossConfig(class_weight=8.0),
         train=TrainConfig(
-            epochs=9,
+            epochs=5,
             batch_size=16,
             lr=1.3e-3,
             backbone_lr=5e-3,
@@ -114,6 +116,7 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         class_head=build_class_head(config),
         box_head=AnchorBoxHead(config.embed_dim),
         joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
+        predict_cells=config.predict_cells,
     )
     if config.start == "local":
         start_locally(model)

@@ -42,6 +42,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "wide": {"embed_dim": 64, "num_heads": 8, "ffn_dim": 48},
     "dropout": {"dropout": 0.1},
     "local_start": {"start": "local"},
+    "predict_cells": {"predict_cells": True},
+    "predict_cells_three_levels": {"predict_cells": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
 }
 
 
@@ -60,6 +62,7 @@ def test_each_setting_trains_a_step(changes: dict[str, Any], small_model: ModelC
     assert predictions.logits.shape == (config.decoder_layers, 2, queries, 3)
     assert predictions.boxes.shape == (config.decoder_layers, 2, queries, 4)
     assert predictions.anchors.shape == (2, queries, 2)
+    assert (predictions.cells is not None) == config.predict_cells
     before = build_criterion(3)(predictions, targets).total
     before.backward()
     optimizer.step()
