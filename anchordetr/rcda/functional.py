@@ -5,13 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from anchordetr.rcda.reference import rcda_reference
+from anchordetr.rcda.sdpa import rcda_sdpa
 from anchordetr.rcda.summed import rcda_summed
+from anchordetr.rcda.tiled import rcda_tiled
 
-BACKENDS: dict[str, Callable[..., Tensor]] = {"reference": rcda_reference, "summed": rcda_summed}
-_SMALL_MAP_CELLS = 400
+WITH_DROPOUT: dict[str, Callable[..., Tensor]] = {
+    "reference": rcda_reference,
+    "summed": rcda_summed,
+    "sdpa": rcda_sdpa,
+}
+WITHOUT_DROPOUT: dict[str, Callable[..., Tensor]] = {"tiled": rcda_tiled}
+BACKENDS = {**WITH_DROPOUT, **WITHOUT_DROPOUT}
+_SMALL_MAP_CELLS = 256
 
 
 def rcda(
@@ -35,31 +44,54 @@ def rcda(
         q_x, q_y: (B, M, N, D) queries along the width and along the height.
         k_x: (B, M, W, D) one key per column. k_y: (B, M, H, D) one key per row.
         value: (B, M, H, W, Dv).
-        mask_x: (B, W), mask_y: (B, H): boolean, True = may be attended. Each needs one True per picture.
+        mask_x: (B, W), mask_y: (B, H): boolean, True = may be attended. Where a picture has no True, the answer is 0.
         scale: factor of the logits; ``D ** -0.5`` if not given.
-        dropout_p: probability of dropping a weight of either attention.
-        backend: ``"reference"`` contracts one axis after the other; ``"summed"`` takes one softmax over the cells,
-            which is faster on small maps; ``"auto"`` chooses by the number of cells.
+        dropout_p: probability of dropping a weight; only ``reference``, ``summed`` and ``sdpa`` can.
+        backend: ``"auto"`` (see :func:`explain`) or a name from the table in ``anchordetr/rcda/README.md``.
 
     Returns:
         (B, M, N, Dv).
 
     Raises:
-        ValueError: shapes disagree, or the backend is unknown.
+        ValueError: shapes or dtypes disagree, or the backend is unknown or cannot do what is asked.
     """
-    _check_shapes(q_x, q_y, k_x, k_y, value, mask_x, mask_y)
-    if backend != "auto" and backend not in BACKENDS:
-        close = difflib.get_close_matches(backend, BACKENDS, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise ValueError(f"Unknown RCDA backend '{backend}'; known: auto, {', '.join(BACKENDS)}.{hint}")
-    if backend == "auto":
-        is_small = value.shape[2] * value.shape[3] <= _SMALL_MAP_CELLS
-        backend = "summed" if is_small and dropout_p == 0.0 else "reference"
+    _check(q_x, q_y, k_x, k_y, value, mask_x, mask_y)
+    name = _choose(q_x, value, dropout_p)[0] if backend == "auto" else backend
     scale = q_x.shape[-1] ** -0.5 if scale is None else scale
-    return BACKENDS[backend](q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale, dropout_p)
+    if name in WITH_DROPOUT:
+        return WITH_DROPOUT[name](q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale, dropout_p)
+    if name not in BACKENDS:
+        close = difflib.get_close_matches(name, BACKENDS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise ValueError(f"Unknown RCDA backend '{name}'; known: auto, {', '.join(BACKENDS)}.{hint}")
+    if dropout_p > 0.0:
+        raise ValueError(
+            f"RCDA backend '{name}' has no dropout; use backend='auto' or one of {', '.join(WITH_DROPOUT)}."
+        )
+    return WITHOUT_DROPOUT[name](q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
 
 
-def _check_shapes(
+def explain(q_x: Tensor, value: Tensor, dropout_p: float = 0.0) -> str:
+    """Say which backend ``rcda(..., backend="auto")`` takes for these queries and this value, and why.
+
+    Args:
+        q_x, value, dropout_p: as for :func:`rcda`.
+    """
+    name, reason = _choose(q_x, value, dropout_p)
+    return f"{name}: {reason}"
+
+
+def _choose(q_x: Tensor, value: Tensor, dropout_p: float) -> tuple[str, str]:
+    """Choose by what is known before any value is: device, dtype, sizes, dropout."""
+    height, width = value.shape[2:4]
+    if dropout_p > 0.0:
+        return "reference", "dropout acts on the weights of rows and columns"
+    if height * width <= _SMALL_MAP_CELLS:
+        return "summed", f"a map of {height}x{width} is small, one softmax over its cells is fastest"
+    return "tiled", f"a map of {height}x{width} on {value.device.type}; Z is never held"
+
+
+def _check(
     q_x: Tensor, q_y: Tensor, k_x: Tensor, k_y: Tensor, value: Tensor, mask_x: Tensor | None, mask_y: Tensor | None
 ) -> None:
     if value.ndim != 5 or q_x.ndim != 4:
@@ -82,3 +114,6 @@ def _check_shapes(
             raise ValueError(
                 f"rcda expects {name} of shape {shape} beside the other arguments; got {tuple(tensor.shape)}."
             )
+    dtypes = {str(tensor.dtype) for tensor in (q_x, q_y, k_x, k_y, value)}
+    if len(dtypes) > 1 and not torch.is_autocast_enabled(value.device.type):
+        raise ValueError(f"rcda expects queries, keys and value of one dtype; got {', '.join(sorted(dtypes))}.")

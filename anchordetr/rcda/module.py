@@ -125,4 +125,4 @@ def _valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     if mask is None:
         return memory.mean(dim)
     valid = mask.to(memory.dtype).unsqueeze(-1).unsqueeze(3 - dim)
-    return (memory * valid).sum(dim) / valid.sum(dim)
+    return (memory * valid).sum(dim) / valid.sum(dim).clamp(min=1.0)

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, einsum
 from torch.nn import functional as F
 
 
-def axis_logits(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Return the logits of each query over one axis, -inf where a key may not be attended.
+def axis_logits(query: Tensor, key: Tensor, scale: float) -> Tensor:
+    """Return the logits of queries (B, M, N, D) over an axis of keys (B, M, S, D): (B, M, N, S)."""
+    return (query * scale) @ key.transpose(-2, -1)
+
+
+def axis_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Return the attention of each query over one axis.
 
     Args:
         query: (B, M, N, D). key: (B, M, S, D) for an axis of S rows or columns.
         mask: (B, S), True where a key may be attended.
 
     Returns:
-        (B, M, N, S).
+        (B, M, N, S), rows sum to 1, or are zero where nothing may be attended.
     """
-    logits = (query * scale) @ key.transpose(-2, -1)
-    return logits if mask is None else logits.masked_fill(~mask[:, None, None, :], float("-inf"))
+    logits = axis_logits(query, key, scale)
+    if mask is None:
+        return logits.softmax(dim=-1)
+    valid = mask[:, None, None, :]
+    return logits.masked_fill(~valid, float("-inf")).softmax(dim=-1).masked_fill(~valid, 0.0)
 
 
-def axis_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Return the attention of each query over one axis: arguments of :func:`axis_logits`, rows sum to 1."""
-    return axis_logits(query, key, mask, scale).softmax(dim=-1)
+def cell_mask(mask_x: Tensor | None, mask_y: Tensor | None, value: Tensor) -> Tensor | None:
+    """Return which cells of value (B, M, H, W, Dv) may be attended, (B, 1, 1, H·W), or None for all of them."""
+    if mask_x is None and mask_y is None:
+        return None
+    batch, _, height, width, _ = value.shape
+    valid = torch.ones(batch, height, width, dtype=torch.bool, device=value.device)
+    if mask_x is not None:
+        valid = valid & mask_x[:, None, :]
+    if mask_y is not None:
+        valid = valid & mask_y[:, :, None]
+    return valid.flatten(1)[:, None, None]
 
 
 def contract(a_x: Tensor, a_y: Tensor, value: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from anchordetr.rcda.reference import axis_logits
+from anchordetr.rcda.reference import axis_logits, cell_mask
 
 
 def rcda_summed(
@@ -23,7 +23,12 @@ def rcda_summed(
 
     A softmax over a sum separates, so this is exact. Dropout drops cells, not rows and columns.
     """
-    logits_x = axis_logits(q_x, k_x, mask_x, scale)
-    logits_y = axis_logits(q_y, k_y, mask_y, scale)
-    weights = (logits_y.unsqueeze(-1) + logits_x.unsqueeze(-2)).flatten(-2).softmax(dim=-1)
+    logits_x = axis_logits(q_x, k_x, scale)
+    logits_y = axis_logits(q_y, k_y, scale)
+    logits = (logits_y.unsqueeze(-1) + logits_x.unsqueeze(-2)).flatten(-2)
+    valid = cell_mask(mask_x, mask_y, value)
+    if valid is None:
+        weights = logits.softmax(dim=-1)
+    else:
+        weights = logits.masked_fill(~valid, float("-inf")).softmax(dim=-1).masked_fill(~valid, 0.0)
     return F.dropout(weights, dropout_p) @ value.flatten(2, 3)

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from pseudo_weights import pseudo_state_dict
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from anchordetr.rcda import RowColumnAttention
+from anchordetr.rcda import RowColumnAttention, rcda
+from anchordetr.rcda.functional import BACKENDS
 
 CASES = {"rcda_wide": 4, "rcda_tall_padded": 4, "rcda_square_one_head": 1}
 
@@ -100,6 +102,77 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(module(features), module(features))
     module.eval()
     torch.testing.assert_close(module(features), module(features))
+
+
+class Layer(nn.Module):
+    """Self-attention with positions and masks, on a map that the tiles must divide."""
+
+    def __init__(self, backend: str) -> None:
+        super().__init__()
+        self.attention = RowColumnAttention(32, 4, backend=backend)
+
+    def forward(self, features: Tensor, pos_x: Tensor, pos_y: Tensor, mask_x: Tensor, mask_y: Tensor) -> Tensor:
+        output: Tensor = self.attention(features, features, pos_x, pos_y, pos_x[0], pos_y[:, :, 0], mask_x, mask_y)
+        return output
+
+
+def layer_inputs() -> tuple[Tensor, ...]:
+    mask_x, mask_y = torch.ones(2, 14, dtype=torch.bool), torch.ones(2, 11, dtype=torch.bool)
+    mask_x[0, 9:] = False
+    return torch.randn(2, 11, 14, 32), torch.randn(1, 1, 14, 32), torch.randn(1, 11, 1, 32), mask_x, mask_y
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiles_without_a_graph_break(backend: str) -> None:
+    layer, inputs = Layer(backend), layer_inputs()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*inputs), layer(*inputs))
+    for module in (layer, compiled):
+        module.zero_grad()
+        module(*inputs).sum().backward()
+        gradient = layer.attention.in_proj_weight.grad
+        if module is layer:
+            expected = gradient
+    torch.testing.assert_close(gradient, expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_exports(backend: str) -> None:
+    layer, inputs = Layer(backend), layer_inputs()
+    exported = torch.export.export(layer, inputs)
+    torch.testing.assert_close(exported.module()(*inputs), layer(*inputs))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_computes_in_bfloat16(backend: str) -> None:
+    layer, inputs = Layer(backend), layer_inputs()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        answer = layer(*inputs)
+    assert answer.dtype == torch.bfloat16
+    torch.testing.assert_close(answer.float(), layer(*inputs), atol=0.05, rtol=0)
+    answer.float().sum().backward()
+    assert layer.attention.in_proj_weight.grad is not None
+    assert layer.attention.in_proj_weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_casts_the_operator_too(backend: str) -> None:
+    shapes = [(7, 8), (7, 8), (9, 8), (5, 8), (5, 9, 8)]
+    tensors = [torch.randn(1, 2, *shape) for shape in shapes]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert rcda(*tensors, backend=backend).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_gradient_checkpointing_gives_the_same_gradients(backend: str) -> None:
+    layer, inputs = Layer(backend), layer_inputs()
+    gradients = []
+    for run in (layer, lambda *tensors: checkpoint(layer, *tensors, use_reentrant=False)):
+        layer.zero_grad()
+        run(*inputs).sum().backward()
+        assert layer.attention.in_proj_weight.grad is not None
+        gradients.append(layer.attention.in_proj_weight.grad.clone())
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_bad_arguments_say_what_is_expected() -> None:
