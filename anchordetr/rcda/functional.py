@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +16,33 @@ from anchordetr.rcda.sdpa import rcda_sdpa
 from anchordetr.rcda.summed import rcda_summed
 from anchordetr.rcda.tiled import rcda_tiled
 
+
+def rcda_triton(*arguments: Any) -> Tensor:
+    """Call the Triton backend, loading it now.
+
+    Raises:
+        ValueError: Triton is not installed, or the tensors are on no GPU.
+    """
+    try:
+        from anchordetr.rcda import triton_kernels
+    except ImportError as error:
+        raise ValueError("RCDA backend 'triton' needs Triton; install it, or use backend='auto'.") from error
+    value: Tensor = arguments[4]
+    if not (value.is_cuda or triton_kernels.is_interpreted()):
+        raise ValueError(f"RCDA backend 'triton' needs tensors on a GPU; got {value.device}. Use backend='auto'.")
+    return triton_kernels.rcda_triton(*arguments)
+
+
 WITH_DROPOUT: dict[str, Callable[..., Tensor]] = {
     "reference": rcda_reference,
     "summed": rcda_summed,
     "sdpa": rcda_sdpa,
 }
-WITHOUT_DROPOUT: dict[str, Callable[..., Tensor]] = {"tiled": rcda_tiled}
+WITHOUT_DROPOUT: dict[str, Callable[..., Tensor]] = {"tiled": rcda_tiled, "triton": rcda_triton}
 BACKENDS = {**WITH_DROPOUT, **WITHOUT_DROPOUT}
 _SMALL_MAP_CELLS = 256
+_TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_TRITON_DEPTH = 128
 
 
 def rcda(
@@ -83,12 +105,20 @@ def explain(q_x: Tensor, value: Tensor, dropout_p: float = 0.0) -> str:
 
 def _choose(q_x: Tensor, value: Tensor, dropout_p: float) -> tuple[str, str]:
     """Choose by what is known before any value is: device, dtype, sizes, dropout."""
-    height, width = value.shape[2:4]
+    height, width, value_depth = value.shape[2:]
+    depth = q_x.shape[-1]
     if dropout_p > 0.0:
         return "reference", "dropout acts on the weights of rows and columns"
     if height * width <= _SMALL_MAP_CELLS:
         return "summed", f"a map of {height}x{width} is small, one softmax over its cells is fastest"
+    if value.is_cuda and value.dtype in _TRITON_DTYPES and _has_triton() and max(depth, value_depth) <= _TRITON_DEPTH:
+        return "triton", f"a map of {height}x{width} on {value.device.type}; one fused kernel"
     return "tiled", f"a map of {height}x{width} on {value.device.type}; Z is never held"
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def _check(

@@ -27,7 +27,7 @@ def register(name: str, forward: Forward, backward: Backward) -> Forward:
 
     Args:
         forward: (q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale) -> output, laid out as :func:`empty_output` does.
-        backward: (gradient of the output, then the arguments of ``forward``) -> gradients of the first five
+        backward: (gradient of the output, the output, then the arguments of ``forward``) -> gradients of the first five
             arguments, contiguous.
 
     Returns:
@@ -41,7 +41,7 @@ def register(name: str, forward: Forward, backward: Backward) -> Forward:
         f"anchordetr::{name}_backward",
         backward,
         mutates_args=(),
-        schema=f"(Tensor gradient, {_ARGUMENTS}) -> {_GRADIENTS}",
+        schema=f"(Tensor gradient, Tensor output, {_ARGUMENTS}) -> {_GRADIENTS}",
     )
 
     @operator.register_fake
@@ -49,11 +49,11 @@ def register(name: str, forward: Forward, backward: Backward) -> Forward:
         return empty_output(q_x, value)
 
     @gradients.register_fake
-    def _(gradient: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    def _(gradient: Tensor, output: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
         return tuple(torch.empty_like(argument, memory_format=torch.contiguous_format) for argument in arguments[:5])
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:-1])
+        ctx.save_for_backward(output, *inputs[:-1])
         ctx.scale = inputs[-1]
 
     def differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

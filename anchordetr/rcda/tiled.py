@@ -87,6 +87,7 @@ def _forward(
 
 def _backward(
     gradient: Tensor,
+    output: Tensor,
     q_x: Tensor,
     q_y: Tensor,
     k_x: Tensor,

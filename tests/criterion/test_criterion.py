@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +73,18 @@ def test_more_objects_than_queries_match_every_query() -> None:
     losses = build_criterion(3)(predictions_of(torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4)), [target])
     assert sorted(losses.matches.query.tolist()) == [0, 1, 2, 3]
     assert losses.matches.target.unique().numel() == 4
+
+
+def test_cells_add_losses_of_their_own() -> None:
+    criterion = build_criterion(3)
+    target = Target(torch.rand(2, 4) / 2 + 0.25, torch.tensor([0, 2]))
+    queries = predictions_of(torch.randn(2, 1, 4, 3), torch.rand(2, 1, 4, 4))
+    cells = predictions_of(torch.randn(1, 1, 6, 3), torch.rand(1, 1, 6, 4))
+    alone, of_cells = criterion(queries, [target]), criterion(cells, [target])
+    both = criterion(replace(queries, cells=cells), [target])
+    torch.testing.assert_close(both.total, alone.total + of_cells.total)
+    assert both.terms["class_cells"] == of_cells.terms["class"]
+    assert both.terms["class"] == alone.terms["class"]
 
 
 def test_non_finite_predictions_do_not_raise_in_the_matcher() -> None:

@@ -113,3 +113,20 @@ def test_an_official_model_without_network_says_what_to_do(monkeypatch: pytest.M
     monkeypatch.setattr(backbone.timm, "create_model", offline)
     with pytest.raises(InputError, match=r"resnet50\.tv_in1k.*no route to host.*model\.backbone_weights=FILE"):
         create_model("anchordetr_r50_c5")
+
+
+def test_cells_predict_from_their_centres_and_padding_sees_no_object(small_model: ModelConfig) -> None:
+    model = build_model(small_model.model_copy(update={"predict_cells": True})).train()
+    images = ImageBatch.from_list([torch.randn(3, 64, 96), torch.randn(3, 32, 64)])
+    cells = model(images).cells
+    assert cells is not None
+    height, width = (64 // 16, 96 // 16)
+    centres_x = (torch.arange(width) + 0.5) / width
+    torch.testing.assert_close(cells.anchors[0].view(height, width, 2)[0, :, 0], centres_x)
+    torch.testing.assert_close(cells.anchors[1].view(height, width, 2)[0, :4, 0], (torch.arange(4) + 0.5) / 4)
+    scores = cells.logits[0].sigmoid().amax(dim=-1).view(2, height, width)
+    assert (scores[0] > 1e-3).all()
+    assert (scores[1, :2, :4] > 1e-3).all()
+    assert scores[1, 2:].max() < 1e-9
+    assert scores[1, :, 4:].max() < 1e-9
+    assert model.eval()(images).cells is None
