@@ -8,7 +8,6 @@ of the first and BLOCK_S of the second axis.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,16 +26,16 @@ def is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def _configs(options: Sequence[dict[str, int]]) -> list[triton.Config]:
+def _tuned(*options: dict[str, int]) -> Any:
+    """Decorate a kernel so that the fastest of some block sizes is found once per problem; the first if interpreted."""
+    if is_interpreted():
+        return triton.heuristics({name: lambda _, size=size: size for name, size in options[0].items()})
     configs = [
         triton.Config(option, num_warps=warps, num_stages=stages)
         for option in options
         for warps, stages in ((4, 2), (4, 3), (8, 2))
     ]
-    return configs[:1] if is_interpreted() else configs
-
-
-_KEY = ["queries", "length_f", "length_s", "DEPTH", "DEPTH_V"]
+    return triton.autotune(configs, key=["queries", "length_f", "length_s", "DEPTH", "DEPTH_V"])
 
 
 @triton.jit
@@ -91,10 +90,7 @@ def _log_sum_exp(
     return tl.where(is_any, top + tl.log(tl.where(is_any, total, 1.0)), 0.0)
 
 
-@triton.autotune(
-    _configs([{"BLOCK_N": 64, "BLOCK_F": 64}, {"BLOCK_N": 128, "BLOCK_F": 64}, {"BLOCK_N": 64, "BLOCK_F": 128}]),
-    key=_KEY,
-)
+@_tuned({"BLOCK_N": 64, "BLOCK_F": 64}, {"BLOCK_N": 128, "BLOCK_F": 64}, {"BLOCK_N": 64, "BLOCK_F": 128})
 @triton.jit
 def _forward_kernel(
     query_f,
@@ -190,10 +186,7 @@ def _forward_kernel(
     )
 
 
-@triton.autotune(
-    _configs([{"BLOCK_F": 64}, {"BLOCK_F": 32}, {"BLOCK_F": 128}]),
-    key=_KEY,
-)
+@_tuned({"BLOCK_F": 64}, {"BLOCK_F": 32}, {"BLOCK_F": 128})
 @triton.jit
 def _query_gradient_kernel(
     query_f,
@@ -336,15 +329,10 @@ def _query_gradient_kernel(
     tl.store(dquery_s + target, dqs.to(dquery_s.dtype.element_ty), mask=inside)
 
 
-@triton.autotune(
-    _configs(
-        [
-            {"BLOCK_N": 64, "BLOCK_F": 64, "ROWS": 4},
-            {"BLOCK_N": 64, "BLOCK_F": 32, "ROWS": 4},
-            {"BLOCK_N": 64, "BLOCK_F": 64, "ROWS": 2},
-        ]
-    ),
-    key=_KEY,
+@_tuned(
+    {"BLOCK_N": 64, "BLOCK_F": 64, "ROWS": 4},
+    {"BLOCK_N": 64, "BLOCK_F": 32, "ROWS": 4},
+    {"BLOCK_N": 64, "BLOCK_F": 64, "ROWS": 2},
 )
 @triton.jit
 def _value_gradient_kernel(

@@ -10,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 from anchordetr.rcda import RowColumnAttention, rcda
 from anchordetr.rcda.triton_kernels import rcda_triton
 
+# Triton 3.2, of torch 2.6, reads sizes from arrays of one element, which NumPy deprecated and then removed
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {  # B, M, N, H, W, D, Dv
     "one_cell": (1, 1, 1, 1, 1, 16, 16),
