@@ -104,7 +104,7 @@ def test_public_names() -> None:
         "list_models",
     ]
     assert all(getattr(anchordetr, name).__name__ == name for name in anchordetr.__all__)
-    assert anchordetr.rcda.__all__ == ["RowColumnAttention", "explain", "rcda"]
+    assert anchordetr.rcda.__all__ == ["BACKENDS", "RowColumnAttention", "explain", "rcda"]
 
 
 def test_importing_the_package_loads_no_torch() -> None:

@@ -134,7 +134,7 @@ def _self_attention(attention: str, embed_dim: int, num_heads: int, device: torc
     return run
 
 
-def peak_bytes(run: Callable[[], None], device: torch.device) -> int:
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     """Return the most memory that ``run`` holds at once beyond what was held before, as torch's allocator saw it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
