@@ -1,44 +1,63 @@
-"""Measured memory of attention over feature maps, beside what the paper's formula says (section 3.4)."""
+"""Memory of one attention layer over feature maps: measured, predicted, and by the paper's formula (section 3.4)."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 
+from anchordetr.analysis.peak import free_memory, peak_bytes
+from anchordetr.analysis.speed import time_in_turn
 from anchordetr.errors import UsageError, closest_match
-from anchordetr.rcda import RowColumnAttention
+from anchordetr.rcda import BACKENDS, RowColumnAttention
+from anchordetr.rcda.tiled import CPU_TILE_BYTES, DEVICE_TILE_BYTES
 
 STRIDES = {"c5": 32, "dc5": 16, "c4": 16, "c3": 8}
+KINDS = (*(f"rcda {backend}" for backend in BACKENDS), "standard", "fused")
 _FLOAT_BYTES = 4
+_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Memory and time of one layer in one mode.
+
+    Attributes:
+        predicted_bytes: peak above inputs and weights by :func:`predict`.
+        measured_bytes: the peak that was really allocated. seconds: median of a few runs. None where it does not fit.
+    """
+
+    predicted_bytes: int
+    measured_bytes: int | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class AttentionMemory:
-    """Memory of one self-attention layer over one map; bytes.
+    """One self-attention layer over one map.
 
     Attributes:
-        features: feature level. attention: ``rcda``, ``standard`` (attention maps in memory, as in the paper) or
-            ``fused`` (scaled_dot_product_attention). height, width: cells of the map.
-        map_bytes: of the attention weights of all heads. z_bytes: of RCDA's intermediate Z, 0 for the others.
-        forward_bytes, training_bytes: peak above the inputs and weights, without and with a backward pass; None where
-            it would not fit into the memory that is free.
+        features: feature level. height, width: cells of the map.
+        attention: ``rcda BACKEND``, ``standard`` (attention maps in memory, as in the paper) or ``fused``
+            (scaled_dot_product_attention).
+        map_bytes: of the attention weights of all heads. z_bytes: of RCDA's Z, 0 for the others.
+        inference, training: without and with a backward pass.
         paper_ratio: r = W·M/C, the standard attention's maps over RCDA's Z.
-        measured_ratio: forward peak of standard attention with maps over RCDA's; None where one is missing.
+        measured_ratio: inference peak of standard attention with maps over this one's; None where one is missing.
     """
 
     features: str
-    attention: str
     height: int
     width: int
+    attention: str
     map_bytes: int
     z_bytes: int
-    forward_bytes: int | None
-    training_bytes: int | None
+    inference: Cost
+    training: Cost
     paper_ratio: float
     measured_ratio: float | None = None
 
@@ -48,115 +67,147 @@ def profile_attention(
     width: int,
     features: Sequence[str],
     device: torch.device,
+    kinds: Sequence[str] = KINDS,
     embed_dim: int = 256,
     num_heads: int = 8,
 ) -> list[AttentionMemory]:
-    """Measure RCDA and standard attention on the maps of one picture, float32.
+    """Measure attention layers on the maps of one picture, float32.
 
     Args:
         height, width: of the picture in pixels.
         features: levels among ``c5``, ``dc5``, ``c4``, ``c3``.
+        kinds: among :data:`KINDS`; ``rcda triton`` is left out where it cannot run.
 
     Raises:
-        UsageError: a level is not known.
+        UsageError: a level or kind is not known.
     """
-    rows = []
     for level in features:
         if level not in STRIDES:
             raise UsageError(f"Unknown feature level '{level}'.{closest_match(level, STRIDES)}")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"Unknown attention '{kind}'.{closest_match(kind, KINDS)}")
+    possible = [kind for kind in kinds if kind != "rcda triton" or device.type == "cuda"]
+    rows = []
+    for level in features:
         size = (math.ceil(height / STRIDES[level]), math.ceil(width / STRIDES[level]))
-        rows += _profile_level(level, size, device, embed_dim, num_heads)
+        rows += _profile_level(level, size, device, possible, embed_dim, num_heads)
     return rows
 
 
+def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, device: str) -> tuple[int, int]:
+    """Predict the peaks of a self-attention layer above its input and weights, without and with a backward pass.
+
+    With u the bytes of a map of C channels, A and S those of decoupled and dense attention weights, Z as in the paper
+    and T a tile:
+
+    =============== ================ =======================
+    kind            inference        training
+    =============== ================ =======================
+    rcda reference  Z + A + 4u       2Z + A + 6u
+    rcda summed     2S + A + 4u      3S + 4u
+    rcda sdpa       2.25S + 9u       3S + 6u
+    rcda tiled      5u + T           11u + 2T and 4 weights
+    rcda triton     5u               11u
+    standard        2S + 3u          3S + 6u
+    fused           6u               9u + 2 · weights
+    =============== ================ =======================
+    """
+    cells = height * width
+    u = cells * embed_dim * _FLOAT_BYTES
+    decoupled = num_heads * cells * (height + width) * _FLOAT_BYTES
+    dense = num_heads * cells * cells * _FLOAT_BYTES
+    z = u * height
+    weights = 4 * embed_dim * embed_dim * _FLOAT_BYTES
+    budget = CPU_TILE_BYTES if device == "cpu" else DEVICE_TILE_BYTES
+    z_of_tiles = u * min(height, width)
+    tile, backward_tile = min(budget, z_of_tiles), min(2 * budget, z_of_tiles)
+    weights_of_tile = decoupled * tile // z_of_tiles
+    return {
+        "rcda reference": (z + decoupled + 4 * u, 2 * z + decoupled + 6 * u),
+        "rcda summed": (2 * dense + decoupled + 4 * u, 3 * dense + 4 * u),
+        "rcda sdpa": (2 * dense + dense // 4 + 9 * u, 3 * dense + 6 * u),
+        "rcda tiled": (
+            5 * u + tile + 2 * weights_of_tile,
+            11 * u + backward_tile + 4 * decoupled * backward_tile // z_of_tiles,
+        ),
+        "rcda triton": (5 * u, 11 * u),
+        "standard": (2 * dense + 3 * u, 3 * dense + 6 * u),
+        "fused": (6 * u, 9 * u + 2 * weights),
+    }[kind]
+
+
 def _profile_level(
-    level: str, size: tuple[int, int], device: torch.device, embed_dim: int, num_heads: int
+    level: str, size: tuple[int, int], device: torch.device, kinds: Sequence[str], embed_dim: int, num_heads: int
 ) -> list[AttentionMemory]:
     height, width = size
+    features = torch.randn(1, height, width, embed_dim, device=device, requires_grad=True)
+    predicted = {kind: predict(kind, height, width, embed_dim, num_heads, device.type) for kind in kinds}
+    fitting = [kind for kind in kinds if predicted[kind][1] < free_memory(device)]
+    layers = {kind: _layer(kind, embed_dim, num_heads, device) for kind in fitting}
+    inference = _measure({kind: _without_gradient(layer, features) for kind, layer in layers.items()}, device)
+    training = _measure({kind: _with_gradient(layer, features) for kind, layer in layers.items()}, device)
     cells = height * width
-    maps = {
-        "rcda": num_heads * cells * (height + width) * _FLOAT_BYTES,
-        "standard": num_heads * cells * cells * _FLOAT_BYTES,
-        "fused": 0,
-    }
-    z_bytes = cells * height * embed_dim * _FLOAT_BYTES
-    peaks: dict[str, tuple[int | None, int | None]] = {}
-    for attention, map_bytes in maps.items():
-        needed = 3 * (map_bytes + z_bytes if attention == "rcda" else map_bytes)
-        fits = needed < free_memory(device)
-        peaks[attention] = _measure(attention, size, device, embed_dim, num_heads) if fits else (None, None)
-    standard, rcda = peaks["standard"][0], peaks["rcda"][0]
-    return [
-        AttentionMemory(
-            features=level,
-            attention=attention,
-            height=height,
-            width=width,
-            map_bytes=map_bytes,
-            z_bytes=z_bytes if attention == "rcda" else 0,
-            forward_bytes=peaks[attention][0],
-            training_bytes=peaks[attention][1],
-            paper_ratio=width * num_heads / embed_dim,
-            measured_ratio=standard / rcda if attention == "rcda" and standard and rcda else None,
+    rows = []
+    for kind in kinds:
+        is_rcda = kind.startswith("rcda")
+        rows.append(
+            AttentionMemory(
+                features=level,
+                height=height,
+                width=width,
+                attention=kind,
+                map_bytes=num_heads * cells * ((height + width) if is_rcda else cells) * _FLOAT_BYTES,
+                z_bytes=cells * height * embed_dim * _FLOAT_BYTES if is_rcda else 0,
+                inference=Cost(predicted[kind][0], *inference.get(kind, (None, None))),
+                training=Cost(predicted[kind][1], *training.get(kind, (None, None))),
+                paper_ratio=width * num_heads / embed_dim,
+                measured_ratio=inference["standard"][0] / inference[kind][0]
+                if {"standard", kind} <= inference.keys()
+                else None,
+            )
         )
-        for attention, map_bytes in maps.items()
-    ]
+    return rows
 
 
-def _measure(
-    attention: str, size: tuple[int, int], device: torch.device, embed_dim: int, num_heads: int
-) -> tuple[int, int]:
-    features = torch.randn(1, *size, embed_dim, device=device, requires_grad=True)
-    run = _self_attention(attention, embed_dim, num_heads, device)
-
-    def forward() -> None:
-        with torch.no_grad():
-            run(features)
-
-    def train() -> None:
-        torch.autograd.grad(run(features).sum(), features)
-
-    return peak_bytes(forward, device), peak_bytes(train, device)
+def _measure(runs: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, tuple[int, float]]:
+    seconds = time_in_turn(runs, device, _ROUNDS)
+    return {kind: (peak_bytes(run, device), median(seconds[kind])) for kind, run in runs.items()}
 
 
-def _self_attention(attention: str, embed_dim: int, num_heads: int, device: torch.device) -> Callable[[Tensor], Tensor]:
-    if attention == "rcda":
-        rcda: Callable[[Tensor], Tensor] = RowColumnAttention(embed_dim, num_heads).to(device)
-        return rcda
-    standard = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True, device=device)
-    need_weights = attention == "standard"
+def _layer(kind: str, embed_dim: int, num_heads: int, device: torch.device) -> nn.Module:
+    if kind.startswith("rcda "):
+        return RowColumnAttention(embed_dim, num_heads, backend=kind.removeprefix("rcda ")).to(device)
+    return _StandardLayer(embed_dim, num_heads, need_weights=kind == "standard").to(device)
 
-    def run(features: Tensor) -> Tensor:
+
+class _StandardLayer(nn.Module):
+    """``nn.MultiheadAttention`` over the cells of a map, with or without its attention maps in memory."""
+
+    def __init__(self, embed_dim: int, num_heads: int, need_weights: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(embed_dim, num_heads, batch_first=True)
+        self.need_weights = need_weights
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H·W, C)."""
         cells = features.flatten(1, 2)
-        output: Tensor = standard(cells, cells, cells, need_weights=need_weights, average_attn_weights=False)[0]
+        output: Tensor = self.attention(
+            cells, cells, cells, need_weights=self.need_weights, average_attn_weights=False
+        )[0]
         return output
+
+
+def _without_gradient(layer: nn.Module, features: Tensor) -> Callable[[], object]:
+    def run() -> Tensor:
+        with torch.no_grad():
+            output: Tensor = layer(features)
+            return output
 
     return run
 
 
-def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Return the most memory that ``run`` holds at once beyond what was held before, as torch's allocator saw it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        run()
-        torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) - before
-    with torch.autograd.profiler.profile(profile_memory=True) as profile:
-        run()
-    events = [event for event in profile.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-def free_memory(device: torch.device) -> int:
-    """Return the bytes that can be allocated on a device; half of the free memory on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
-        return 4 << 30
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+def _with_gradient(layer: nn.Module, features: Tensor) -> Callable[[], object]:
+    inputs = [features, *layer.parameters()]
+    cotangent = torch.randn_like(layer(features))
+    return lambda: torch.autograd.grad(layer(features), inputs, cotangent)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anchordetr.analysis.memory import peak_bytes
+from anchordetr.analysis.peak import peak_bytes
 from anchordetr.rcda import RowColumnAttention, rcda
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

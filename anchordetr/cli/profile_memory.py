@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,48 +13,137 @@ from rich.table import Table
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
+from anchordetr.errors import UsageError
+
+if TYPE_CHECKING:
+    from anchordetr.analysis.memory import AttentionMemory, Cost
+    from anchordetr.analysis.model_memory import Fit, ModelMemory
+
+_BATCH_SIZES = (1, 2, 4, 8, 16)
 
 
 def profile_memory(
     size: Annotated[str, typer.Option(help="Picture size in pixels, HEIGHTxWIDTH.")] = "800x1333",
     features: Annotated[str, typer.Option(help="Feature levels, separated by commas.")] = "c5,dc5,c4,c3",
+    attention: Annotated[
+        str, typer.Option(help="'rcda BACKEND', 'standard', 'fused', separated by commas; all if not given.")
+    ] = "",
+    model: Annotated[str | None, typer.Option(help="Measure this preset's whole network instead.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step, with --model.")] = 1,
+    fits: Annotated[
+        str | None, typer.Option(help="Memory such as 24GB: print the largest pictures and batches that fit.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the layers' peaks into this file (png, svg, pdf).")] = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure the memory of RCDA and standard attention: one self-attention layer, 256 channels, 8 heads, float32."""
+    """Measure the memory of attention layers (256 channels, 8 heads, float32), or of a whole network."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    from anchordetr.analysis.memory import profile_attention
     from anchordetr.engine.device import choose_device
 
     height, width = options.parse_size(size)
-    rows = profile_attention(height, width, features.split(","), choose_device(device))
-    if json:
-        print_json([asdict(row) for row in rows])
+    place = choose_device(device)
+    if model is None and fits is None:
+        from anchordetr.analysis.memory import KINDS, profile_attention
+
+        kinds = [kind.strip() for kind in attention.split(",") if kind.strip()]
+        rows = profile_attention(height, width, features.split(","), place, kinds or KINDS)
+        if plot is not None:
+            from anchordetr.analysis.plots import plot_attention_memory
+
+            plot_attention_memory(rows, plot)
+        if json:
+            print_json([asdict(row) for row in rows])
+        else:
+            _print_layers(rows, height, width)
         return
+    if plot is not None:
+        raise UsageError("--plot draws attention layers; leave out --model and --fits.")
+    from anchordetr.analysis.model_memory import largest_pictures, parse_memory, profile_model
+    from anchordetr.models.builders import preset
+
+    name = model or "anchordetr_r50_dc5"
+    config = preset(name)
+    if fits is not None:
+        answers = largest_pictures(config, height, width, parse_memory(fits), place, _BATCH_SIZES)
+        if json:
+            print_json([asdict(answer) for answer in answers])
+        else:
+            _print_fits(answers, name, fits, size)
+        return
+    memory = profile_model(config, height, width, batch_size, place)
+    if json:
+        print_json(
+            {
+                mode: {
+                    "weights_bytes": row.weights_bytes,
+                    "moments_bytes": row.moments_bytes,
+                    "peak_bytes": row.peak_bytes,
+                    "stages": {stage: part._asdict() for stage, part in row.stages.items()},
+                }
+                for mode, row in memory.items()
+            }
+        )
+    else:
+        _print_model(memory, f"MiB of {name}, {batch_size} pictures of {height}x{width}, {place.type}")
+
+
+def _print_layers(rows: list[AttentionMemory], height: int, width: int) -> None:
     table = Table(title=f"MiB of one self-attention layer on a {height}x{width} picture")
-    for column in ("map", "attention", "maps", "Z", "forward", "training", "WM/C", "measured"):
-        table.add_column(column, justify="left" if column in ("map", "attention") else "right")
+    for column in ("map", "attention"):
+        table.add_column(column, no_wrap=True)
+    for column in ("maps", "Z", "inference", "training", "WM/C", "measured r"):
+        table.add_column(column, justify="right")
     for row in rows:
-        ratio = "" if row.measured_ratio is None else f"{row.measured_ratio:.2f}"
-        is_rcda = row.attention == "rcda"
+        is_rcda = row.z_bytes > 0
         table.add_row(
             f"{row.features} {row.height}x{row.width}",
             row.attention,
-            _mebibytes(row.map_bytes),
-            _mebibytes(row.z_bytes) if is_rcda else "-",
-            _mebibytes(row.forward_bytes),
-            _mebibytes(row.training_bytes),
+            f"{row.map_bytes / 2**20:.1f}",
+            f"{row.z_bytes / 2**20:.1f}" if is_rcda else "-",
+            _cost(row.inference),
+            _cost(row.training),
             f"{row.paper_ratio:.2f}" if is_rcda else "",
-            ratio,
+            "" if row.measured_ratio is None else f"{row.measured_ratio:.2f}",
         )
     console = Console()
     console.print(table)
     console.print(
-        "maps: attention weights of all heads. forward, training: peaks above input and weights. WM/C: the paper's r, "
-        "the maps of standard attention over Z. measured: forward peak of standard attention over the one of rcda. "
-        "fused: scaled_dot_product_attention."
+        "maps: attention weights of all heads, by the formula. inference, training: measured peak above input and "
+        "weights (predicted peak), time. WM/C: the paper's r, the maps of standard attention over Z. measured r: "
+        "inference peak of standard attention over this one's. fused: scaled_dot_product_attention."
     )
 
 
-def _mebibytes(count: int | None) -> str:
-    return "too large" if count is None else f"{count / 2**20:.1f}"
+def _cost(cost: Cost) -> str:
+    predicted = f"({cost.predicted_bytes / 2**20:.1f})"
+    if cost.measured_bytes is None or cost.seconds is None:
+        return f"too large {predicted}"
+    return f"{cost.measured_bytes / 2**20:.1f} {predicted} {cost.seconds * 1000:.0f} ms"
+
+
+def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
+    table = Table(title=title)
+    for column in ("mode", "part", "adds", "held after it", "peak in it"):
+        table.add_column(column, justify="left" if column in ("mode", "part") else "right")
+    for mode, row in memory.items():
+        table.add_row(mode, "weights", *[f"{row.weights_bytes / 2**20:.1f}"] * 2, "")
+        if row.moments_bytes:
+            table.add_row("", "moments", f"{row.moments_bytes / 2**20:.1f}", f"{row.kept_bytes / 2**20:.1f}", "")
+        held = 0
+        for name, stage in row.stages.items():
+            values = (stage.held - held, row.kept_bytes + stage.held, row.kept_bytes + stage.peak)
+            table.add_row("", name, *(f"{value / 2**20:.1f}" for value in values))
+            held = stage.held
+        table.add_row("", "peak", "", "", f"{row.peak_bytes / 2**20:.1f}", end_section=True)
+    Console().print(table)
+
+
+def _print_fits(answers: list[Fit], name: str, fits: str, size: str) -> None:
+    table = Table(title=f"largest pictures of the shape of {size} that {name} can take in {fits}, float32")
+    for column in ("mode", "batch size", "height x width"):
+        table.add_column(column)
+    for answer in answers:
+        picture = f"{answer.height} x {answer.width}" if answer.height else "none"
+        table.add_row(answer.mode, str(answer.batch_size), picture)
+    Console().print(table)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from anchordetr.rcda.operator import empty_output, register
 
-_CPU_TILE_BYTES = 8 << 20
-_DEVICE_TILE_BYTES = 128 << 20
+CPU_TILE_BYTES = 8 << 20
+DEVICE_TILE_BYTES = 128 << 20
 _TILE_STEP = 16
 
 
@@ -74,7 +74,7 @@ def _forward(
     scale: float,
 ) -> Tensor:
     output = empty_output(q_x, value)
-    budget = _CPU_TILE_BYTES if value.device.type == "cpu" else _DEVICE_TILE_BYTES
+    budget = CPU_TILE_BYTES if value.device.type == "cpu" else DEVICE_TILE_BYTES
     for index in range(len(value)):
         picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
         for rows, memory in picture.tiles(budget):
@@ -101,7 +101,7 @@ def _backward(
         torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (q_x, q_y, k_x, k_y, value)
     )
     by_axis = [(dq_x, dk_x), (dq_y, dk_y)] if _width_first(value) else [(dq_y, dk_y), (dq_x, dk_x)]
-    budget = 2 * (_CPU_TILE_BYTES if value.device.type == "cpu" else _DEVICE_TILE_BYTES)
+    budget = 2 * (CPU_TILE_BYTES if value.device.type == "cpu" else DEVICE_TILE_BYTES)
     for index in range(len(value)):
         picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
         axes = picture.first, picture.second

@@ -96,14 +96,49 @@ def test_list_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.split() == list_models()
 
 
-def test_profile_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("profile-memory", "--size", "256x320", "--features", "c5,c4", "--device", "cpu", "--json") == 0
+def test_profile_memory_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--size", "256x320", "--features", "c5,c4", "--attention", "rcda tiled, fused", "--device", "cpu"]
+    assert call("profile-memory", *options, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [(row["features"], row["attention"]) for row in rows] == [
-        (features, attention) for features in ("c5", "c4") for attention in ("rcda", "standard", "fused")
+        (features, attention) for features in ("c5", "c4") for attention in ("rcda tiled", "fused")
     ]
-    assert call("profile-memory", "--size", "256x320", "--features", "c5", "--device", "cpu") == 0
-    assert "rcda" in capsys.readouterr().out
+    assert rows[0]["inference"]["measured_bytes"] > 0
+    pytest.importorskip("matplotlib", reason="needs the extra anchordetr[plots]")
+    assert call("profile-memory", *options, "--plot", tmp_path / "chart.png") == 0
+    assert "rcda tiled" in capsys.readouterr().out
+    assert (tmp_path / "chart.png").stat().st_size > 1000
+
+
+def test_profile_memory_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "anchordetr_tiny", "--size", "64x64", "--batch-size", 2, "--device", "cpu"]
+    assert call("profile-memory", *options, "--json") == 0
+    memory = json.loads(capsys.readouterr().out)
+    assert memory["training"]["peak_bytes"] > memory["inference"]["peak_bytes"]
+    assert call("profile-memory", *options) == 0
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in ("backbone", "encoder", "decoder", "loss", "backward", "optimizer"))
+
+
+def test_profile_memory_plans(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anchordetr.analysis.model_memory._PROBE_SIDES", (64, 96, 128))
+    options = ["--model", "anchordetr_tiny", "--size", "64x64", "--fits", "1GB", "--device", "cpu"]
+    assert call("profile-memory", *options, "--json") == 0
+    fits = json.loads(capsys.readouterr().out)
+    assert {fit["mode"] for fit in fits} == {"inference", "training"}
+    assert all(fit["height"] > 64 for fit in fits)
+    assert call("profile-memory", *options) == 0
+    assert "batch size" in capsys.readouterr().out
+
+
+def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--size", "4x5", "--heads", 2, "--depth", 8, "--rounds", 1, "--device", "cpu"]
+    assert call("benchmark", "rcda", *options, "--output", tmp_path / "speed.json") == 0
+    assert "RowColumn" in capsys.readouterr().out
+    result = json.loads((tmp_path / "speed.json").read_text())
+    assert result["sizes"]["width"] == 5
+    assert {"device", "torch", "commit"} <= result["machine"].keys()
+    assert {timing["rival"] for timing in result["timings"]} >= {"sdpa", "rcda reference", "rcda auto"}
 
 
 @pytest.mark.parametrize(
@@ -123,6 +158,10 @@ def test_profile_memory(capsys: pytest.CaptureFixture[str]) -> None:
         (["eval", "--weights", "none", "--data", "none"], 1, "is no saved model"),
         (["profile-memory", "--size", "800"], 2, "HEIGHTxWIDTH"),
         (["profile-memory", "--features", "c6"], 2, "Unknown feature level 'c6'"),
+        (["profile-memory", "--attention", "rcda tield"], 2, "Did you mean 'rcda tiled'"),
+        (["profile-memory", "--fits", "much"], 2, "is no size of memory"),
+        (["benchmark", "rcda", "--dtype", "float64"], 2, "Unknown dtype 'float64'"),
+        (["benchmark", "rcda", "--backends", "tield"], 2, "Did you mean 'tiled'"),
         (["trian"], 2, "No such command"),
         (["train"], 2, "Missing option"),
     ],
