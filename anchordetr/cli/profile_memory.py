@@ -119,7 +119,7 @@ def _cost(cost: Cost) -> str:
     predicted = f"({cost.predicted_bytes / 2**20:.1f})"
     if cost.measured_bytes is None or cost.seconds is None:
         return f"too large {predicted}"
-    return f"{cost.measured_bytes / 2**20:.1f} {predicted} {cost.seconds * 1000:.0f} ms"
+    return f"{cost.measured_bytes / 2**20:.1f} {predicted}\n{cost.seconds * 1000:.0f} ms"
 
 
 def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
