@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anchordetr.rcda.operator import empty_output, register
+from anchordetr.rcda.operator import empty_output, register, zero_value_gradient
 
 CPU_TILE_BYTES = 8 << 20
 DEVICE_TILE_BYTES = 128 << 20
@@ -97,16 +97,16 @@ def _backward(
     mask_y: Tensor | None,
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dq_x, dq_y, dk_x, dk_y, dvalue = (
-        torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in (q_x, q_y, k_x, k_y, value)
-    )
+    dq_x, dq_y, dk_x, dk_y = (tensor.new_empty(tensor.shape) for tensor in (q_x, q_y, k_x, k_y))
+    dvalue = zero_value_gradient(value)
+    dvalue_by_axis = dvalue.transpose(2, 3) if _width_first(value) else dvalue
     by_axis = [(dq_x, dk_x), (dq_y, dk_y)] if _width_first(value) else [(dq_y, dk_y), (dq_x, dk_x)]
     budget = 2 * (CPU_TILE_BYTES if value.device.type == "cpu" else DEVICE_TILE_BYTES)
     for index in range(len(value)):
         picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
         axes = picture.first, picture.second
         dkeys = [torch.zeros_like(axis.key) for axis in axes]
-        dvalues = torch.zeros_like(picture.value, dtype=picture.first.key.dtype)
+        dvalues = dvalue_by_axis[index].flatten(2).to(picture.first.key.dtype)
         for rows, memory in picture.tiles(budget):
             weights = a_first, a_second = picture.first.weights(rows), picture.second.weights(rows)
             grad = gradient[index, :, rows].to(memory.dtype)
@@ -124,8 +124,8 @@ def _backward(
                 _add_product(dkey, dlogits, axis.query[:, rows].to(dlogits.dtype))
         for (_, dkey), total in zip(by_axis, dkeys, strict=True):
             dkey[index] = total * scale
-        target = dvalue[index].transpose(1, 2) if _width_first(value) else dvalue[index]
-        target.copy_(dvalues.view(target.shape))
+        if dvalues.dtype != dvalue.dtype:
+            dvalue_by_axis[index] = dvalues.view_as(dvalue_by_axis[index])
     return dq_x, dq_y, dk_x, dk_y, dvalue
 
 
