@@ -99,19 +99,19 @@ def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, 
     """Predict the peaks of a self-attention layer above its input and weights, without and with a backward pass.
 
     With u the bytes of a map of C channels, A and S those of decoupled and dense attention weights, Z as in the paper
-    and T a tile:
+    and T a tile of Z with its attention weights:
 
-    =============== ================ =======================
+    =============== ================ ==================
     kind            inference        training
-    =============== ================ =======================
+    =============== ================ ==================
     rcda reference  Z + A + 4u       2Z + A + 6u
     rcda summed     2S + A + 4u      3S + 4u
     rcda sdpa       2.25S + 9u       3S + 6u
-    rcda tiled      5u + T           11u + 2T and 4 weights
-    rcda triton     5u               11u
+    rcda tiled      5u + T           10u + 2T
+    rcda triton     5u               10u
     standard        2S + 3u          3S + 6u
     fused           6u               9u + 2 · weights
-    =============== ================ =======================
+    =============== ================ ==================
     """
     cells = height * width
     u = cells * embed_dim * _FLOAT_BYTES
@@ -129,9 +129,9 @@ def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, 
         "rcda sdpa": (2 * dense + dense // 4 + 9 * u, 3 * dense + 6 * u),
         "rcda tiled": (
             5 * u + tile + 2 * weights_of_tile,
-            11 * u + backward_tile + 4 * decoupled * backward_tile // z_of_tiles,
+            10 * u + backward_tile + 4 * decoupled * backward_tile // z_of_tiles,
         ),
-        "rcda triton": (5 * u, 11 * u),
+        "rcda triton": (5 * u, 10 * u),
         "standard": (2 * dense + 3 * u, 3 * dense + 6 * u),
         "fused": (6 * u, 9 * u + 2 * weights),
     }[kind]
