@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anchordetr.rcda.operator import triton_is_interpreted
 from anchordetr.rcda.reference import rcda_reference
 from anchordetr.rcda.sdpa import rcda_sdpa
 from anchordetr.rcda.summed import rcda_summed
@@ -23,13 +24,13 @@ def rcda_triton(*arguments: Any) -> Tensor:
     Raises:
         ValueError: Triton is not installed, or the tensors are on no GPU.
     """
+    value: Tensor = arguments[4]
+    if not (value.is_cuda or triton_is_interpreted()):
+        raise ValueError(f"RCDA backend 'triton' needs tensors on a GPU; got {value.device}. Use backend='auto'.")
     try:
         from anchordetr.rcda import triton_kernels
     except ImportError as error:
         raise ValueError("RCDA backend 'triton' needs Triton; install it, or use backend='auto'.") from error
-    value: Tensor = arguments[4]
-    if not (value.is_cuda or triton_kernels.is_interpreted()):
-        raise ValueError(f"RCDA backend 'triton' needs tensors on a GPU; got {value.device}. Use backend='auto'.")
     return triton_kernels.rcda_triton(*arguments)
 
 

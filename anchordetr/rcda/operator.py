@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,11 @@ Backward = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 _ARGUMENTS = "Tensor q_x, Tensor q_y, Tensor k_x, Tensor k_y, Tensor value, Tensor? mask_x, Tensor? mask_y, float scale"
 _GRADIENTS = "(Tensor, Tensor, Tensor, Tensor, Tensor)"
 _LIBRARY = torch.library.Library("anchordetr", "FRAGMENT")
+
+
+def triton_is_interpreted() -> bool:
+    """Whether Triton's kernels run in its interpreter, which takes tensors on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def empty_output(q_x: Tensor, value: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ of the first and BLOCK_S of the second axis.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -15,20 +14,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from anchordetr.rcda.operator import empty_output, register, zero_value_gradient
+from anchordetr.rcda.operator import empty_output, register, triton_is_interpreted, zero_value_gradient
 
 _BLOCK_S = 16
 _GRADIENT_TILE = 64
 
 
-def is_interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, which takes tensors on the CPU."""
-    return os.environ.get("TRITON_INTERPRET") == "1"
-
-
 def _tuned(*options: dict[str, int]) -> Any:
     """Decorate a kernel so that the fastest of some block sizes is found once per problem; the first if interpreted."""
-    if is_interpreted():
+    if triton_is_interpreted():
         return triton.heuristics({name: lambda _, size=size: size for name, size in options[0].items()})
     configs = [
         triton.Config(option, num_warps=warps, num_stages=stages)
