@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +32,7 @@ def rcda(
     json: options.Json = False,
 ) -> None:
     """Compare RCDA with scaled_dot_product_attention in self-attention over a map: the operator and whole layers."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    options.silence_profiler()
     from anchordetr.analysis.speed import DTYPES, benchmark_rcda, describe_machine
     from anchordetr.engine.device import choose_device
     from anchordetr.rcda import BACKENDS

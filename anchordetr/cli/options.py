@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,11 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: se
 def given(**values: Any) -> dict[str, Any]:
     """Return the options that the user gave, with their configuration keys (``train__lr`` for ``train.lr``)."""
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}
+
+
+def silence_profiler() -> None:
+    """Keep torch's profiler, which measures memory, from writing to stderr; call before torch is imported."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 def parse_size(text: str) -> tuple[int, int]:

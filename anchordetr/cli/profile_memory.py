@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +37,7 @@ def profile_memory(
     json: options.Json = False,
 ) -> None:
     """Measure the memory of attention layers (256 channels, 8 heads, float32), or of a whole network."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    options.silence_profiler()
     from anchordetr.engine.device import choose_device
 
     height, width = options.parse_size(size)
