@@ -7,6 +7,7 @@ of the first and BLOCK_S of the second axis.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -578,4 +579,14 @@ def _precision(value: Tensor) -> str:
     return "tf32" if value.is_cuda and torch.backends.cuda.matmul.allow_tf32 else "ieee"
 
 
-rcda_triton = register("rcda_triton", _forward, _backward)
+def _on_its_device(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Launch kernels on the device of the first tensor, which need not be the current one."""
+
+    def launch(*arguments: Any) -> Any:
+        with torch.cuda.device_of(arguments[0]):
+            return run(*arguments)
+
+    return launch
+
+
+rcda_triton = register("rcda_triton", _on_its_device(_forward), _on_its_device(_backward))
