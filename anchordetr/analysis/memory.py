@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 from anchordetr.analysis.peak import free_memory, peak_bytes
-from anchordetr.analysis.speed import time_in_turn
+from anchordetr.analysis.speed import time_in_turn, with_gradient, without_gradient
 from anchordetr.errors import UsageError, closest_match
 from anchordetr.rcda import BACKENDS, RowColumnAttention
-from anchordetr.rcda.tiled import CPU_TILE_BYTES, DEVICE_TILE_BYTES
+from anchordetr.rcda.tiled import tile_bytes
 
 STRIDES = {"c5": 32, "dc5": 16, "c4": 16, "c3": 8}
 KINDS = (*(f"rcda {backend}" for backend in BACKENDS), "standard", "fused")
@@ -119,17 +120,16 @@ def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, 
     dense = num_heads * cells * cells * _FLOAT_BYTES
     z = u * height
     weights = 4 * embed_dim * embed_dim * _FLOAT_BYTES
-    budget = CPU_TILE_BYTES if device == "cpu" else DEVICE_TILE_BYTES
     z_of_tiles = u * min(height, width)
-    tile, backward_tile = min(budget, z_of_tiles), min(2 * budget, z_of_tiles)
-    weights_of_tile = decoupled * tile // z_of_tiles
+    tile, backward_tile = (min(budget, z_of_tiles) for budget in (tile_bytes(device), 2 * tile_bytes(device)))
+    weights_of_z = decoupled / z_of_tiles
     return {
         "rcda reference": (z + decoupled + 4 * u, 2 * z + decoupled + 6 * u),
         "rcda summed": (2 * dense + decoupled + 4 * u, 3 * dense + 4 * u),
         "rcda sdpa": (2 * dense + dense // 4 + 9 * u, 3 * dense + 6 * u),
         "rcda tiled": (
-            5 * u + tile + 2 * weights_of_tile,
-            10 * u + backward_tile + 4 * decoupled * backward_tile // z_of_tiles,
+            5 * u + round(tile * (1 + 2 * weights_of_z)),
+            10 * u + round(backward_tile * (1 + 4 * weights_of_z)),
         ),
         "rcda triton": (5 * u, 10 * u),
         "standard": (2 * dense + 3 * u, 3 * dense + 6 * u),
@@ -145,8 +145,11 @@ def _profile_level(
     predicted = {kind: predict(kind, height, width, embed_dim, num_heads, device.type) for kind in kinds}
     fitting = [kind for kind in kinds if predicted[kind][1] < free_memory(device)]
     layers = {kind: _layer(kind, embed_dim, num_heads, device) for kind in fitting}
-    inference = _measure({kind: _without_gradient(layer, features) for kind, layer in layers.items()}, device)
-    training = _measure({kind: _with_gradient(layer, features) for kind, layer in layers.items()}, device)
+    calls = {kind: partial(layer, features) for kind, layer in layers.items()}
+    inference = _measure({kind: without_gradient(call) for kind, call in calls.items()}, device)
+    training = _measure(
+        {kind: with_gradient(call, [features, *layers[kind].parameters()]) for kind, call in calls.items()}, device
+    )
     cells = height * width
     rows = []
     for kind in kinds:
@@ -196,18 +199,3 @@ class _StandardLayer(nn.Module):
             cells, cells, cells, need_weights=self.need_weights, average_attn_weights=False
         )[0]
         return output
-
-
-def _without_gradient(layer: nn.Module, features: Tensor) -> Callable[[], object]:
-    def run() -> Tensor:
-        with torch.no_grad():
-            output: Tensor = layer(features)
-            return output
-
-    return run
-
-
-def _with_gradient(layer: nn.Module, features: Tensor) -> Callable[[], object]:
-    inputs = [features, *layer.parameters()]
-    cotangent = torch.randn_like(layer(features))
-    return lambda: torch.autograd.grad(layer(features), inputs, cotangent)

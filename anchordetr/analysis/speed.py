@@ -93,10 +93,10 @@ def benchmark_rcda(
     rivals = _operators(height, width, device, dtype, heads, depth, batch, backends)
     layers = _layers(height, width, device, dtype, heads, depth, batch)
     contests = {
-        "operator forward": {name: _without_gradient(run) for name, (run, _) in rivals.items()},
-        "operator forward + backward": {name: _with_gradient(*rival) for name, rival in rivals.items()},
-        "layer forward": {name: _without_gradient(run) for name, (run, _) in layers.items()},
-        "layer forward + backward": {name: _with_gradient(*rival) for name, rival in layers.items()},
+        "operator forward": {name: without_gradient(run) for name, (run, _) in rivals.items()},
+        "operator forward + backward": {name: with_gradient(*rival) for name, rival in rivals.items()},
+        "layer forward": {name: without_gradient(run) for name, (run, _) in layers.items()},
+        "layer forward + backward": {name: with_gradient(*rival) for name, rival in layers.items()},
     }
     return [timing for contest, runs in contests.items() for timing in _hold(contest, runs, device, rounds)]
 
@@ -181,7 +181,9 @@ class _FusedAttention(nn.Module):
         return output
 
 
-def _without_gradient(run: Callable[[], Tensor]) -> Callable[[], object]:
+def without_gradient(run: Callable[[], Tensor]) -> Callable[[], object]:
+    """Return a call of ``run`` that records nothing for a backward pass."""
+
     def call() -> Tensor:
         with torch.no_grad():
             return run()
@@ -189,7 +191,8 @@ def _without_gradient(run: Callable[[], Tensor]) -> Callable[[], object]:
     return call
 
 
-def _with_gradient(run: Callable[[], Tensor], inputs: list[Tensor]) -> Callable[[], object]:
+def with_gradient(run: Callable[[], Tensor], inputs: list[Tensor]) -> Callable[[], object]:
+    """Return a call of ``run`` and of its backward pass to ``inputs``."""
     cotangent = torch.randn_like(run())
 
     def call() -> object:

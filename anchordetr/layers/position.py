@@ -55,6 +55,12 @@ def cell_centres(mask: Tensor) -> Tensor:
     return (count - 0.5) / count[:, -1:]
 
 
+def cell_points(mask_x: Tensor, mask_y: Tensor) -> Tensor:
+    """Return the centres x, y of a map's cells: masks (B, W) and (B, H), True = valid, -> (B, H, W, 2)."""
+    x, y = cell_centres(mask_x), cell_centres(mask_y)
+    return torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
+
+
 @POSITION_ENCODERS.register("sine")
 class SinePositionEncoder(nn.Module):
     """The fixed sine encoding.
@@ -87,11 +93,8 @@ class SinePositionEncoder(nn.Module):
             mask_x: (B, W), mask_y: (B, H): boolean, True = valid cell.
             joint: also encode both coordinates together, for attentions that need it.
         """
-        x, y = cell_centres(mask_x), cell_centres(mask_y)
-        if not joint:
-            return Positions(self.encode_1d(x), self.encode_1d(y), None)
-        points = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
-        return Positions(self.encode_1d(x), self.encode_1d(y), self.encode_2d(points))
+        xy = self.encode_2d(cell_points(mask_x, mask_y)) if joint else None
+        return Positions(self.encode_1d(cell_centres(mask_x)), self.encode_1d(cell_centres(mask_y)), xy)
 
 
 @POSITION_ENCODERS.register("sine_mlp")

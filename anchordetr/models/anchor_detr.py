@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from anchordetr.layers.backbone import Backbone
-from anchordetr.layers.position import SinePositionEncoder, cell_centres
+from anchordetr.layers.position import SinePositionEncoder, cell_points
 from anchordetr.layers.projection import FeatureMap
 from anchordetr.types import ImageBatch, Predictions
 
@@ -91,8 +90,7 @@ class AnchorDETR(nn.Module):
 
     def _predict_cells(self, memory: Tensor, features: FeatureMap) -> Predictions:
         """Predict a box from every cell, its centre the anchor; cells of the padding see no object."""
-        centre_x, centre_y = cell_centres(features.mask_x)[:, None, :], cell_centres(features.mask_y)[:, :, None]
-        points = torch.stack(torch.broadcast_tensors(centre_x, centre_y), dim=-1).expand(*memory.shape[:3], 2)
+        points = cell_points(features.mask_x, features.mask_y).expand(*memory.shape[:3], 2)
         is_valid = features.mask_x[:, None, :, None] & features.mask_y[:, :, None, None]
         logits = self.class_head(memory).masked_fill(~is_valid, _NO_OBJECT)
         boxes = self.box_head(memory, points)

@@ -28,12 +28,12 @@ def empty_output(q_x: Tensor, value: Tensor) -> Tensor:
     return value.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
 
 
-def zero_value_gradient(value: Tensor) -> Tensor:
-    """Return zeros (B, M, H, W, Dv) whose memory has the longer axis outside, as tiles add to them."""
+def empty_value_gradient(value: Tensor) -> Tensor:
+    """Return an uninitialised (B, M, H, W, Dv) whose memory has the longer axis outside, as tiles add to them."""
     batch, heads, height, width, depth = value.shape
     if width >= height:
-        return value.new_zeros(batch, heads, width, height, depth).transpose(2, 3)
-    return value.new_zeros(value.shape)
+        return value.new_empty(batch, heads, width, height, depth).transpose(2, 3)
+    return value.new_empty(value.shape)
 
 
 def register(name: str, forward: Forward, backward: Backward) -> Forward:
@@ -42,7 +42,7 @@ def register(name: str, forward: Forward, backward: Backward) -> Forward:
     Args:
         forward: (q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale) -> output, laid out as :func:`empty_output` does.
         backward: (gradient of the output, the output, then the arguments of ``forward``) -> gradients of the first four
-            arguments, contiguous, and of the value, laid out as :func:`zero_value_gradient` does.
+            arguments, contiguous, and of the value, laid out as :func:`empty_value_gradient` does.
 
     Returns:
         The operator, called like ``forward``. It traces, exports and differentiates once, and under autocast it
@@ -65,7 +65,7 @@ def register(name: str, forward: Forward, backward: Backward) -> Forward:
     @gradients.register_fake
     def _(gradient: Tensor, output: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
         contiguous = (argument.new_empty(argument.shape) for argument in arguments[:4])
-        return (*contiguous, zero_value_gradient(arguments[4]))
+        return (*contiguous, empty_value_gradient(arguments[4]))
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(output, *inputs[:-1])

@@ -18,7 +18,7 @@ def rcda_sdpa(
     mask_x: Tensor | None,
     mask_y: Tensor | None,
     scale: float,
-    dropout_p: float = 0.0,
+    dropout_p: float,
 ) -> Tensor:
     """Compute RCDA exactly, from queries and keys of 2·D channels; shapes as in :func:`rcda`.
 

@@ -8,11 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anchordetr.rcda.operator import empty_output, register, zero_value_gradient
+from anchordetr.rcda.operator import empty_output, empty_value_gradient, register
 
-CPU_TILE_BYTES = 8 << 20
-DEVICE_TILE_BYTES = 128 << 20
+_CPU_TILE_BYTES = 8 << 20
+_DEVICE_TILE_BYTES = 128 << 20
 _TILE_STEP = 16
+
+
+def tile_bytes(device_type: str) -> int:
+    """Return how much memory the Z of a tile may take in the forward pass; the backward pass takes twice that."""
+    return _CPU_TILE_BYTES if device_type == "cpu" else _DEVICE_TILE_BYTES
 
 
 class _Axis(NamedTuple):
@@ -74,7 +79,7 @@ def _forward(
     scale: float,
 ) -> Tensor:
     output = empty_output(q_x, value)
-    budget = CPU_TILE_BYTES if value.device.type == "cpu" else DEVICE_TILE_BYTES
+    budget = tile_bytes(value.device.type)
     for index in range(len(value)):
         picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
         for rows, memory in picture.tiles(budget):
@@ -98,10 +103,10 @@ def _backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     dq_x, dq_y, dk_x, dk_y = (tensor.new_empty(tensor.shape) for tensor in (q_x, q_y, k_x, k_y))
-    dvalue = zero_value_gradient(value)
+    dvalue = empty_value_gradient(value).zero_()
     dvalue_by_axis = dvalue.transpose(2, 3) if _width_first(value) else dvalue
     by_axis = [(dq_x, dk_x), (dq_y, dk_y)] if _width_first(value) else [(dq_y, dk_y), (dq_x, dk_x)]
-    budget = 2 * (CPU_TILE_BYTES if value.device.type == "cpu" else DEVICE_TILE_BYTES)
+    budget = 2 * tile_bytes(value.device.type)
     for index in range(len(value)):
         picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
         axes = picture.first, picture.second

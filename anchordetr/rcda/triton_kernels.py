@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from anchordetr.rcda.operator import empty_output, register, triton_is_interpreted, zero_value_gradient
+from anchordetr.rcda.operator import empty_output, empty_value_gradient, register, triton_is_interpreted
 
 _BLOCK_S = 16
 _GRADIENT_TILE = 64
@@ -526,7 +526,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     launch = _Launch(q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
     dq_f, dq_s = (query.new_empty(query.shape) for query in launch.queries)
-    dvalue = zero_value_gradient(value)
+    dvalue = empty_value_gradient(value)
     tiles = triton.cdiv(launch.num_queries, _GRADIENT_TILE)
     dk_f, dk_s = (key.new_empty(tiles, *key.shape, dtype=torch.float32) for key in launch.keys)
     delta = (gradient.float() * output.float()).sum(dim=-1).contiguous()
