@@ -161,11 +161,11 @@ def _width_first(value: Tensor) -> bool:
 
 
 def _product_dtype(value: Tensor) -> torch.dtype:
-    """Return the dtype of the large matrix products; CPUs are slow at half precision unless they have tiles for it."""
+    """Return the dtype of the large matrix products; a CPU without instructions for bfloat16 is faster in float32."""
     if value.device.type != "cpu" or value.dtype not in (torch.bfloat16, torch.float16):
         return value.dtype
-    has_tiles = value.dtype == torch.bfloat16 and torch.cpu._is_amx_tile_supported()
-    return value.dtype if has_tiles else torch.float32
+    multiplies_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return value.dtype if value.dtype == torch.bfloat16 and multiplies_bfloat16 else torch.float32
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
