@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 
-from anchordetr.config import Config, parse_config
+from anchordetr.config import Config
 from anchordetr.criterion import build_criterion
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource, expand_source, is_url, load_image
@@ -21,11 +25,17 @@ from anchordetr.data.transforms import eval_transform, prepare_image, train_tran
 from anchordetr.engine import checkpoint
 from anchordetr.engine.device import choose_device
 from anchordetr.engine.evaluator import Metrics, evaluate
+from anchordetr.engine.files import write_json, write_text
+from anchordetr.engine.hub import CARD_FILE, model_card, push_folder
 from anchordetr.engine.inference import detect
 from anchordetr.engine.optim import build_optimizer, build_scheduler
-from anchordetr.engine.progress import RichReporter
+from anchordetr.engine.pretrained import load_pretrained
+from anchordetr.engine.progress import RichReporter, say
+from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, write_model
 from anchordetr.engine.trainer import Trainer
-from anchordetr.errors import InputError
+from anchordetr.engine.transfer import copy_rows, transfer_table
+from anchordetr.errors import InputError, UsageError
+from anchordetr.layers.heads import ClassHead
 from anchordetr.models.builders import build_class_head, build_model, preset
 from anchordetr.types import Detections
 
@@ -41,6 +51,7 @@ class Detector:
         model: the :class:`~anchordetr.models.anchor_detr.AnchorDETR` module.
         config: the whole :class:`~anchordetr.config.Config`.
         class_names, category_ids: name and data-set id of each class index.
+        origin: where the weights come from: source, data, command, metrics, versions; whatever is known.
 
     Args:
         config: a preset's name (see :func:`~anchordetr.list_models`) or a configuration.
@@ -74,6 +85,8 @@ class Detector:
         self.category_ids = list(category_ids or range(1, count + 1))
         if len(self.category_ids) != count:
             raise InputError(f"There are {count} class names but {len(self.category_ids)} category ids.")
+        self.origin: dict[str, Any] = {}
+        self._unused_classes: dict[str, torch.Tensor] = {}
         self.device = choose_device(device)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.train.seed)
@@ -87,6 +100,7 @@ class Detector:
         output_dir: str | Path = "runs/train",
         resume: bool = False,
         overwrite: bool = False,
+        match_classes: Literal["name", "none"] = "name",
         **settings: Any,
     ) -> Metrics:
         """Train on a data set, evaluate after each epoch, and keep the ``best`` and the ``last`` model.
@@ -99,48 +113,69 @@ class Detector:
             output_dir: where to write.
             resume: go on from ``output_dir/last``.
             overwrite: replace the run that ``output_dir`` holds.
+            match_classes: if the data has other classes than this detector, the class head is new; ``name`` copies the
+                rows of classes of the same name, ``none`` copies nothing.
             settings: keys of :class:`~anchordetr.config.TrainConfig`, such as ``epochs=50``.
 
         Returns:
             The metrics of the best model.
 
         Raises:
-            UsageError: a setting does not exist.
+            UsageError: a setting or a value does not exist.
             InputError: the data cannot be used, there is nothing to resume, or the folder holds a run already.
         """
         self.config = self.config.updated({f"train.{key}": value for key, value in settings.items()})
+        if match_classes not in ("name", "none"):
+            raise UsageError(f"match_classes is '{match_classes}'; it must be 'name' or 'none'.")
         output = Path(output_dir)
         train_set, val_set = (open_dataset(data, split, self.config.data.layout) for split in ("train", "val"))
         if train_set.class_names != val_set.class_names:
             raise InputError(f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}.")
         if len(train_set) == 0 or len(val_set) == 0:
             raise InputError(f"{data} has no images in train or in val; training needs both.")
-        self._adopt_classes(train_set)
         if (output / "last").exists() and not (resume or overwrite):
             raise InputError(f"{output} already holds a run; resume it (--resume), or choose another --output-dir.")
+        self._adopt_classes(train_set, match_classes)
+        self._note_origin(data)
         output.mkdir(parents=True, exist_ok=True)
         state = checkpoint.load_state(output / "last") if resume else {"epoch": 0}
         trainer = self._build_trainer(train_set, val_set, output, epochs_done=state["epoch"])
         if resume:
             trainer.load_state_dict(state)
         trainer.fit()
-        checkpoint.load_weights(output / "best", self.model)
+        load_weights(self.model, read_model(output / "best").weights, str(output / "best"))
         self.model.eval()
         evaluated = [entry for entry in trainer.progress.history if "ap" in entry]
         best = max(evaluated, key=lambda entry: entry["ap"])
         metrics = Metrics(**{name: best[name] for name in Metrics.__dataclass_fields__})
-        checkpoint.write_json(output / "metrics.json", metrics.to_dict())
+        self.origin["metrics"] = metrics.to_dict()
+        write_json(output / "metrics.json", metrics.to_dict())
         return metrics
 
-    def _adopt_classes(self, dataset: DetectionDataset) -> None:
+    def _adopt_classes(self, dataset: DetectionDataset, match: str) -> None:
         """Take over a data set's classes; a class head for other classes is replaced."""
-        if self.class_names != dataset.class_names:
-            log.warning("The class head is new, for the classes of the data: %s.", ", ".join(dataset.class_names))
-            self.config = self.config.updated({"model.num_classes": len(dataset.class_names)})
+        names = dataset.class_names
+        if self.class_names != names or match == "none":
+            old = cast(ClassHead, self.model.class_head)
+            self.config = self.config.updated({"model.num_classes": len(names)})
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(self.config.train.seed)
-                self.model.class_head = build_class_head(self.config.model).to(self.device)
-        self.class_names, self.category_ids = dataset.class_names, dataset.category_ids
+                self.model.class_head = head = build_class_head(self.config.model).to(self.device)
+            copied = copy_rows(old, self.class_names, head, names) if match == "name" else []
+            if self.origin:
+                say(transfer_table(self.model, copied, names))
+            else:
+                log.warning("The class head is new, for the classes of the data: %s.", ", ".join(names))
+        self.class_names, self.category_ids, self._unused_classes = names, dataset.category_ids, {}
+
+    def _note_origin(self, data: str | Path) -> None:
+        before = {key: self.origin[key] for key in ("source", "data") if key in self.origin}
+        self.origin = {
+            **({"started_from": before} if before else {}),
+            "data": str(data),
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "versions": {"anchordetr": version("anchordetr"), "torch": torch.__version__},
+        }
 
     def _build_trainer(
         self, train_set: DetectionDataset, val_set: DetectionDataset, output: Path, epochs_done: int
@@ -170,7 +205,7 @@ class Detector:
                 total_steps=settings.epochs * len(loader),
             ),
             loader=loader,
-            evaluate=lambda: self._evaluate(val_set),
+            evaluate=lambda: self._validate(val_set),
             save=lambda name: self._save_checkpoint(output, name, trainer),
             reporter=RichReporter(settings.epochs, len(loader), epochs_done),
             epochs=settings.epochs,
@@ -185,7 +220,12 @@ class Detector:
         if name == "last":
             checkpoint.save_state(output / name, trainer.state_dict())
             lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in trainer.progress.history]
-            checkpoint.write_text(output / "log.jsonl", "".join(lines))
+            write_text(output / "log.jsonl", "".join(lines))
+
+    def _validate(self, dataset: DetectionDataset) -> Metrics:
+        metrics = self._evaluate(dataset)
+        self.origin["metrics"] = metrics.to_dict()
+        return metrics
 
     # ------------------------------------------------------------------ evaluation
 
@@ -256,28 +296,76 @@ class Detector:
 
     # ------------------------------------------------------------------ saving and loading
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``; files of these names are replaced."""
-        config = self.config.model_dump(mode="json")
-        classes = {"class_names": self.class_names, "category_ids": self.category_ids}
-        checkpoint.save_model(Path(folder), self.model, {**classes, **config})
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str = "auto") -> Detector:
-        """Load what :meth:`save_pretrained` or training wrote.
+    def save_pretrained(self, folder: str | Path, precision: str = "fp32") -> None:
+        """Write ``config.json`` and ``model.safetensors``; files of these names are replaced.
 
         Args:
-            folder: a model folder, or a run's output folder (its ``best`` is taken).
+            folder: made if needed.
+            precision: ``fp32``, or ``fp16`` or ``bf16`` for half the size; norms, biases and anchors keep float32.
 
         Raises:
-            InputError: there is no model, or it is damaged or of another version.
+            UsageError: there is no such precision.
         """
-        path = Path(folder)
-        if not (path / checkpoint.CONFIG_FILE).is_file() and (path / "best").is_dir():
-            path = path / "best"
-        values = checkpoint.read_model_config(path)
-        class_names, category_ids = values.pop("class_names"), values.pop("category_ids")
-        values["model"] |= {"pretrained_backbone": False, "backbone_weights": None}
-        detector = cls(parse_config(values), class_names, category_ids, device)
-        checkpoint.load_weights(path, detector.model)
+        write_model(Path(folder), self._at_rest(), precision)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str = "auto",
+        features: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Detector:
+        """Load a trained detector.
+
+        Args:
+            source: what :meth:`save_pretrained`, training or ``anchordetr convert`` wrote (of a run's output folder the
+                ``best`` is taken); a checkpoint file of the original implementation or of detrex, whose pickle is not
+                run; the name of a preset with published weights, which are fetched once; or a repository on the
+                Hugging Face hub.
+            device: ``auto``, ``cpu``, ``cuda``, ...
+            features: ``c5`` or ``dc5``, for a checkpoint file that does not tell.
+            settings: changes to the saved configuration, such as ``{"train.lr": 1e-4}``.
+
+        Raises:
+            InputError: there is no model, it is damaged, of another version or architecture, or cannot be fetched.
+            UsageError: a setting does not exist.
+        """
+        saved = load_pretrained(source, features)
+        config = saved.config.updated(settings or {})
+        detector = cls(config, saved.class_names, saved.category_ids, device)
+        load_weights(detector.model, saved.weights, str(source))
+        detector.origin = saved.origin or {"source": str(source)}
+        detector._unused_classes = saved.unused_classes
         return detector
+
+    def push_to_hub(
+        self, repo_id: str, private: bool = False, token: str | None = None, precision: str = "fp32"
+    ) -> str:
+        """Upload the detector and its model card to the Hugging Face hub; a card that is there already is kept.
+
+        Args:
+            repo_id: ``user/name``; made if needed.
+            private: whether a new repository is private.
+            token: of the hub; by default the one that ``hf auth login`` left.
+            precision: see :meth:`save_pretrained`.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            InputError: the hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, precision)
+            write_text(Path(folder) / CARD_FILE, self.model_card(repo_id))
+            return push_folder(Path(folder), repo_id, private, token)
+
+    def model_card(self, title: str) -> str:
+        """Return the text of a model card: classes, metrics, data set, command, versions."""
+        return model_card(self._at_rest(), title)
+
+    def _at_rest(self) -> SavedModel:
+        return SavedModel(
+            self.config, self.class_names, self.category_ids, self.model.state_dict(), self.origin, self._unused_classes
+        )

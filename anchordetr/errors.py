@@ -19,3 +19,9 @@ def closest_match(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else f" Known: {', '.join(known)}."
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

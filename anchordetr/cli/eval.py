@@ -21,7 +21,7 @@ def evaluate(
 ) -> None:
     """Compute COCO's metrics of a saved model on a data set."""
     from anchordetr.detector import Detector
-    from anchordetr.engine.checkpoint import write_json
+    from anchordetr.engine.files import write_json
 
     metrics = Detector.from_pretrained(weights, device).evaluate(data, split)
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,13 @@ import typer
 from anchordetr.errors import UsageError
 
 Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated pictures.")]
-Weights = Annotated[Path, typer.Option(help="A saved model's folder, or a run's output folder.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="A saved model's folder, a run's output folder, a checkpoint file of the original or of detrex, "
+        "a published model's name (see list-models), or user/name on the Hugging Face hub."
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs to train in all.")]

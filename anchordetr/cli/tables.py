@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -42,6 +43,14 @@ def print_metrics(metrics: Metrics, as_json: bool) -> None:
     console = Console()
     console.print(table)
     console.print(classes)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Print one fact a line."""
+    table = Table("what", "value")
+    for name, value in facts.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    Console().print(table)
 
 
 def print_json(content: Any) -> None:

@@ -9,12 +9,21 @@ import typer
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_metrics
+from anchordetr.errors import UsageError
 
 
 def train(
     data: options.Data,
     output_dir: Annotated[Path, typer.Option(help="Where best/, last/, log.jsonl and metrics.json go.")],
-    model: Annotated[str, typer.Option(help="A preset; see list-models.")] = "anchordetr_r50_dc5",
+    model: Annotated[
+        str | None, typer.Option(help="A preset to start from; see list-models. [default: anchordetr_r50_dc5]")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A trained model to go on from, with its settings; named as in eval and predict.")
+    ] = None,
+    match_classes: Annotated[
+        str, typer.Option(help="With --weights: 'name' copies the class rows of the same name, 'none' copies nothing.")
+    ] = "name",
     config: options.Config = None,
     set_: options.Set = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT_DIR/last.")] = False,
@@ -28,24 +37,27 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train a detector, evaluate it after each epoch, keep the best and the last model."""
-    from anchordetr.config import parse_assignments, read_config_file
+    from anchordetr.config import flatten, parse_assignments, read_config_file
     from anchordetr.detector import Detector
     from anchordetr.models.builders import preset
 
-    settings = preset(model)
-    if config is not None:
-        settings = settings.updated(read_config_file(config))
-    settings = settings.updated(parse_assignments(set_ or []))
-    settings = settings.updated(
-        options.given(
+    if model is not None and weights is not None:
+        raise UsageError("--weights brings its own model: leave --model away, and change parts with --set.")
+    changes = {
+        **(flatten(read_config_file(config)) if config is not None else {}),
+        **parse_assignments(set_ or []),
+        **options.given(
             train__epochs=epochs,
             train__batch_size=batch_size,
             train__lr=lr,
             train__seed=seed,
             train__precision=precision,
             data__workers=workers,
-        )
-    )
-    detector = Detector(settings, device=device)
-    metrics = detector.train(data, output_dir, resume=resume)
+        ),
+    }
+    if weights is None:
+        detector = Detector(preset(model or "anchordetr_r50_dc5").updated(changes), device=device)
+    else:
+        detector = Detector.from_pretrained(weights, device, settings=changes)
+    metrics = detector.train(data, output_dir, resume=resume, match_classes=match_classes)  # type: ignore[arg-type]
     print_metrics(metrics, json)

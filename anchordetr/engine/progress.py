@@ -1,4 +1,4 @@
-"""A live view of training on stderr: epoch, step, losses, time left; one line for each epoch done."""
+"""What is shown on stderr while something runs: training with its losses, downloads, notes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
 
 _LOSSES = ("total", "class", "box", "giou")
 
@@ -58,3 +68,36 @@ class RichReporter:
 
     def _count(self, epoch: int) -> str:
         return f"{min(epoch + 1, self.epochs)}/{self.epochs}"
+
+
+class DownloadBar:
+    """Shows how much of a file has been fetched; use it as a context manager."""
+
+    def __init__(self, name: str) -> None:
+        self.bar = Progress(
+            TextColumn("fetching {task.description}"),
+            BarColumn(bar_width=20),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self.bar.add_task(name, total=None)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def update(self, done: int, total: int | None) -> None:
+        """Show ``done`` of ``total`` bytes; None if the server does not say how many."""
+        self.bar.update(self._task, completed=done, total=total)
+
+
+def say(note: str | Table) -> None:
+    """Print a note or a table on stderr."""
+    Console(stderr=True).print(note, highlight=False, soft_wrap=isinstance(note, str), markup=False)

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from anchordetr.errors import InputError, UsageError, closest_match
+from anchordetr.errors import InputError, UsageError, closest_match, reason
 from anchordetr.registry import BACKBONES
 from anchordetr.types import ImageBatch, pad_and_stack
 
@@ -183,9 +183,8 @@ def _create_network(name: str, pretrained: bool, weights: Path | None, **options
             **options,
         )
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         source = f"from {weights}" if weights is not None else "over the network"
         raise InputError(
-            f"The weights of the backbone '{name}' could not be loaded {source} ({reason}). Give a file with "
+            f"The weights of the backbone '{name}' could not be loaded {source} ({reason(error)}). Give a file with "
             "model.backbone_weights=FILE, or start from random weights with model.pretrained_backbone=false."
         ) from error

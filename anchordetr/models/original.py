@@ -1,63 +1,215 @@
-"""The original implementation's parameter names, and ours."""
+"""The weights of other Anchor DETRs: their parameter names and ours, and the architecture that their shapes tell.
+
+The original names parameters after ``models/`` of its repository; detrex's port uses the same names but for the input
+projection.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
-_RULES: tuple[tuple[str, str], ...] = (
-    (r"^backbone\.0\.body\.", "backbone.body.network."),
-    (r"^backbone\.body\.", "backbone.body.network."),
-    (r"^input_proj\.(\d+)\.0\.", r"projection.convolutions.\1."),
-    (r"^input_proj\.(\d+)\.1\.", r"projection.norms.\1."),
-    (r"^transformer\.", ""),
-    (r"^encoder_layers\.(\d+)\.self_attn\.", r"encoder.layers.\1.attention.attention."),
-    (r"^encoder_layers\.(\d+)\.norm1\.", r"encoder.layers.\1.norm."),
-    (r"^encoder_layers\.(\d+)\.ffn\.", r"encoder.layers.\1.feed_forward."),
-    (r"^encoder_layers_level\.(\d+)\.self_attn_level\.", r"encoder.level_layers.\1.attention."),
-    (r"^encoder_layers_level\.(\d+)\.norm1\.", r"encoder.level_layers.\1.norm."),
-    (r"^encoder_layers_level\.(\d+)\.ffn\.", r"encoder.level_layers.\1.feed_forward."),
-    (r"^level_embed\.", "encoder.level_embedding."),
-    (r"^decoder_layers\.(\d+)\.self_attn\.", r"decoder.layers.\1.self_attention."),
-    (r"^decoder_layers\.(\d+)\.norm2\.", r"decoder.layers.\1.self_norm."),
-    (r"^decoder_layers\.(\d+)\.cross_attn\.", r"decoder.layers.\1.cross_attention.attention."),
-    (r"^decoder_layers\.(\d+)\.norm1\.", r"decoder.layers.\1.cross_norm."),
-    (r"^decoder_layers\.(\d+)\.ffn\.", r"decoder.layers.\1.feed_forward."),
-    (r"^decoder_layers\.(\d+)\.level_fc\.", r"decoder.layers.\1.cross_attention.fuse."),
-    (r"\.feed_forward\.norm2\.", ".feed_forward.norm."),
-    (r"^pattern\.weight$", "queries.patterns.weight"),
-    (r"^position\.weight$", "queries.anchors.points"),
-    (r"^adapt_pos1d\.", "key_encoder.mlp_1d."),
-    (r"^adapt_pos2d\.", "key_encoder.mlp_2d."),
-    (r"^class_embed\.0\.", "class_head."),
-    (r"^bbox_embed\.0\.layers\.0\.", "box_head.layers.0."),
-    (r"^bbox_embed\.0\.layers\.1\.", "box_head.layers.2."),
-    (r"^bbox_embed\.0\.layers\.2\.", "box_head.layers.4."),
+from anchordetr.config import ModelConfig
+from anchordetr.errors import InputError, UsageError
+
+_SHARED_RULES: tuple[tuple[str, str], ...] = (
+    ("backbone.body.", "backbone.body.network."),
+    ("input_proj.#.0.", "projection.convolutions.#."),
+    ("input_proj.#.1.", "projection.norms.#."),
+    ("transformer.encoder_layers.#.self_attn.", "encoder.layers.#.attention.attention."),
+    ("transformer.encoder_layers.#.norm1.", "encoder.layers.#.norm."),
+    ("transformer.encoder_layers.#.ffn.norm2.", "encoder.layers.#.feed_forward.norm."),
+    ("transformer.encoder_layers.#.ffn.", "encoder.layers.#.feed_forward."),
+    ("transformer.encoder_layers_level.#.self_attn_level.", "encoder.level_layers.#.attention."),
+    ("transformer.encoder_layers_level.#.norm1.", "encoder.level_layers.#.norm."),
+    ("transformer.encoder_layers_level.#.ffn.norm2.", "encoder.level_layers.#.feed_forward.norm."),
+    ("transformer.encoder_layers_level.#.ffn.", "encoder.level_layers.#.feed_forward."),
+    ("transformer.level_embed.", "encoder.level_embedding."),
+    ("transformer.decoder_layers.#.self_attn.", "decoder.layers.#.self_attention."),
+    ("transformer.decoder_layers.#.norm2.", "decoder.layers.#.self_norm."),
+    ("transformer.decoder_layers.#.level_fc.", "decoder.layers.#.cross_attention.fuse."),
+    ("transformer.decoder_layers.#.norm1.", "decoder.layers.#.cross_norm."),
+    ("transformer.decoder_layers.#.ffn.norm2.", "decoder.layers.#.feed_forward.norm."),
+    ("transformer.decoder_layers.#.ffn.", "decoder.layers.#.feed_forward."),
+    ("transformer.pattern.", "queries.patterns."),
+    ("transformer.position.weight", "queries.anchors.points"),
+    ("transformer.adapt_pos1d.", "key_encoder.mlp_1d."),
+    ("transformer.adapt_pos2d.", "key_encoder.mlp_2d."),
+    ("transformer.class_embed.0.", "class_head."),
+    ("transformer.bbox_embed.0.layers.0.", "box_head.layers.0."),
+    ("transformer.bbox_embed.0.layers.1.", "box_head.layers.2."),
+    ("transformer.bbox_embed.0.layers.2.", "box_head.layers.4."),
+)
+_CROSS_ATTENTION = "transformer.decoder_layers.#.cross_attn."
+_ONE_LEVEL = (*_SHARED_RULES, (_CROSS_ATTENTION, "decoder.layers.#.cross_attention.attention."))
+_SEVERAL_LEVELS = (*_SHARED_RULES, (_CROSS_ATTENTION, "decoder.layers.#.cross_attention.attention.attention."))
+_HEAD_COPY = re.compile(r"transformer\.(class|bbox)_embed\.(\d+)\.")
+_COUNTERS = ("total_ops", "total_params")  # left in some files by a profiler
+_RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {  # has bottlenecks, blocks of the four stages
+    (False, (2, 2, 2, 2)): "resnet18.tv_in1k",
+    (False, (3, 4, 6, 3)): "resnet34.tv_in1k",
+    (True, (3, 4, 6, 3)): "resnet50.tv_in1k",
+    (True, (3, 4, 23, 3)): "resnet101.tv_in1k",
+    (True, (3, 8, 36, 3)): "resnet152.tv_in1k",
+}
+_NEEDED = (
+    "class_head.weight",
+    "queries.patterns.weight",
+    "decoder.layers.0.self_attention.in_proj_weight",
+    "decoder.layers.0.feed_forward.linear1.weight",
+)
+_OTHER_ARCHITECTURES = (  # a part of a parameter's name -> whose it is
+    ("sampling_offsets", "Deformable DETR or one of its successors"),
+    ("ref_point_head", "Conditional DETR or DAB-DETR"),
+    ("query_embed", "DETR"),
+    ("model.backbone.conv_encoder", "a DETR of Hugging Face transformers"),
+    ("roi_heads", "Faster R-CNN"),
+    ("rpn.head", "Faster R-CNN"),
+    ("retina_net", "RetinaNet"),
+    ("model.22.", "YOLO"),
+    ("layer4.0.conv1", "a ResNet"),
+    ("blocks.0.attn", "a vision transformer"),
 )
 
 
-def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of an original Anchor DETR, of the whole model or of its transformer alone.
+def is_detrex(state: Mapping[str, Tensor]) -> bool:
+    """Return whether the names are those of detrex's port, whose input projection has no list of levels."""
+    return "input_proj.0.weight" in state
 
-    The original stores its one class head and one box head once per decoder layer; the first copy is taken.
-    With several levels the cross-attention sits one module deeper.
+
+def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the parameters of the original implementation, or of detrex's port.
+
+    Both store one class head and one box head once per decoder layer, and frozen batch norm, which counts no batches.
+
+    Raises:
+        InputError: these are not the parameters of an Anchor DETR; the message says whose they look like.
     """
-    several_levels = any("level_fc" in key for key in state)
-    renamed = {}
-    for key, tensor in state.items():
-        if re.search(r"(class|bbox)_embed\.[1-9]", key):
+    state = {key: tensor for key, tensor in state.items() if not key.endswith(_COUNTERS)}
+    if is_detrex(state):
+        state = {re.sub(r"^input_proj\.", "input_proj.0.", key): tensor for key, tensor in state.items()}
+    rules = _SEVERAL_LEVELS if any("level_fc" in key for key in state) else _ONE_LEVEL
+    own = {key: tensor for key, tensor in state.items() if not _is_copy(key, state)}
+    names = {key: _translate(key, rules) for key in own}
+    unknown = [key for key, name in names.items() if name is None]
+    renamed = {str(name): own[key] for key, name in names.items()}
+    if unknown or any(name not in renamed for name in _NEEDED):
+        raise InputError(_not_ours(state, unknown))
+    counters = (name.replace("running_var", "num_batches_tracked") for name in renamed if name.endswith("running_var"))
+    return renamed | {name: torch.zeros((), dtype=torch.int64) for name in counters}
+
+
+def to_original(state: Mapping[str, Tensor], decoder_layers: int) -> dict[str, Tensor]:
+    """Rename our parameters to the original's: its heads stand once per decoder layer, all the same tensors.
+
+    Raises:
+        UsageError: the original has no place for a parameter.
+    """
+    several = any("cross_attention.fuse" in name for name in state)
+    rules = [(ours, theirs) for theirs, ours in (_SEVERAL_LEVELS if several else _ONE_LEVEL)]
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if name.endswith("num_batches_tracked"):
             continue
-        name = rename(key)
-        if several_levels:
-            name = re.sub(r"(cross_attention\.attention\.)", r"\1attention.", name)
-        renamed[name] = tensor
+        key = _translate(name, rules)
+        if key is None:
+            raise UsageError(f"The original Anchor DETR has no parameter for '{name}'; it cannot hold this model.")
+        copies = range(decoder_layers) if _HEAD_COPY.match(key) else (0,)
+        renamed |= {_HEAD_COPY.sub(rf"transformer.\1_embed.{copy}.", key): tensor for copy in copies}
     return renamed
 
 
-def rename(key: str) -> str:
-    """Return our name of an original parameter."""
-    for pattern, replacement in _RULES:
-        key = re.sub(pattern, replacement, key)
-    return key
+def read_architecture(
+    state: Mapping[str, Tensor], features: str, num_heads: int = 8, grid_anchors: int = 300
+) -> ModelConfig:
+    """Return the configuration of a network from its weights.
+
+    Args:
+        state: weights under our names.
+        features: ``c5`` or ``dc5``, which weights do not tell; with three levels ``c3_c4_dc5``.
+        num_heads: M, which weights do not tell either.
+        grid_anchors: number of anchors if they are a grid, which has no weights.
+
+    Raises:
+        InputError: the backbone is none that the original has.
+    """
+    num_classes, embed_dim = state["class_head.weight"].shape
+    points = state.get("queries.anchors.points")
+    in_projection = state["decoder.layers.0.self_attention.in_proj_weight"]
+    map_projection = next(tensor for name, tensor in state.items() if re.search(r"cross_att.*in_proj_weight", name))
+    return ModelConfig(
+        num_classes=num_classes,
+        backbone=_read_backbone(state),
+        pretrained_backbone=False,
+        features=features,  # type: ignore[arg-type]
+        attention="standard" if map_projection.shape == in_projection.shape else "rcda",
+        anchors="grid" if points is None else "learned",
+        num_anchors=grid_anchors if points is None else len(points),
+        num_patterns=len(state["queries.patterns.weight"]),
+        embed_dim=embed_dim,
+        num_heads=num_heads,
+        encoder_layers=_count(state, "encoder.layers.") + _count(state, "encoder.level_layers."),
+        decoder_layers=_count(state, "decoder.layers."),
+        ffn_dim=len(state["decoder.layers.0.feed_forward.linear1.weight"]),
+    )
+
+
+def check_original_holds(config: ModelConfig) -> None:
+    """Raise a UsageError that names every setting which the original implementation does not have."""
+    foreign = [
+        f"model.{name}={value}"
+        for name, value, known in (
+            ("backbone", config.backbone.split(".")[0], {name.split(".")[0] for name in _RESNETS.values()}),
+            ("features", config.features, {"c5", "dc5", "c3_c4_dc5"}),
+            ("attention", config.attention, {"rcda", "standard"}),
+            ("anchors", config.anchors, {"learned", "grid"}),
+            ("position_encoder", config.position_encoder, {"sine_mlp"}),
+            ("share_position_encoder", config.share_position_encoder, {True}),
+            ("num_patterns", config.num_patterns, range(1, 1 << 16)),
+        )
+        if value not in known
+    ]
+    if foreign:
+        raise UsageError(f"The original Anchor DETR cannot hold this model: it has no {', '.join(foreign)}.")
+
+
+def _translate(key: str, rules: Iterable[tuple[str, str]]) -> str | None:
+    for source, target in rules:
+        match = re.match(re.escape(source).replace(r"\#", r"(\d+)"), key)
+        if match:
+            return (target.replace("#", match[1]) if "#" in target else target) + key[match.end() :]
+    return None
+
+
+def _is_copy(key: str, state: Mapping[str, Tensor]) -> bool:
+    """Return whether ``key`` is a head of a later decoder layer, which must equal the first layer's."""
+    match = _HEAD_COPY.match(key)
+    if match is None or match[2] == "0":
+        return False
+    first = _HEAD_COPY.sub(rf"transformer.{match[1]}_embed.0.", key)
+    if first not in state or not torch.equal(state[key], state[first]):
+        raise InputError(f"The decoder layers have different heads ({key}, {first}); Anchor DETR shares one.")
+    return True
+
+
+def _not_ours(state: Mapping[str, Tensor], unknown: list[str]) -> str:
+    owner = next((owner for part, owner in _OTHER_ARCHITECTURES if any(part in key for key in state)), None)
+    looks = f"; they look like those of {owner}" if owner else ""
+    examples = ", ".join((unknown or list(state))[:3])
+    return f"The {len(state)} parameters are not those of an Anchor DETR{looks} (for example {examples})."
+
+
+def _count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the modules of a list."""
+    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def _read_backbone(state: Mapping[str, Tensor]) -> str:
+    blocks = tuple(_count(state, f"backbone.body.network.layer{stage}.") for stage in range(1, 5))
+    has_bottlenecks = "backbone.body.network.layer1.0.conv3.weight" in state
+    if (has_bottlenecks, blocks) not in _RESNETS:
+        raise InputError(f"The backbone is no ResNet that the original has: its stages hold {blocks} blocks.")
+    return _RESNETS[has_bottlenecks, blocks]

@@ -11,7 +11,7 @@ from torch import nn
 
 from anchordetr import Detector
 from anchordetr.config import Config, TrainConfig
-from anchordetr.engine.checkpoint import write_text
+from anchordetr.engine.files import write_text
 from anchordetr.engine.optim import build_optimizer, build_scheduler
 from anchordetr.errors import InputError
 

@@ -38,7 +38,8 @@ def test_transformer(case: str, golden: Golden, golden_json: Callable[[str], Any
         ffn_dim=settings["ffn_dim"],
     )
     model = build_model(config).eval()
-    weights = from_original(pseudo_state_dict(description["shapes"]))
+    renamed = {f"transformer.{key}": value for key, value in pseudo_state_dict(description["shapes"]).items()}
+    weights = from_original(renamed)
     incompatible = model.load_state_dict(weights, strict=False)
     assert incompatible.unexpected_keys == []
     assert all(key.startswith(("backbone.", "projection.")) for key in incompatible.missing_keys)

@@ -1,0 +1,66 @@
+"""``anchordetr convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anchordetr.cli import options
+from anchordetr.cli.tables import print_facts, print_json
+from anchordetr.errors import InputError, UsageError
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="A checkpoint file, or anything else that --weights takes.")],
+    destination: Annotated[Path, typer.Argument(help="A folder for anchordetr, a file for the original.")],
+    to: Annotated[str, typer.Option(help="'anchordetr', or 'original' (also 'official') for the original's code.")] = (
+        "anchordetr"
+    ),
+    features: Annotated[str | None, typer.Option(help="c5 or dc5, for a checkpoint file that does not tell.")] = None,
+    class_names: Annotated[
+        str | None, typer.Option(help="Names of the classes in the order of the rows, separated by commas.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or fp16 or bf16 for half the size (anchordetr only).")] = "fp32",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what DESTINATION holds.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Convert weights between the original implementation, detrex and anchordetr; no pickle is run."""
+    if to not in ("anchordetr", "original", "official"):
+        raise UsageError(f"--to {to} is not known; it must be 'anchordetr' or 'original'.")
+    if features not in (None, "c5", "dc5"):
+        raise UsageError(f"--features {features} is not known; it must be c5 or dc5.")
+    from anchordetr.engine.original_file import write_original
+    from anchordetr.engine.pretrained import load_pretrained
+    from anchordetr.engine.saved_model import WEIGHTS_FILE, write_model
+
+    file = destination / WEIGHTS_FILE if to == "anchordetr" else destination
+    if file.exists() and not overwrite:
+        raise InputError(f"{file} exists already; choose another place, or add --overwrite.")
+    saved = load_pretrained(source, features)
+    if class_names is not None:
+        saved = saved.with_class_names([name.strip() for name in class_names.split(",")])
+    if to == "anchordetr":
+        write_model(destination, saved, precision)
+    else:
+        write_original(destination, saved)
+    model = saved.config.model
+    facts: dict[str, Any] = {
+        **{key: value for key, value in saved.origin.items() if isinstance(value, str)},
+        "backbone": model.backbone,
+        "attention": model.attention,
+        "anchors": f"{model.num_anchors}, {model.anchors}",
+        "patterns": model.num_patterns,
+        "layers": f"{model.encoder_layers} encoder, {model.decoder_layers} decoder",
+        "classes": f"{model.num_classes}: {_shortened(saved.class_names)}",
+        "category ids": f"{min(saved.category_ids)} to {max(saved.category_ids)}",
+        "parameters": sum(tensor.numel() for tensor in saved.weights.values()),
+        "written": str(destination),
+        "bytes": sum(part.stat().st_size for part in destination.glob("*")) or destination.stat().st_size,
+    }
+    print_json(facts) if json else print_facts(facts)
+
+
+def _shortened(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

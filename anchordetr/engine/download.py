@@ -1,0 +1,97 @@
+"""Fetching one large file: resumed where an earlier try stopped, never taken for whole when it is not."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+_CHUNK = 1 << 20
+_TIMEOUT = 30.0
+_TRIES = 4  # in a row that brought nothing new
+_PAUSE = 1.0
+
+Progress = Callable[[int, int | None], None]
+
+
+def download(url: str, target: Path, on_progress: Progress = lambda done, total: None) -> None:
+    """Fetch a file; what an interrupted call left in ``TARGET.part`` is kept and gone on from.
+
+    Only a server that names the version of its file (``ETag`` or ``Last-Modified``) is resumed from: parts of two
+    versions are never joined.
+
+    Args:
+        url: http or https.
+        target: where to put the file, once it is whole.
+        on_progress: called with the bytes that are there and the bytes in all, None if the server does not say.
+
+    Raises:
+        OSError: the server refuses, cannot be reached, or breaks off several times in a row.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.part")
+    failures, most = 0, _size(part)
+    while True:
+        try:
+            _fetch_rest(url, part, on_progress)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code < 500:
+                raise
+            failure: Exception = error
+        except (OSError, http.client.HTTPException) as error:
+            failure = error
+        failures = 0 if _size(part) > most else failures + 1
+        most = max(most, _size(part))
+        if failures == _TRIES:
+            raise OSError(str(failure) or type(failure).__name__) from failure
+        time.sleep(_PAUSE * failures)
+    part.replace(target)
+    _version_file(part).unlink(missing_ok=True)
+
+
+def _fetch_rest(url: str, part: Path, on_progress: Progress) -> None:
+    version_file = _version_file(part)
+    version = version_file.read_text() if version_file.is_file() else ""
+    start = _size(part) if version else 0
+    headers = {"User-Agent": "anchordetr"} | ({"Range": f"bytes={start}-", "If-Range": version} if start else {})
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        part.unlink()
+        raise ConnectionError("the server has less of the file than was fetched before") from error
+    with response:
+        if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+            if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+                raise ConnectionError("the server sent another part of the file than the one asked for")
+        else:
+            start = 0
+            part.unlink(missing_ok=True)
+            version_file.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "")
+        length = response.headers.get("Content-Length")
+        _append(response, part, start, None if length is None else start + int(length), on_progress)
+
+
+def _append(
+    response: http.client.HTTPResponse, part: Path, done: int, total: int | None, on_progress: Progress
+) -> None:
+    with part.open("ab") as file:
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            on_progress(done, total)
+    if total is not None and done != total:
+        raise ConnectionError(f"the connection ended after {done} of {total} bytes")
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0
+
+
+def _version_file(part: Path) -> Path:
+    return part.with_name(f"{part.name}.version")
