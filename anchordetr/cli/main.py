@@ -40,7 +40,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 when done, 2 for wrong usage, 1 for anything else that went wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("anchordetr").addHandler(logging.StreamHandler())
     try:
         app([argument for argument in given if argument != "--debug"], prog_name="anchordetr")
     except UsageError as error:

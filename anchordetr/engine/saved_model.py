@@ -146,6 +146,9 @@ def understand(
         config = parse_config({name: values[name] for name in Config.model_fields})
     except (KeyError, UsageError) as error:
         raise InputError(f"{source} is damaged: {error}") from error
+    count = config.model.num_classes
+    if not (isinstance(names, list) and isinstance(ids, list) and len(names) == len(ids) == count):
+        raise InputError(f"{source} is damaged: it needs {count} class_names and as many category_ids.")
     config = config.updated({"model.pretrained_backbone": False, "model.backbone_weights": None})
     return SavedModel(config, names, ids, weights, values.get("origin", {}), unused_classes or {})
 

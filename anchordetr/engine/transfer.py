@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
@@ -43,5 +44,5 @@ def transfer_table(model: nn.Module, copied: Sequence[str], class_names: Sequenc
     new = [name for name in class_names if name not in copied]
     for names, what in ((copied, "copied by name"), (new, "newly initialised")):
         if names:
-            table.add_row(f"class_head: {', '.join(names)}", "", f"{len(names)} rows", what)
+            table.add_row(escape(f"class_head: {', '.join(names)}"), "", f"{len(names)} rows", what)
     return table

@@ -93,7 +93,8 @@ def test_resume_goes_on(run_folder: Path, coco_folder: Path, capsys: pytest.Capt
 
 def test_list_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list-models") == 0
-    assert capsys.readouterr().out.split() == list_models()
+    names = [cells[1] for line in capsys.readouterr().out.splitlines() if len(cells := line.split()) > 3]
+    assert names[1:] == list_models()
 
 
 def test_profile_memory_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +156,7 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["train", "--data", "none", "--output-dir", "x", "--config", "none.yaml"], 1, "none.yaml does not exist"),
         (["train", "--data", "none", "--output-dir", "x", "--model", "anchordetr_tiny"], 1, "none does not exist"),
         (["predict", "none.jpg", "--weights", "none"], 1, "No such image"),
-        (["eval", "--weights", "none", "--data", "none"], 1, "is no saved model"),
+        (["eval", "--weights", "none", "--data", "none"], 1, "neither a folder or file here nor a published"),
         (["profile-memory", "--size", "800"], 2, "HEIGHTxWIDTH"),
         (["profile-memory", "--features", "c6"], 2, "Unknown feature level 'c6'"),
         (["profile-memory", "--attention", "rcda tield"], 2, "Did you mean 'rcda tiled'"),
