@@ -124,7 +124,7 @@ def test_parts_of_two_versions_are_never_joined(server: Server, tmp_path: Path) 
     with pytest.raises(OSError, match="404"):
         download(f"{server.address}/file", tmp_path / "file")
     assert (tmp_path / "file.part").exists()
-    server.content, server.version = b"another version" * 1000, '"second"'
+    server.content, server.version = b"another version" * 100_000, '"second"'
     download(f"{server.address}/file", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == server.content
 
