@@ -84,21 +84,37 @@ class LossConfig(_Section):
 class TrainConfig(_Section):
     """The optimisation; the defaults are the paper's recipe.
 
+    ``batch_size`` counts the pictures of an optimizer step: all processes share them, each in ``accumulate`` parts. The
+    learning rates are those of ``lr_batch_size`` pictures; ``scale_lr`` scales them in proportion to ``batch_size``.
+
     ``schedule`` ``step`` divides the rates by 10 after the share ``drop_at`` of the training (40 of 50 epochs),
     ``cosine`` lets them fall to zero; ``warmup`` is the share of the training in which they rise.
+
+    ``ema`` is the decay of the moving average of the weights that is then evaluated and saved, 0 for none. ``freeze``
+    names parts of the network that stay as they are, such as ``backbone`` or ``encoder.layers.0``. ``save_every`` saves
+    after every so many steps too, ``patience`` stops after so many evaluations without a better AP; 0 is never.
     """
 
     epochs: PositiveInt = 50
     batch_size: PositiveInt = 8
+    accumulate: PositiveInt = 1
     lr: float = Field(default=1e-4, gt=0.0)
     backbone_lr: float = Field(default=1e-5, ge=0.0)
+    lr_batch_size: PositiveInt = 8
+    scale_lr: bool = False
     weight_decay: float = Field(default=1e-4, ge=0.0)
     schedule: Literal["step", "cosine"] = "step"
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
     drop_at: float = Field(default=0.8, ge=0.0, le=1.0)
     clip_norm: float = Field(default=0.1, gt=0.0)
+    ema: float = Field(default=0.0, ge=0.0, lt=1.0)
+    freeze: tuple[str, ...] = ()
     eval_every: PositiveInt = 1
+    save_every: int = Field(default=0, ge=0)
+    patience: int = Field(default=0, ge=0)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    deterministic: bool = False
+    tensorboard: bool = False
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
 
@@ -141,6 +157,12 @@ def parse_config(values: Mapping[str, Any]) -> Config:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"Configuration key '{key}': {first['msg']} (got {first['input']!r}).") from error
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys whose values differ, with the old and the new value (None where there is none)."""
+    old, new = flatten(before), flatten(now)
+    return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
 
 
 def flatten(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 import sys
@@ -14,25 +13,23 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from anchordetr.config import Config
-from anchordetr.criterion import build_criterion
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource, expand_source, is_url, load_image
 from anchordetr.data.layouts import open_dataset
-from anchordetr.data.loader import train_loader
-from anchordetr.data.transforms import eval_transform, prepare_image, train_transform
-from anchordetr.engine import checkpoint
-from anchordetr.engine.device import choose_device
+from anchordetr.data.transforms import eval_transform, prepare_image
+from anchordetr.engine.device import choose_device, repeatable
+from anchordetr.engine.distributed import World, joined
 from anchordetr.engine.evaluator import Metrics, evaluate
 from anchordetr.engine.files import write_json, write_text
 from anchordetr.engine.hub import CARD_FILE, model_card, push_folder
 from anchordetr.engine.inference import detect
-from anchordetr.engine.optim import build_optimizer, build_scheduler
 from anchordetr.engine.pretrained import load_pretrained
-from anchordetr.engine.progress import RichReporter, say
+from anchordetr.engine.progress import say
+from anchordetr.engine.run import build_trainer, check_folder, resume_state
 from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, write_model
-from anchordetr.engine.trainer import Trainer
 from anchordetr.engine.transfer import copy_rows, transfer_table
 from anchordetr.errors import InputError, UsageError
 from anchordetr.layers.heads import ClassHead
@@ -101,20 +98,23 @@ class Detector:
         resume: bool = False,
         overwrite: bool = False,
         match_classes: Literal["name", "none"] = "name",
+        accept_changes: bool = False,
         **settings: Any,
     ) -> Metrics:
         """Train on a data set, evaluate after each epoch, and keep the ``best`` and the ``last`` model.
 
-        The output folder receives ``best/``, ``last/``, ``log.jsonl`` (one line per epoch) and ``metrics.json``. At the
-        end the detector holds the best weights.
+        The output folder receives ``best/``, ``last/``, ``log.jsonl`` and ``log.csv`` (one line per epoch) and
+        ``metrics.json``. At the end the detector holds the best weights. Under ``torchrun`` all processes call this
+        alike; the first one writes.
 
         Args:
             data: a folder in a known layout with the splits ``train`` and ``val``, or ``shapes``.
             output_dir: where to write.
-            resume: go on from ``output_dir/last``.
+            resume: go on from ``output_dir/last``, with the step after the last one that it holds.
             overwrite: replace the run that ``output_dir`` holds.
             match_classes: if the data has other classes than this detector, the class head is new; ``name`` copies the
                 rows of classes of the same name, ``none`` copies nothing.
+            accept_changes: resume although the configuration has changed.
             settings: keys of :class:`~anchordetr.config.TrainConfig`, such as ``epochs=50``.
 
         Returns:
@@ -123,34 +123,46 @@ class Detector:
         Raises:
             UsageError: a setting or a value does not exist.
             InputError: the data cannot be used, there is nothing to resume, or the folder holds a run already.
+            Stopped: SIGINT or SIGTERM came; everything up to the last whole step is saved.
+            NonFiniteError: a loss or a gradient is not finite; no weight was changed, and the step is kept.
         """
         self.config = self.config.updated({f"train.{key}": value for key, value in settings.items()})
         if match_classes not in ("name", "none"):
             raise UsageError(f"match_classes is '{match_classes}'; it must be 'name' or 'none'.")
         output = Path(output_dir)
+        train_set, val_set = self._open_splits(data)
+        check_folder(output, resume, overwrite)
+        self._adopt_classes(train_set, match_classes)
+        self._note_origin(data)
+        state = resume_state(output, self.config, accept_changes) if resume else None
+        with joined(self.device) as world, repeatable(self.config.train.deterministic):
+            trainer = build_trainer(
+                model=self.model,
+                config=self.config,
+                train_set=train_set,
+                evaluate=lambda model: self._validate(model, val_set, world),
+                save_model=lambda folder, model: write_model(folder, self._at_rest(model)),
+                folder=output,
+                world=world,
+                device=self.device,
+                state=state,
+            )
+            trainer.fit()
+        load_weights(self.model, read_model(output / "best").weights, str(output / "best"))
+        self.model.eval()
+        metrics = trainer.progress.best_metrics()
+        self.origin["metrics"] = metrics.to_dict()
+        if world.is_main:
+            write_json(output / "metrics.json", metrics.to_dict())
+        return metrics
+
+    def _open_splits(self, data: str | Path) -> tuple[DetectionDataset, DetectionDataset]:
         train_set, val_set = (open_dataset(data, split, self.config.data.layout) for split in ("train", "val"))
         if train_set.class_names != val_set.class_names:
             raise InputError(f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}.")
         if len(train_set) == 0 or len(val_set) == 0:
             raise InputError(f"{data} has no images in train or in val; training needs both.")
-        if (output / "last").exists() and not (resume or overwrite):
-            raise InputError(f"{output} already holds a run; resume it (--resume), or choose another --output-dir.")
-        self._adopt_classes(train_set, match_classes)
-        self._note_origin(data)
-        output.mkdir(parents=True, exist_ok=True)
-        state = checkpoint.load_state(output / "last") if resume else {"epoch": 0}
-        trainer = self._build_trainer(train_set, val_set, output, epochs_done=state["epoch"])
-        if resume:
-            trainer.load_state_dict(state)
-        trainer.fit()
-        load_weights(self.model, read_model(output / "best").weights, str(output / "best"))
-        self.model.eval()
-        evaluated = [entry for entry in trainer.progress.history if "ap" in entry]
-        best = max(evaluated, key=lambda entry: entry["ap"])
-        metrics = Metrics(**{name: best[name] for name in Metrics.__dataclass_fields__})
-        self.origin["metrics"] = metrics.to_dict()
-        write_json(output / "metrics.json", metrics.to_dict())
-        return metrics
+        return train_set, val_set
 
     def _adopt_classes(self, dataset: DetectionDataset, match: str) -> None:
         """Take over a data set's classes; a class head for other classes is replaced."""
@@ -177,53 +189,8 @@ class Detector:
             "versions": {"anchordetr": version("anchordetr"), "torch": torch.__version__},
         }
 
-    def _build_trainer(
-        self, train_set: DetectionDataset, val_set: DetectionDataset, output: Path, epochs_done: int
-    ) -> Trainer:
-        settings, data = self.config.train, self.config.data
-        torch.manual_seed(settings.seed)
-        backbone = self.model.backbone
-        loader = train_loader(
-            train_set,
-            train_transform(data.train_short_sides, data.long_side, data.crop, data.flips),
-            (backbone.mean, backbone.std),
-            settings.batch_size,
-            settings.seed,
-            workers=data.workers,
-            pin_memory=self.device.type == "cuda",
-        )
-        optimizer = build_optimizer(self.model, settings.lr, settings.backbone_lr, settings.weight_decay)
-        trainer = Trainer(
-            model=self.model,
-            criterion=build_criterion(self.config.model.num_classes, self.config.loss),
-            optimizer=optimizer,
-            scheduler=build_scheduler(
-                optimizer,
-                settings.schedule,
-                settings.warmup,
-                settings.drop_at,
-                total_steps=settings.epochs * len(loader),
-            ),
-            loader=loader,
-            evaluate=lambda: self._validate(val_set),
-            save=lambda name: self._save_checkpoint(output, name, trainer),
-            reporter=RichReporter(settings.epochs, len(loader), epochs_done),
-            epochs=settings.epochs,
-            eval_every=settings.eval_every,
-            clip_norm=settings.clip_norm,
-            precision=settings.precision,
-        )
-        return trainer
-
-    def _save_checkpoint(self, output: Path, name: str, trainer: Trainer) -> None:
-        self.save_pretrained(output / name)
-        if name == "last":
-            checkpoint.save_state(output / name, trainer.state_dict())
-            lines = [json.dumps(entry, ensure_ascii=False) + "\n" for entry in trainer.progress.history]
-            write_text(output / "log.jsonl", "".join(lines))
-
-    def _validate(self, dataset: DetectionDataset) -> Metrics:
-        metrics = self._evaluate(dataset)
+    def _validate(self, model: nn.Module, dataset: DetectionDataset, world: World) -> Metrics:
+        metrics = self._evaluate(dataset, model, world)
         self.origin["metrics"] = metrics.to_dict()
         return metrics
 
@@ -238,16 +205,18 @@ class Detector:
         dataset = open_dataset(data, split, self.config.data.layout)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector {self.class_names}.")
-        return self._evaluate(dataset)
+        with joined(self.device) as world:
+            return self._evaluate(dataset, self.model, world)
 
-    def _evaluate(self, dataset: DetectionDataset) -> Metrics:
+    def _evaluate(self, dataset: DetectionDataset, model: nn.Module, world: World) -> Metrics:
         return evaluate(
-            self.model,
+            model,
             dataset,
             self._eval_transform(),
             batch_size=self.config.train.batch_size,
             workers=self.config.data.workers,
             precision=self.config.train.precision,
+            world=world,
         )
 
     def _eval_transform(self) -> Any:
@@ -365,7 +334,6 @@ class Detector:
         """Return the text of a model card: classes, metrics, data set, command, versions."""
         return model_card(self._at_rest(), title)
 
-    def _at_rest(self) -> SavedModel:
-        return SavedModel(
-            self.config, self.class_names, self.category_ids, self.model.state_dict(), self.origin, self._unused_classes
-        )
+    def _at_rest(self, model: nn.Module | None = None) -> SavedModel:
+        weights = (model or self.model).state_dict()
+        return SavedModel(self.config, self.class_names, self.category_ids, weights, self.origin, self._unused_classes)

@@ -14,6 +14,18 @@ class UsageError(ValueError):
     """A name, an option or a configuration key is wrong."""
 
 
+class Stopped(Exception):
+    """A run was told to stop; everything is saved, and the message says how to go on.
+
+    Attributes:
+        signal_number: which signal it was.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 def closest_match(name: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known name most like ``name``, or the list of known names."""
     known = sorted(known)

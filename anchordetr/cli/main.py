@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -16,8 +15,9 @@ from anchordetr.cli.eval import evaluate
 from anchordetr.cli.list_models import list_models
 from anchordetr.cli.predict import predict
 from anchordetr.cli.profile_memory import profile_memory
+from anchordetr.cli.replay import replay
 from anchordetr.cli.train import train
-from anchordetr.errors import InputError, UsageError
+from anchordetr.errors import InputError, Stopped, UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +31,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("convert")(convert)
+app.command("replay")(replay)
 app.command("profile-memory")(profile_memory)
 app.add_typer(benchmark.app, name="benchmark")
 app.command("list-models")(list_models)
@@ -40,13 +41,14 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 when done, 2 for wrong usage, 1 for anything else that went wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    logging.getLogger("anchordetr").addHandler(logging.StreamHandler())
     try:
         app([argument for argument in given if argument != "--debug"], prog_name="anchordetr")
     except UsageError as error:
         _fail(error, str(error), 2, debug)
     except (InputError, OSError) as error:
         _fail(error, str(error), 1, debug)
+    except Stopped as error:
+        _fail(error, str(error), 128 + error.signal_number, debug)
     except KeyboardInterrupt as error:
         _fail(error, "Interrupted.", 130, debug)
     except Exception as error:

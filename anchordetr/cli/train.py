@@ -26,7 +26,12 @@ def train(
     ] = "name",
     config: options.Config = None,
     set_: options.Set = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from OUTPUT_DIR/last.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from OUTPUT_DIR/last, with its settings where none are given.")
+    ] = False,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Resume although the configuration has changed.")
+    ] = False,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     lr: options.LearningRate = None,
@@ -55,9 +60,18 @@ def train(
             data__workers=workers,
         ),
     }
-    if weights is None:
+    last = output_dir / "last"
+    if resume and last.is_dir():
+        detector = Detector.from_pretrained(last, device, settings=changes)
+    elif weights is None:
         detector = Detector(preset(model or "anchordetr_r50_dc5").updated(changes), device=device)
     else:
         detector = Detector.from_pretrained(weights, device, settings=changes)
-    metrics = detector.train(data, output_dir, resume=resume, match_classes=match_classes)  # type: ignore[arg-type]
+    metrics = detector.train(
+        data,
+        output_dir,
+        resume=resume,
+        match_classes=match_classes,  # type: ignore[arg-type]
+        accept_changes=accept_changes,
+    )
     print_metrics(metrics, json)

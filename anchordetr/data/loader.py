@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.transforms import prepare_image
+from anchordetr.errors import InputError, reason
 from anchordetr.types import ImageBatch, Target, pad_and_stack
 
 
@@ -40,24 +42,53 @@ class TrainBatch(NamedTuple):
 class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Shuffled batches of (epoch, index); the last, smaller batch of an epoch is left out.
 
+    The pictures of an optimizer step do not depend on how many processes and parts share them.
+
     Args:
-        length: of the data set. batch_size: pictures of a batch, reduced to ``length`` if that is smaller.
+        length: of the data set.
+        batch_size: pictures of an optimizer step, reduced to ``length`` if that is smaller.
         seed: of the shuffling.
+        share: which processes there are: the number of this one, and of all.
+        parts: in how many batches a process gets its pictures of a step.
+
+    Attributes:
+        epoch: which epoch is next. start: with which of its steps it begins.
+
+    Raises:
+        InputError: the pictures of a step cannot be shared out evenly.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, length: int, batch_size: int, seed: int, share: tuple[int, int] = (0, 1), parts: int = 1
+    ) -> None:
         self.length = length
         self.batch_size = min(batch_size, length)
         self.seed = seed
+        self.rank, self.ranks = share
+        self.parts = parts
         self.epoch = 0
+        self.start = 0
+        if self.batch_size % (self.ranks * parts):
+            raise InputError(
+                f"{self.batch_size} pictures of a step cannot be shared evenly by {self.ranks} processes in {parts} "
+                f"parts; choose a multiple of {self.ranks * parts} for --batch-size."
+            )
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of a whole epoch."""
+        return self.length // self.batch_size
 
     def __len__(self) -> int:
-        return self.length // self.batch_size
+        return (self.steps - self.start) * self.parts
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield [(self.epoch, int(index)) for index in order[start : start + self.batch_size]]
+        size = self.batch_size // (self.ranks * self.parts)
+        for step in range(self.start, self.steps):
+            for part in range(self.parts):
+                first = step * self.batch_size + (part * self.ranks + self.rank) * size
+                yield [(self.epoch, int(index)) for index in order[first : first + size]]
 
 
 class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
@@ -116,34 +147,62 @@ def train_loader(
     dataset: DetectionDataset,
     transform: v2.Transform,
     normalisation: tuple[Sequence[float], Sequence[float]],
-    batch_size: int,
-    seed: int,
+    batches: EpochBatches,
     workers: int,
     pin_memory: bool,
 ) -> DataLoader[Any]:
-    """Return a loader of :class:`TrainBatch`; set ``loader.batch_sampler.epoch`` before each epoch.
+    """Return a loader of :class:`TrainBatch`; set ``batches.epoch`` and ``batches.start`` before each epoch.
 
     Args:
         transform: see :func:`~anchordetr.data.transforms.train_transform`.
         normalisation: mean and standard deviation of the backbone's pictures, per channel.
     """
     return DataLoader(
-        TrainSamples(dataset, transform, seed),
-        batch_sampler=EpochBatches(len(dataset), batch_size, seed),
+        TrainSamples(dataset, transform, batches.seed),
+        batch_sampler=batches,
         collate_fn=TrainCollate(*normalisation),
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
+        worker_init_fn=leave_interrupts,
+        generator=torch.Generator(),  # its own, so that starting an epoch again draws no other random numbers
     )
 
 
-class EvalSamples(Dataset[tuple[Tensor, int]]):
-    """Prepared pictures in order of their size, so that most batches hold one size."""
+def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Iterate over a loader; a dead worker is named as what it is.
 
-    def __init__(self, dataset: DetectionDataset, transform: v2.Transform) -> None:
+    Raises:
+        InputError: a worker process died; the message says what to try.
+    """
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            f"A process that loads pictures died ({reason(error)}). Most often memory, or shared memory (/dev/shm; in "
+            "a container, --shm-size) is short: try fewer --workers, or --workers 0."
+        ) from error
+
+
+def leave_interrupts(worker: int) -> None:
+    """Let a worker process leave Ctrl-C to the process that trains, and end on SIGTERM, whatever it inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class EvalSamples(Dataset[tuple[Tensor, int]]):
+    """Prepared pictures in order of their size, so that most batches hold one size.
+
+    Args:
+        share: the number of this process and of all; each gets other pictures.
+    """
+
+    def __init__(self, dataset: DetectionDataset, transform: v2.Transform, share: tuple[int, int]) -> None:
         self.dataset = dataset
         self.transform = transform
-        self.order = np.lexsort(dataset.annotations.sizes.T)
+        self.order = np.lexsort(dataset.annotations.sizes.T)[share[0] :: share[1]]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -159,8 +218,18 @@ def collate_eval(samples: Sequence[tuple[Tensor, int]]) -> EvalBatch:
     return EvalBatch(list(images), list(indices))
 
 
-def eval_loader(dataset: DetectionDataset, transform: v2.Transform, batch_size: int, workers: int) -> DataLoader[Any]:
-    """Return a loader of :class:`EvalBatch`."""
+def eval_loader(
+    dataset: DetectionDataset,
+    transform: v2.Transform,
+    batch_size: int,
+    workers: int,
+    share: tuple[int, int] = (0, 1),
+) -> DataLoader[Any]:
+    """Return a loader of :class:`EvalBatch` with this process's share of the pictures."""
     return DataLoader(
-        EvalSamples(dataset, transform), batch_size=batch_size, collate_fn=collate_eval, num_workers=workers
+        EvalSamples(dataset, transform, share),
+        batch_size=batch_size,
+        collate_fn=collate_eval,
+        num_workers=workers,
+        worker_init_fn=leave_interrupts,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -12,13 +14,14 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; ``auto`` is the first GPU, or the CPU where there is none.
+    """Return the named device; ``auto`` is the first GPU, under ``torchrun`` this process's, or the CPU without one.
 
     Raises:
         UsageError: there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpu = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device(f"cuda:{gpu}" if torch.cuda.is_available() else "cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -28,3 +31,19 @@ def choose_device(name: str = "auto") -> torch.device:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the context in which the network runs in ``fp32``, ``bf16`` or ``fp16``."""
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")
+
+
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Let torch use deterministic algorithms only, where ``wanted``; without it a CPU repeats itself, a GPU almost.
+
+    Where torch has none for an operation, the operation raises and says so.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

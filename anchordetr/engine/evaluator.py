@@ -16,7 +16,8 @@ from torch import nn
 from torchvision.transforms import v2
 
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.loader import eval_loader
+from anchordetr.data.loader import batches_of, eval_loader
+from anchordetr.engine.distributed import ALONE, World
 from anchordetr.engine.inference import detect
 from anchordetr.errors import InputError
 
@@ -67,29 +68,37 @@ def evaluate(
     workers: int = 0,
     precision: str = "fp32",
     on_batch: Callable[[int, int], None] | None = None,
+    world: World = ALONE,
 ) -> Metrics:
     """Run a network over a data set and compute COCO's metrics.
+
+    Several processes share the pictures; each of them returns the same metrics.
 
     Args:
         model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR`; its training mode is restored afterwards.
         dataset: with annotations.
         transform: see :func:`~anchordetr.data.transforms.eval_transform`.
-        on_batch: called with the number of pictures done and of all pictures.
+        on_batch: called with the number of pictures done and of all pictures of this process.
+        world: the processes that evaluate together.
     """
     was_training = model.training
     model.eval()
-    rows: list[NDArray[np.float64]] = []
+    rows: list[NDArray[np.float64]] = [np.zeros((0, 7))]
+    loader = eval_loader(dataset, transform, batch_size, workers, (world.rank, world.size))
     done = 0
-    for batch in eval_loader(dataset, transform, batch_size, workers):
+    for batch in batches_of(loader):
         records = [dataset.annotations[index] for index in batch.indices]
         sizes = [(record.height, record.width) for record in records]
         for record, found in zip(records, detect(model, batch.images, sizes, precision), strict=True):
             rows.append(coco_rows(record.image_id, found.xyxy, found.confidence, found.class_id, dataset.category_ids))
         done += len(records)
         if on_batch is not None:
-            on_batch(done, len(dataset))
+            on_batch(done, len(loader.dataset))  # type: ignore[arg-type]
     model.train(was_training)
-    return coco_metrics(dataset, np.concatenate(rows) if rows else np.zeros((0, 7)))
+    shares = world.gather(np.concatenate(rows))
+    metrics = coco_metrics(dataset, np.concatenate(shares)) if world.is_main else None
+    shared: Metrics = world.from_main(metrics)
+    return shared
 
 
 def coco_rows(

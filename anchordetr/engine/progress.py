@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,9 +23,9 @@ _LOSSES = ("total", "class", "box", "giou")
 
 
 class RichReporter:
-    """Shows the progress of a run of ``epochs`` × ``steps`` steps; use it as a context manager."""
+    """Shows the progress of ``epochs`` × ``steps`` steps, ``done`` of them before; use it as a context manager."""
 
-    def __init__(self, epochs: int, steps: int, epochs_done: int = 0) -> None:
+    def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
         self.epochs = epochs
         self.steps = steps
         self._smooth: dict[str, float] = {}
@@ -40,7 +41,7 @@ class RichReporter:
             refresh_per_second=2,
         )
         self._task = self.bar.add_task(
-            "train", total=epochs * steps, completed=epochs_done * steps, epoch=self._count(epochs_done), losses=""
+            "train", total=epochs * steps, completed=done, epoch=self._count(done // steps), losses=""
         )
 
     def __enter__(self) -> Self:
@@ -68,6 +69,21 @@ class RichReporter:
 
     def _count(self, epoch: int) -> str:
         return f"{min(epoch + 1, self.epochs)}/{self.epochs}"
+
+
+class SilentReporter:
+    """Shows nothing: for the processes beside the main one."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def on_step(self, epoch: int, step: int, losses: dict[str, float], lr: float) -> None: ...
+
+    def on_epoch(self, entry: dict[str, Any]) -> None: ...
 
 
 class DownloadBar:
@@ -99,5 +115,7 @@ class DownloadBar:
 
 
 def say(note: str | Table) -> None:
-    """Print a note or a table on stderr."""
+    """Print a note or a table on stderr; of several processes only the first one does."""
+    if os.environ.get("RANK", "0") != "0":
+        return
     Console(stderr=True).print(note, highlight=False, soft_wrap=isinstance(note, str), markup=False)

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from anchordetr.data.loader import TrainBatch
+from anchordetr.data.loader import EpochBatches, TrainBatch, batches_of
 from anchordetr.engine.device import autocast
+from anchordetr.engine.distributed import World
 from anchordetr.engine.evaluator import Metrics
+from anchordetr.engine.random_state import get_random_state, set_random_state
+from anchordetr.engine.stopping import StopSignals
+from anchordetr.errors import InputError, Stopped
 from anchordetr.types import Predictions
+
+_TERMS = ("class", "box", "giou", "total")
 
 
 class Reporter(Protocol):
@@ -37,11 +46,45 @@ class Reporter(Protocol):
 
 @dataclass
 class Progress:
-    """How far a run has come; saved with every checkpoint."""
+    """How far a run has come; saved with every checkpoint.
+
+    Attributes:
+        epoch: epochs that are done. step: steps of the next one that are done.
+        sums: of the losses of those steps. lr: learning rate of the last one.
+        best_ap: so far. waiting: evaluations since then.
+        history: one entry for each epoch.
+    """
 
     epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    lr: float = 0.0
     best_ap: float = -math.inf
+    waiting: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, losses: dict[str, float], lr: float) -> None:
+        """Count one more step."""
+        self.step += 1
+        self.lr = lr
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Count one more epoch; return its number, its mean losses and its last learning rate."""
+        means = {f"loss_{name}": value / self.step for name, value in self.sums.items()}
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        return {"epoch": self.epoch, **means, "lr": self.lr}
+
+    def best_metrics(self) -> Metrics:
+        """Return the metrics of the best evaluation, the first one of several."""
+        evaluated = [entry for entry in self.history if "ap" in entry]
+        best = max(evaluated, key=lambda entry: entry["ap"])
+        return Metrics(**{name: best[name] for name in Metrics.__dataclass_fields__})
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient is not a finite number; no weight has changed."""
 
 
 class Trainer:
@@ -49,13 +92,18 @@ class Trainer:
 
     Args:
         model: the network, on its device.
-        criterion: from predictions and targets to losses.
+        criterion: from predictions, targets and the number of objects to losses.
         optimizer, scheduler: the scheduler is stepped after every optimizer step.
-        loader: see :func:`~anchordetr.data.loader.train_loader`.
-        evaluate: returns the metrics of the network as it is.
-        save: called with ``best`` or ``last`` after an epoch.
+        loader: see :func:`~anchordetr.data.loader.train_loader`; its ``batch_sampler`` shares out the steps.
+        evaluate: returns the metrics of the network that it is given.
+        save: called with ``best`` or ``last``.
+        keep_batches: called with the batches of a step that was not finite; returns a note about them.
         reporter: is told about steps and epochs.
+        world: the processes that train together.
+        average: moving average of the network, which is then what is evaluated; None evaluates the network itself.
         epochs: to train in all. eval_every: evaluate after every so many epochs, and after the last.
+        save_every: save after every so many steps too; 0 saves after epochs alone.
+        patience: stop after so many evaluations in a row without a better AP; 0 never does.
         clip_norm: the gradient's norm is clipped to this.
         precision: ``fp32``, ``bf16`` or ``fp16``; losses are always float32.
     """
@@ -68,112 +116,189 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         scheduler: LambdaLR,
         loader: DataLoader[Any],
-        evaluate: Callable[[], Metrics],
+        evaluate: Callable[[nn.Module], Metrics],
         save: Callable[[str], None],
+        keep_batches: Callable[[Sequence[TrainBatch]], str],
         reporter: Reporter,
+        world: World,
+        average: AveragedModel | None,
         epochs: int,
         eval_every: int,
+        save_every: int,
+        patience: int,
         clip_norm: float,
         precision: str,
     ) -> None:
         self.model = model
+        self.network = world.wrap(model)
         self.criterion = criterion
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.loader = loader
+        self.batches = cast(EpochBatches, loader.batch_sampler)
         self.evaluate = evaluate
         self.save = save
+        self.keep_batches = keep_batches
         self.reporter = reporter
+        self.world = world
+        self.average = average
         self.epochs = epochs
         self.eval_every = eval_every
+        self.save_every = save_every
+        self.patience = patience
         self.clip_norm = clip_norm
         self.precision = precision
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.progress = Progress()
+        self.signals = StopSignals()
+
+    @property
+    def trained(self) -> nn.Module:
+        """What is evaluated and saved as the model: the moving average, or the network itself."""
+        return self.model if self.average is None else self.average.module
 
     def fit(self) -> None:
-        """Train the epochs that are left; after each one log and save, after every ``eval_every`` evaluate."""
-        with self.reporter:
-            self._fit()
-
-    def _fit(self) -> None:
-        while self.progress.epoch < self.epochs:
-            averages = self._train_epoch()
-            self.progress.epoch += 1
-            entry: dict[str, Any] = {"epoch": self.progress.epoch, **averages}
-            if self.progress.epoch % self.eval_every == 0 or self.progress.epoch == self.epochs:
-                metrics = self.evaluate()
-                entry |= metrics.to_dict()
-                if metrics.ap > self.progress.best_ap:
-                    self.progress.best_ap = metrics.ap
-                    self.save("best")
-            self.progress.history.append(entry)
-            self.save("last")
-            self.reporter.on_epoch(entry)
-
-    def _train_epoch(self) -> dict[str, float]:
-        """Train one epoch; return its mean losses and the learning rate of its last step."""
-        self.model.train()
-        self.loader.batch_sampler.epoch = self.progress.epoch  # type: ignore[union-attr]
-        sums: dict[str, float] = {}
-        lr = 0.0
-        for step, batch in enumerate(self.loader):
-            lr = self.optimizer.param_groups[0]["lr"]
-            losses = self.train_step(batch)
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + value
-            self.reporter.on_step(self.progress.epoch, step, losses, lr)
-        return {f"loss_{name}": value / len(self.loader) for name, value in sums.items()} | {"lr": lr}
-
-    def train_step(self, batch: TrainBatch) -> dict[str, float]:
-        """Do one optimizer step and return ``total`` and the losses of the last layer.
+        """Train the epochs that are left; after each one log and save, after every ``eval_every`` evaluate.
 
         Raises:
-            RuntimeError: the loss is not finite; the weights are left as they were.
+            Stopped: SIGINT or SIGTERM came; the state after the last whole step is saved.
+            NonFiniteError: see :meth:`train_step`.
         """
-        images = batch.images.to(self.device, non_blocking=True)
-        targets = [target.to(self.device, non_blocking=True) for target in batch.targets]
-        with autocast(self.device, self.precision):
-            predictions: Predictions = self.model(images)
-        losses = self.criterion(predictions, targets)
-        values = {name: losses.terms[name].item() for name in ("class", "box", "giou")}
-        values["total"] = losses.total.item()
-        if not math.isfinite(values["total"]):
-            raise RuntimeError(
-                f"The loss is {values} on images {batch.image_ids}; nothing was changed. "
-                "Lower train.lr, or use --precision fp32."
-            )
+        with self.reporter, self.signals:
+            while self.progress.epoch < self.epochs and not self._has_waited_enough():
+                self._train_epoch()
+                self._finish_epoch()
+
+    def _has_waited_enough(self) -> bool:
+        return 0 < self.patience <= self.progress.waiting
+
+    def _train_epoch(self) -> None:
+        """Train the steps of an epoch that are left."""
+        self.network.train()
+        self.batches.epoch, self.batches.start = self.progress.epoch, self.progress.step
+        self._stop_if_told()
+        for group in self._groups():
+            lr = float(self.optimizer.param_groups[0]["lr"])
+            losses = self.train_step(group)
+            self.progress.add(losses, lr)
+            self.reporter.on_step(self.progress.epoch, self.progress.step - 1, losses, lr)
+            if self.save_every and self.progress.step % self.save_every == 0:
+                self.save("last")
+            self._stop_if_told()
+
+    def _groups(self) -> Iterator[list[TrainBatch]]:
+        """The batches of one optimizer step after the other."""
+        batches = batches_of(self.loader)
+        try:
+            while group := list(islice(batches, self.batches.parts)):
+                yield group
+        except InputError:
+            if self.world.size == 1:
+                self._stop_if_told()  # a SIGTERM to all processes of a job ends the workers first
+            raise
+
+    def _finish_epoch(self) -> None:
+        entry: dict[str, Any] = self.progress.finish_epoch()
+        if self.progress.epoch % self.eval_every == 0 or self.progress.epoch == self.epochs:
+            metrics = self.evaluate(self.trained)
+            entry |= metrics.to_dict()
+            self.progress.waiting += 1
+            if metrics.ap > self.progress.best_ap:
+                self.progress.best_ap, self.progress.waiting = metrics.ap, 0
+                self.save("best")
+        self.progress.history.append(entry)
+        self.save("last")
+        self.reporter.on_epoch(entry)
+
+    def _stop_if_told(self) -> None:
+        """Save and stop on all processes where one of them was told to."""
+        received = self.world.maximum(self.signals.received, self.device)
+        if received:
+            self.save("last")
+            where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
+            raise Stopped(f"Stopped after {where} and saved; the same command with --resume goes on.", received)
+
+    def train_step(self, group: Sequence[TrainBatch]) -> dict[str, float]:
+        """Do one optimizer step on all batches of a group, and return ``total`` and the losses of the last layer.
+
+        Losses are divided by the number of objects in the whole step, on all processes.
+
+        Raises:
+            NonFiniteError: a loss or a gradient is not finite; the message names losses, parameters and pictures, the
+                batches are kept, the weights are left as they were.
+        """
+        objects = sum(len(target.labels) for batch in group for target in batch.targets)
+        counted = self.world.sum(torch.tensor(float(objects), device=self.device)).clamp(min=1.0)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total).backward()
+        values = torch.zeros(len(_TERMS), device=self.device)
+        for index, batch in enumerate(group):
+            is_last = index == len(group) - 1
+            with nullcontext() if is_last else self.world.without_sync(self.network):
+                values += self._backward(batch, counted / self.world.size)
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+        losses = dict(zip(_TERMS, (self.world.sum(values) / self.world.size).tolist(), strict=True))
+        is_skipped = self.scaler.is_enabled() and math.isfinite(
+            losses["total"]
+        )  # by the scaler, which then scales less
+        if not (math.isfinite(losses["total"]) and (is_skipped or bool(norm.isfinite()))):
+            self._refuse(group, losses)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
-        return values
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+        return losses
+
+    def _backward(self, batch: TrainBatch, num_boxes: Tensor) -> Tensor:
+        """Add the gradient of one batch; return its losses in the order of ``_TERMS``."""
+        images = batch.images.to(self.device, non_blocking=True)
+        targets = [target.to(self.device, non_blocking=True) for target in batch.targets]
+        with autocast(self.device, self.precision):
+            predictions: Predictions = self.network(images)
+        losses = self.criterion(predictions, targets, num_boxes)
+        self.scaler.scale(losses.total).backward()
+        return torch.stack([*(losses.terms[name] for name in _TERMS[:-1]), losses.total.detach()])
+
+    def _refuse(self, group: Sequence[TrainBatch], losses: dict[str, float]) -> None:
+        bad = [
+            name
+            for name, value in self.model.named_parameters()
+            if value.grad is not None and not value.grad.isfinite().all()
+        ]
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        note = self.keep_batches(group)
+        self.optimizer.zero_grad(set_to_none=True)
+        raise NonFiniteError(
+            f"The loss is {losses}; gradients that are not finite: {', '.join(bad[:3]) or 'none'}{more}; on images "
+            f"{[image_id for batch in group for image_id in batch.image_ids]}. No weight was changed. {note} "
+            "Lower train.lr, or use --precision fp32."
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that :meth:`load_state_dict` needs to go on from here."""
+        """Return everything that :meth:`load_state_dict` needs to go on from here; call it on all processes."""
         return {
             "model": self.model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "rng": torch.get_rng_state(),
-            "epoch": self.progress.epoch,
-            "best_ap": self.progress.best_ap,
-            "history": self.progress.history,
+            "random": self.world.gather(get_random_state()),
+            **vars(self.progress),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Go on from a saved state; with another number of processes, each takes the main one's random state."""
         self.model.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         rates = zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
         for group, base, factor in rates:  # the schedule of this run, which may be longer than the saved one
             group["lr"] = base * factor(self.scheduler.last_epoch)
         self.scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["rng"])
-        self.progress = Progress(state["epoch"], state["best_ap"], state["history"])
+        states = state["random"]
+        set_random_state(states[self.world.rank if len(states) == self.world.size else 0])
+        self.progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})

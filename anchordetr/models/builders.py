@@ -53,6 +53,7 @@ PRESETS: dict[str, Config] = {
         train=TrainConfig(
             epochs=5,
             batch_size=16,
+            lr_batch_size=16,
             lr=1.3e-3,
             backbone_lr=5e-3,
             warmup=0.05,

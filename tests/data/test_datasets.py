@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from anchordetr.data.layouts import open_dataset
-from anchordetr.data.loader import TrainSamples, train_loader
+from anchordetr.data.loader import EpochBatches, TrainSamples, train_loader
 from anchordetr.data.shapes import ShapesDataset
 from anchordetr.data.transforms import ResizeShortSide, resized_size, train_transform
 from anchordetr.errors import InputError, UsageError
@@ -151,8 +151,9 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
     transform = train_transform((64, 96), 160, True, ["horizontal"])
 
     def epoch_of(workers: int, epoch: int) -> list[torch.Tensor]:
-        loader = train_loader(dataset, transform, NORMAL, 4, seed=3, workers=workers, pin_memory=False)
-        loader.batch_sampler.epoch = epoch
+        batches = EpochBatches(len(dataset), 4, seed=3)
+        batches.epoch = epoch
+        loader = train_loader(dataset, transform, NORMAL, batches, workers=workers, pin_memory=False)
         return [batch.images.pixels for batch in loader]
 
     reference = epoch_of(0, 2)

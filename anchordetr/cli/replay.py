@@ -1,0 +1,26 @@
+"""``anchordetr replay``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anchordetr.cli import options
+from anchordetr.cli.tables import print_facts, print_json
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(help="bad_step.pt of a run that stopped on a loss that is not finite.")],
+    json: options.Json = False,
+) -> None:
+    """Run a kept training step again and show where it is not finite."""
+    from anchordetr.engine.replay import replay as run_again
+
+    steps = run_again(file)
+    if json:
+        print_json(steps)
+        return
+    for step in steps:
+        print_facts({name: value if value else "none" for name, value in step.items()})

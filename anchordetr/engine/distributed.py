@@ -1,0 +1,98 @@
+"""The processes of a run: one alone, or several started by ``torchrun`` (torch.distributed)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+_TIMEOUT = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class World:
+    """Which process this is, and how many there are.
+
+    Attributes:
+        rank: number of this process. size: number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the network whose gradients are averaged over the processes."""
+        if self.size == 1:
+            return model
+        device = next(model.parameters()).device
+        return DistributedDataParallel(
+            model,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,
+            find_unused_parameters=False,
+        )
+
+    def without_sync(self, network: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients are added up on each process alone."""
+        return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over the processes, on each of them."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def maximum(self, value: int, device: torch.device) -> int:
+        """Return the largest value of any process, on each of them."""
+        if self.size == 1:
+            return value
+        values = torch.tensor(value, device=device)
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, on each of them."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_main(self, value: Any) -> Any:
+        """Return the main process's value on each process."""
+        return self.gather(value)[0]
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[World]:
+    """Join the other processes that ``torchrun`` started; without it, be alone.
+
+    A process that waits longer than 15 minutes for another one ends with an error.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or dist.is_initialized():
+        yield World(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
