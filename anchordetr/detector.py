@@ -21,7 +21,7 @@ from anchordetr.data.transforms import eval_transform, prepare_image, train_tran
 from anchordetr.engine import checkpoint
 from anchordetr.engine.device import choose_device
 from anchordetr.engine.evaluator import Metrics, evaluate
-from anchordetr.engine.inference import detect
+from anchordetr.engine.inference import PreparedCopy, detect
 from anchordetr.engine.optim import build_optimizer, build_scheduler
 from anchordetr.engine.progress import RichReporter
 from anchordetr.engine.trainer import Trainer
@@ -78,6 +78,7 @@ class Detector:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.train.seed)
             self.model = build_model(config.model).to(self.device).eval()
+        self._prepared = PreparedCopy()
 
     # ------------------------------------------------------------------ training
 
@@ -120,6 +121,7 @@ class Detector:
             raise InputError(f"{output} already holds a run; resume it (--resume), or choose another --output-dir.")
         output.mkdir(parents=True, exist_ok=True)
         state = checkpoint.load_state(output / "last") if resume else {"epoch": 0}
+        self._prepared.drop()
         trainer = self._build_trainer(train_set, val_set, output, epochs_done=state["epoch"])
         if resume:
             trainer.load_state_dict(state)
@@ -240,13 +242,14 @@ class Detector:
     def predict_each(self, sources: Sequence[ImageSource], threshold: float = 0.5) -> Iterator[Detections]:
         """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`."""
         self.model.eval()
+        model = self._prepared.of(self.model)
         transform = self._eval_transform()
         for start in range(0, len(sources), _CHUNK):
             chunk = sources[start : start + _CHUNK]
             images = [load_image(source) for source in chunk]
             sizes = [(image.shape[-2], image.shape[-1]) for image in images]
             prepared = [prepare_image(image, transform) for image in images]
-            for source, image, found in zip(chunk, images, detect(self.model, prepared, sizes), strict=True):
+            for source, image, found in zip(chunk, images, detect(model, prepared, sizes), strict=True):
                 detections = found[found.confidence >= threshold]
                 detections.image = image.permute(1, 2, 0).numpy()
                 detections.source = str(source) if isinstance(source, (str, Path)) else None
