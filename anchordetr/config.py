@@ -86,6 +86,7 @@ class TrainConfig(_Section):
 
     ``schedule`` ``step`` divides the rates by 10 after the share ``drop_at`` of the training (40 of 50 epochs),
     ``cosine`` lets them fall to zero; ``warmup`` is the share of the training in which they rise.
+    ``gradient_checkpointing`` saves memory: the transformer's layers compute their features again in the backward pass.
     """
 
     epochs: PositiveInt = 50
@@ -99,6 +100,7 @@ class TrainConfig(_Section):
     clip_norm: float = Field(default=0.1, gt=0.0)
     eval_every: PositiveInt = 1
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
 

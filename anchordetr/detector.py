@@ -24,8 +24,11 @@ from anchordetr.engine.evaluator import Metrics, evaluate
 from anchordetr.engine.inference import PreparedCopy, detect
 from anchordetr.engine.optim import build_optimizer, build_scheduler
 from anchordetr.engine.progress import RichReporter
+from anchordetr.engine.recompute import recomputing
 from anchordetr.engine.trainer import Trainer
 from anchordetr.errors import InputError
+from anchordetr.layers.decoder import Decoder
+from anchordetr.layers.encoder import Encoder
 from anchordetr.models.builders import build_class_head, build_model, preset
 from anchordetr.types import Detections
 
@@ -125,7 +128,9 @@ class Detector:
         trainer = self._build_trainer(train_set, val_set, output, epochs_done=state["epoch"])
         if resume:
             trainer.load_state_dict(state)
-        trainer.fit()
+        layers = [*cast(Encoder, self.model.encoder).layers, *cast(Decoder, self.model.decoder).layers]
+        with recomputing(layers if self.config.train.gradient_checkpointing else []):
+            trainer.fit()
         checkpoint.load_weights(output / "best", self.model)
         self.model.eval()
         evaluated = [entry for entry in trainer.progress.history if "ap" in entry]

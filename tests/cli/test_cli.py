@@ -142,6 +142,27 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("command", "rivals"),
+    [
+        (["inference", "--dtypes", "float32"], ["as built", "optimized float32"]),
+        (["training", "--objects", "3"], ["as built", "gradient checkpointing", "bfloat16", "matching alone"]),
+    ],
+    ids=["inference", "training"],
+)
+def test_benchmark_of_a_network(
+    command: list[str], rivals: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    sizes = ["--model", "anchordetr_tiny", "--size", "64x96", "--rounds", 1, "--device", "cpu"]
+    assert call("benchmark", *command, *sizes, *changes, "--output", tmp_path / "speed.json", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "speed.json").read_text()) == printed
+    assert [timing["rival"] for timing in printed["timings"]] == rivals
+    assert printed["timings"][0]["ratio"] == 1.0
+    assert all(timing["peak_bytes"] > 0 for timing in printed["timings"])
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (
@@ -162,6 +183,7 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["profile-memory", "--fits", "much"], 2, "is no size of memory"),
         (["benchmark", "rcda", "--dtype", "float64"], 2, "Unknown dtype 'float64'"),
         (["benchmark", "rcda", "--backends", "tield"], 2, "Did you mean 'tiled'"),
+        (["benchmark", "inference", "--dtypes", "bfloat"], 2, "Did you mean 'bfloat16'"),
         (["trian"], 2, "No such command"),
         (["train"], 2, "Missing option"),
     ],
