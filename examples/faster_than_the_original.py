@@ -38,7 +38,7 @@ def build() -> tuple[as_the_original.AnchorDETR, AnchorDETR]:
 
 
 def inference(height: int, width: int) -> dict[str, Callable[[], object]]:
-    """One picture: all layers' answers of the rival and of the network as built, the last one's of prepared networks."""
+    """One picture; the rival and the network as built predict from all layers, prepared networks from the last."""
     rival, model = build()
     pixels, padding = torch.randn(1, 3, height, width), torch.zeros(1, height, width, dtype=torch.bool)
     images = ImageBatch(pixels, ((height, width),))
@@ -75,7 +75,7 @@ def training(height: int, width: int, objects: int) -> dict[str, Callable[[], ob
             total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
         fused.step()
-        return float(total)
+        return total.item()
 
     return {
         "as the original": lambda: step(pixels, padding, [vars(target) for target in targets]),
