@@ -121,6 +121,39 @@ def training(
     _report(title, "as built", result, timings, output, json)
 
 
+@app.command("loader")
+def loader(
+    data: options.Data,
+    model: Model = "anchordetr_r50_dc5",
+    set_: options.Set = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a batch.")] = 8,
+    workers: options.Workers = None,
+    batches: Annotated[int, typer.Option(min=1, help="Batches that are counted.")] = 20,
+    json: options.Json = False,
+) -> None:
+    """Count the pictures a second that the training loader gives alone, and the share of padding in its batches."""
+    from anchordetr.analysis.loader_speed import measure_loader
+    from anchordetr.config import parse_assignments
+    from anchordetr.data.layouts import open_dataset
+    from anchordetr.data.loader import train_loader
+    from anchordetr.data.transforms import train_transform
+    from anchordetr.models.builders import preset
+
+    config = preset(model).updated(parse_assignments(set_ or [])).updated(options.given(data__workers=workers)).data
+    dataset = open_dataset(data, "train", config.layout)
+    transform = train_transform(config.train_short_sides, config.long_side, config.crop, config.flips)
+    normalisation = ((0.5,) * 3, (0.25,) * 3)
+    source = train_loader(dataset, transform, normalisation, batch_size, 0, config.workers, pin_memory=False)
+    speed = measure_loader(source, batches)
+    if json:
+        print_json(asdict(speed))
+        return
+    print(
+        f"{speed.pictures_per_second:.1f} pictures a second, {config.workers} workers; "
+        f"{speed.padded_share:.1%} of the pixels are padding ({speed.pictures} pictures)"
+    )
+
+
 def _report(
     title: str, yardstick: str, result: dict[str, Any], timings: list[Timing], output: Path | None, json: bool
 ) -> None:

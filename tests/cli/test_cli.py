@@ -162,6 +162,14 @@ def test_benchmark_of_a_network(
     assert all(timing["peak_bytes"] > 0 for timing in printed["timings"])
 
 
+def test_benchmark_loader(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "anchordetr_tiny", "--batch-size", 4, "--batches", 3, "--workers", 0]
+    assert call("benchmark", "loader", "--data", coco_folder, *options) == 0
+    assert "0 workers; 0.0% of the pixels are padding (12 pictures)" in capsys.readouterr().out
+    assert call("benchmark", "loader", "--data", coco_folder, *options, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 12
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
