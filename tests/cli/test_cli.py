@@ -162,6 +162,12 @@ def test_benchmark_of_a_network(
     assert all(timing["peak_bytes"] > 0 for timing in printed["timings"])
 
 
+def test_gradient_checkpointing_is_a_flag(coco_folder: Path, tmp_path: Path) -> None:
+    assert call(*train_arguments(coco_folder, tmp_path), "--gradient-checkpointing") == 0
+    config = json.loads((tmp_path / "best" / "config.json").read_text())
+    assert config["train"]["gradient_checkpointing"] is True
+
+
 def test_benchmark_loader(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "anchordetr_tiny", "--batch-size", 4, "--batches", 3, "--workers", 0]
     assert call("benchmark", "loader", "--data", coco_folder, *options) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from anchordetr import Detector
+from anchordetr import detector as detector_module
 from anchordetr.analysis.peak import peak_bytes
 from anchordetr.config import Config, ModelConfig
 from anchordetr.engine.recompute import recomputing
@@ -74,11 +76,19 @@ def test_less_is_held(small_model: ModelConfig) -> None:
     assert peak_bytes(run(list(model.encoder.layers)), cpu) < 0.5 * peak_bytes(run([]), cpu)
 
 
-def test_a_detector_trains_with_it(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+def test_a_detector_trains_with_it(
+    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[int] = []
 
-    plain = Detector(small_config, device="cpu")
-    recomputed = Detector(small_config, device="cpu")
+    def counted(layers: list[torch.nn.Module]) -> AbstractContextManager[None]:
+        held.append(len(layers))
+        return recomputing(layers)
+
+    monkeypatch.setattr(detector_module, "recomputing", counted)
+    plain, recomputed = (Detector(small_config, device="cpu") for _ in range(2))
     plain.train(coco_folder, tmp_path / "plain", epochs=1)
     recomputed.train(coco_folder, tmp_path / "recomputed", epochs=1, gradient_checkpointing=True)
+    assert held == [0, 3]
     for name, value in plain.model.state_dict().items():
         torch.testing.assert_close(recomputed.model.state_dict()[name], value, msg=name, rtol=1e-4, atol=1e-5)
