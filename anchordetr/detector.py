@@ -24,11 +24,11 @@ from anchordetr.engine.evaluator import Metrics, evaluate
 from anchordetr.engine.inference import PreparedCopy, detect
 from anchordetr.engine.optim import build_optimizer, build_scheduler
 from anchordetr.engine.progress import RichReporter
-from anchordetr.engine.recompute import recomputing
 from anchordetr.engine.trainer import Trainer
 from anchordetr.errors import InputError
 from anchordetr.layers.decoder import Decoder
 from anchordetr.layers.encoder import Encoder
+from anchordetr.layers.recompute import recomputing
 from anchordetr.models.builders import build_class_head, build_model, preset
 from anchordetr.types import Detections
 

@@ -20,7 +20,7 @@ from anchordetr import AnchorDETR, ImageBatch, Target, create_model
 from anchordetr.analysis.speed import describe_machine, hold
 from anchordetr.criterion import build_criterion
 from anchordetr.engine.optim import build_optimizer
-from anchordetr.engine.recompute import recomputing
+from anchordetr.layers.recompute import recomputing
 from anchordetr.models.original import from_original
 
 CLASSES = 91

@@ -11,11 +11,9 @@ from torch import nn
 from anchordetr.analysis.speed import DTYPES, Timing, hold
 from anchordetr.config import Config
 from anchordetr.criterion import build_criterion
-from anchordetr.engine.device import autocast
-from anchordetr.engine.optim import build_optimizer
-from anchordetr.engine.recompute import recomputing
 from anchordetr.layers.decoder import Decoder
 from anchordetr.layers.encoder import Encoder
+from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
 from anchordetr.types import ImageBatch, Target
@@ -69,17 +67,18 @@ def benchmark_training(
     labels = torch.randint(config.model.num_classes, (batch_size, objects), device=device)
     targets = [Target(*pair) for pair in zip(boxes, labels, strict=True)]
     criterion = build_criterion(config.model.num_classes, config.loss)
-    optimizer = build_optimizer(model, lr=1e-6, backbone_lr=1e-6, weight_decay=0.0)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=1e-6, fused=True)
     layers = [*cast(Encoder, model.encoder).layers, *cast(Decoder, model.decoder).layers]
 
-    def step(precision: str = "fp32", recomputed: Sequence[nn.Module] = ()) -> Callable[[], object]:
+    def step(in_bfloat16: bool = False, recomputed: Sequence[nn.Module] = ()) -> Callable[[], object]:
         def run() -> None:
             with recomputing(recomputed):
-                with autocast(device, precision):
+                with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
                     predictions = model(images)
                 optimizer.zero_grad(set_to_none=True)
                 criterion(predictions, targets).total.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+            nn.utils.clip_grad_norm_(weights, config.train.clip_norm)
             optimizer.step()
 
         return run
@@ -89,7 +88,7 @@ def benchmark_training(
     runs = {
         "as built": step(),
         "gradient checkpointing": step(recomputed=layers),
-        "bfloat16": step("bf16"),
+        "bfloat16": step(in_bfloat16=True),
         "matching alone": lambda: criterion.matcher(answers, targets),
     }
     return hold("training step", runs, "as built", device, rounds)

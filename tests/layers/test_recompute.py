@@ -15,7 +15,7 @@ from anchordetr import Detector
 from anchordetr import detector as detector_module
 from anchordetr.analysis.peak import peak_bytes
 from anchordetr.config import Config, ModelConfig
-from anchordetr.engine.recompute import recomputing
+from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
 
