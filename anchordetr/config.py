@@ -89,6 +89,7 @@ class TrainConfig(_Section):
 
     ``schedule`` ``step`` divides the rates by 10 after the share ``drop_at`` of the training (40 of 50 epochs),
     ``cosine`` lets them fall to zero; ``warmup`` is the share of the training in which they rise.
+    ``gradient_checkpointing`` saves memory: the transformer's layers compute their features again in the backward pass.
 
     ``ema`` is the decay of the moving average of the weights that is then evaluated and saved, 0 for none. ``freeze``
     names parts of the network that stay as they are, such as ``backbone`` or ``encoder.layers.0``. ``save_every`` saves
@@ -115,6 +116,7 @@ class TrainConfig(_Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = False
     tensorboard: bool = False
+    gradient_checkpointing: bool = False
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
 

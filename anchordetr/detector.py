@@ -25,14 +25,17 @@ from anchordetr.engine.distributed import World, joined
 from anchordetr.engine.evaluator import Metrics, evaluate
 from anchordetr.engine.files import write_json, write_text
 from anchordetr.engine.hub import CARD_FILE, model_card, push_folder
-from anchordetr.engine.inference import detect
+from anchordetr.engine.inference import PreparedCopy, detect
 from anchordetr.engine.pretrained import load_pretrained
 from anchordetr.engine.progress import say
 from anchordetr.engine.run import build_trainer, check_folder, resume_state
 from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, write_model
 from anchordetr.engine.transfer import copy_rows, transfer_table
 from anchordetr.errors import InputError, UsageError
+from anchordetr.layers.decoder import Decoder
+from anchordetr.layers.encoder import Encoder
 from anchordetr.layers.heads import ClassHead
+from anchordetr.layers.recompute import recomputing
 from anchordetr.models.builders import build_class_head, build_model, preset
 from anchordetr.types import Detections
 
@@ -88,6 +91,7 @@ class Detector:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.train.seed)
             self.model = build_model(config.model).to(self.device).eval()
+        self._prepared = PreparedCopy()
 
     # ------------------------------------------------------------------ training
 
@@ -134,6 +138,7 @@ class Detector:
         check_folder(output, resume, overwrite)
         self._adopt_classes(train_set, match_classes)
         self._note_origin(data)
+        self._prepared.drop()
         state = resume_state(output, self.config, accept_changes) if resume else None
         with joined(self.device) as world, repeatable(self.config.train.deterministic):
             trainer = build_trainer(
@@ -147,7 +152,9 @@ class Detector:
                 device=self.device,
                 state=state,
             )
-            trainer.fit()
+            layers = [*cast(Encoder, self.model.encoder).layers, *cast(Decoder, self.model.decoder).layers]
+            with recomputing(layers if self.config.train.gradient_checkpointing else []):
+                trainer.fit()
         load_weights(self.model, read_model(output / "best").weights, str(output / "best"))
         self.model.eval()
         metrics = trainer.progress.best_metrics()
@@ -249,13 +256,14 @@ class Detector:
     def predict_each(self, sources: Sequence[ImageSource], threshold: float = 0.5) -> Iterator[Detections]:
         """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`."""
         self.model.eval()
+        model = self._prepared.of(self.model)
         transform = self._eval_transform()
         for start in range(0, len(sources), _CHUNK):
             chunk = sources[start : start + _CHUNK]
             images = [load_image(source) for source in chunk]
             sizes = [(image.shape[-2], image.shape[-1]) for image in images]
             prepared = [prepare_image(image, transform) for image in images]
-            for source, image, found in zip(chunk, images, detect(self.model, prepared, sizes), strict=True):
+            for source, image, found in zip(chunk, images, detect(model, prepared, sizes), strict=True):
                 detections = found[found.confidence >= threshold]
                 detections.image = image.permute(1, 2, 0).numpy()
                 detections.source = str(source) if isinstance(source, (str, Path)) else None

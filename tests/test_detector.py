@@ -132,3 +132,17 @@ def test_wrong_use_is_explained(detector: Detector, coco_folder: Path, tmp_path:
         Detector(detector.config, ["a", "b", "c"], [1, 2])
     with pytest.raises(UsageError, match="device 'gpu'"):
         Detector(detector.config, device="gpu")
+
+
+def test_predictions_follow_changed_weights(small_config: Config) -> None:
+    detector = Detector(small_config, device="cpu")
+    picture = np.zeros((48, 48, 3), dtype=np.uint8)
+    before = detector.predict(picture, threshold=0.0)
+    prepared = detector._prepared.of(detector.model)
+    again = detector.predict(picture, threshold=0.0)
+    assert detector._prepared.of(detector.model) is prepared
+    np.testing.assert_array_equal(again.xyxy, before.xyxy)
+    with torch.no_grad():
+        detector.model.box_head.layers[-1].bias.add_(1.0)
+    changed = detector.predict(picture, threshold=0.0)
+    assert not np.array_equal(changed.xyxy, before.xyxy)

@@ -30,7 +30,7 @@ class Timing:
     Attributes:
         contest: what was measured, for example ``operator forward``. rival: who did it.
         seconds: median of the rounds.
-        ratio: the median of scaled_dot_product_attention in this contest over ``seconds``; above 1 is faster.
+        ratio: the yardstick's median in this contest over ``seconds``; above 1 is faster than the yardstick.
         peak_bytes: most memory held at once beyond the inputs.
     """
 
@@ -98,13 +98,16 @@ def benchmark_rcda(
         "layer forward": {name: without_gradient(run) for name, (run, _) in layers.items()},
         "layer forward + backward": {name: with_gradient(*rival) for name, rival in layers.items()},
     }
-    return [timing for contest, runs in contests.items() for timing in _hold(contest, runs, device, rounds)]
+    return [timing for contest, runs in contests.items() for timing in hold(contest, runs, "sdpa", device, rounds)]
 
 
-def _hold(contest: str, runs: Mapping[str, Callable[[], object]], device: torch.device, rounds: int) -> list[Timing]:
+def hold(
+    contest: str, runs: Mapping[str, Callable[[], object]], yardstick: str, device: torch.device, rounds: int
+) -> list[Timing]:
+    """Time rivals in turn, measure their peak memory, and compare them with the one that is the yardstick."""
     medians = {name: median(seconds) for name, seconds in time_in_turn(runs, device, rounds).items()}
     return [
-        Timing(contest, name, seconds, medians["sdpa"] / seconds, peak_bytes(runs[name], device))
+        Timing(contest, name, seconds, medians[yardstick] / seconds, peak_bytes(runs[name], device))
         for name, seconds in medians.items()
     ]
 

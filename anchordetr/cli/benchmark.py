@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,13 @@ from rich.table import Table
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
 from anchordetr.errors import UsageError, closest_match
+
+if TYPE_CHECKING:
+    from anchordetr.analysis.speed import Timing
+
+Model = Annotated[str, typer.Option(help="A preset; see list-models.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How often each rival runs.")]
+Output = Annotated[Path | None, typer.Option(help="JSON file for the results.")]
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed as ratios, rivals in turn in one process.")
 
@@ -26,9 +33,9 @@ def rcda(
     batch_size: Annotated[int, typer.Option(min=1, help="Maps at once.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     backends: Annotated[str, typer.Option(help="Backends of rcda, separated by commas; auto is always there.")] = "",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each rival runs.")] = 15,
+    rounds: Rounds = 15,
     device: options.Device = "auto",
-    output: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
+    output: Output = None,
     json: options.Json = False,
 ) -> None:
     """Compare RCDA with scaled_dot_product_attention in self-attention over a map: the operator and whole layers."""
@@ -46,28 +53,123 @@ def rcda(
     height, width = options.parse_size(size)
     place = choose_device(device)
     timings = benchmark_rcda(height, width, place, DTYPES[dtype], heads, depth, batch_size, rounds, (*chosen, "auto"))
-    result = {
-        "sizes": {"height": height, "width": width, "heads": heads, "depth": depth, "batch_size": batch_size},
-        "dtype": dtype,
-        "rounds": rounds,
-        "machine": describe_machine(place),
-        "timings": [asdict(timing) for timing in timings],
-    }
+    sizes = {"height": height, "width": width, "heads": heads, "depth": depth, "batch_size": batch_size}
+    title = f"self-attention over {height}x{width} cells, {heads} heads of {depth}, {dtype}, {place.type}"
+    result = {"sizes": sizes, "dtype": dtype, "rounds": rounds, "machine": describe_machine(place)}
+    _report(title, "sdpa", result, timings, output, json)
+
+
+@app.command("inference")
+def inference(
+    model: Model = "anchordetr_r50_dc5",
+    set_: options.Set = None,
+    size: Annotated[str, typer.Option(help="Pixels of the pictures, HEIGHTxWIDTH.")] = "800x1088",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 1,
+    dtypes: Annotated[str, typer.Option(help="Of the optimized network, separated by commas.")] = "float32,bfloat16",
+    rounds: Rounds = 5,
+    device: options.Device = "auto",
+    output: Output = None,
+    json: options.Json = False,
+) -> None:
+    """Compare a network as built with the same network after optimize_for_inference; random weights."""
+    options.silence_profiler()
+    from anchordetr.analysis.end_to_end import benchmark_inference
+    from anchordetr.analysis.speed import DTYPES, describe_machine
+    from anchordetr.config import parse_assignments
+    from anchordetr.engine.device import choose_device
+    from anchordetr.models.builders import preset
+
+    chosen = [name for name in dtypes.split(",") if name]
+    for name in chosen:
+        if name not in DTYPES:
+            raise UsageError(f"Unknown dtype '{name}'.{closest_match(name, DTYPES)}")
+    (height, width), place = options.parse_size(size), choose_device(device)
+    config = preset(model).updated(parse_assignments(set_ or []))
+    timings = benchmark_inference(config, height, width, place, batch_size, chosen, rounds)
+    sizes = {"height": height, "width": width, "batch_size": batch_size}
+    result = {"model": model, "sizes": sizes, "rounds": rounds, "machine": describe_machine(place)}
+    title = f"{model}, {batch_size} picture(s) of {height}x{width}, {place.type}"
+    _report(title, "as built", result, timings, output, json)
+
+
+@app.command("train-step")
+def train_step(
+    model: Model = "anchordetr_r50_dc5",
+    set_: options.Set = None,
+    size: Annotated[str, typer.Option(help="Pixels of the pictures, HEIGHTxWIDTH.")] = "512x640",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 2,
+    objects: Annotated[int, typer.Option(min=1, help="Objects of a picture.")] = 20,
+    rounds: Rounds = 5,
+    device: options.Device = "auto",
+    output: Output = None,
+    json: options.Json = False,
+) -> None:
+    """Compare training steps as built, with gradient checkpointing and in bfloat16; and time the matching alone."""
+    options.silence_profiler()
+    from anchordetr.analysis.end_to_end import benchmark_training
+    from anchordetr.analysis.speed import describe_machine
+    from anchordetr.config import parse_assignments
+    from anchordetr.engine.device import choose_device
+    from anchordetr.models.builders import preset
+
+    (height, width), place = options.parse_size(size), choose_device(device)
+    config = preset(model).updated(parse_assignments(set_ or []))
+    timings = benchmark_training(config, height, width, place, batch_size, objects, rounds)
+    sizes = {"height": height, "width": width, "batch_size": batch_size, "objects": objects}
+    result = {"model": model, "sizes": sizes, "rounds": rounds, "machine": describe_machine(place)}
+    title = f"{model}, {batch_size} pictures of {height}x{width} with {objects} objects each, {place.type}"
+    _report(title, "as built", result, timings, output, json)
+
+
+@app.command("loader")
+def loader(
+    data: options.Data,
+    model: Model = "anchordetr_r50_dc5",
+    set_: options.Set = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a batch.")] = 8,
+    workers: options.Workers = None,
+    batches: Annotated[int, typer.Option(min=1, help="Batches that are counted.")] = 20,
+    json: options.Json = False,
+) -> None:
+    """Count the pictures a second that the training loader gives alone, and the share of padding in its batches."""
+    from anchordetr.analysis.loader_speed import measure_loader
+    from anchordetr.config import parse_assignments
+    from anchordetr.data.layouts import open_dataset
+    from anchordetr.data.loader import EpochBatches, train_loader
+    from anchordetr.data.transforms import train_transform
+    from anchordetr.models.builders import preset
+
+    config = preset(model).updated(parse_assignments(set_ or [])).updated(options.given(data__workers=workers)).data
+    dataset = open_dataset(data, "train", config.layout)
+    transform = train_transform(config.train_short_sides, config.long_side, config.crop, config.flips)
+    normalisation = ((0.5,) * 3, (0.25,) * 3)
+    order = EpochBatches(len(dataset), batch_size, seed=0)
+    source = train_loader(dataset, transform, normalisation, order, config.workers, pin_memory=False)
+    speed = measure_loader(source, batches)
+    if json:
+        print_json(asdict(speed))
+        return
+    print(
+        f"{speed.pictures_per_second:.1f} pictures a second, {config.workers} workers; "
+        f"{speed.padded_share:.1%} of the pixels are padding ({speed.pictures} pictures)"
+    )
+
+
+def _report(
+    title: str, yardstick: str, result: dict[str, Any], timings: list[Timing], output: Path | None, json: bool
+) -> None:
+    """Write the result to a file if wanted, and print it as a table or as JSON."""
+    result = {**result, "timings": [asdict(timing) for timing in timings]}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json_module.dumps(result, indent=2), encoding="utf-8")
     if json:
         print_json(result)
         return
-    table = Table(title=f"self-attention over {height}x{width} cells, {heads} heads of {depth}, {dtype}, {place.type}")
-    for column in ("contest", "rival", "ms", "sdpa's time / its time", "peak MiB"):
+    table = Table(title=title)
+    for column in ("contest", "rival", "ms", f"time of '{yardstick}' / its time", "peak MiB"):
         table.add_column(column, justify="left" if column in ("contest", "rival") else "right")
     for timing in timings:
-        table.add_row(
-            timing.contest,
-            timing.rival,
-            f"{timing.seconds * 1000:.1f}",
-            f"{timing.ratio:.2f}",
-            f"{timing.peak_bytes / 2**20:.1f}",
-        )
+        milliseconds, peak = f"{timing.seconds * 1000:.1f}", f"{timing.peak_bytes / 2**20:.1f}"
+        table.add_row(timing.contest, timing.rival, milliseconds, f"{timing.ratio:.2f}", peak)
     Console().print(table)

@@ -26,6 +26,10 @@ LearningRate = Annotated[float | None, typer.Option(help="Learning rate of every
 Seed = Annotated[int | None, typer.Option(help="Seed of weights, shuffling and augmentation.")]
 Workers = Annotated[int | None, typer.Option(help="Worker processes that load pictures; 0 loads in this one.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
+GradientCheckpointing = Annotated[
+    bool | None,
+    typer.Option("--gradient-checkpointing", help="Train in less memory: compute features of layers twice."),
+]
 Config = Annotated[Path | None, typer.Option(help="YAML or JSON file of changes to the preset.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: section.key=value. Can be repeated.")]
 

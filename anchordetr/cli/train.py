@@ -39,6 +39,7 @@ def train(
     workers: options.Workers = None,
     device: options.Device = "auto",
     precision: options.Precision = None,
+    gradient_checkpointing: options.GradientCheckpointing = None,
     json: options.Json = False,
 ) -> None:
     """Train a detector, evaluate it after each epoch, keep the best and the last model."""
@@ -57,6 +58,7 @@ def train(
             train__lr=lr,
             train__seed=seed,
             train__precision=precision,
+            train__gradient_checkpointing=gradient_checkpointing,
             data__workers=workers,
         ),
     }

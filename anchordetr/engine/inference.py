@@ -8,8 +8,28 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.engine.device import autocast
+from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.postprocess import postprocess
 from anchordetr.types import Detections, ImageBatch
+
+
+class PreparedCopy:
+    """A network's copy for inference, made at its first use and again after the weights have changed."""
+
+    def __init__(self) -> None:
+        self._copy: AnchorDETR | None = None
+        self._state: list[tuple[int, int]] = []
+
+    def of(self, model: AnchorDETR) -> AnchorDETR:
+        """Return the network as :meth:`AnchorDETR.optimize_for_inference` prepares it."""
+        state = [(id(value), value._version) for value in (*model.parameters(), *model.buffers())]
+        if self._copy is None or state != self._state:
+            self._copy, self._state = model.optimize_for_inference(), state
+        return self._copy
+
+    def drop(self) -> None:
+        """Forget the copy, for the sake of memory."""
+        self._copy = None
 
 
 @torch.inference_mode()

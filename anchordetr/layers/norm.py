@@ -20,11 +20,11 @@ class MaskedGroupNorm(nn.GroupNorm):
         """
         if mask_x is None or mask_y is None:
             return super().forward(features)
-        grouped = features.unflatten(1, (self.num_groups, -1))
-        valid = (mask_y[:, :, None] & mask_x[:, None, :]).to(features.dtype)[:, None, None]
+        grouped = features.float().unflatten(1, (self.num_groups, -1))
+        valid = (mask_y[:, :, None] & mask_x[:, None, :]).float()[:, None, None]
         count = valid.sum(dim=(2, 3, 4), keepdim=True) * grouped.shape[2]
         mean = (grouped * valid).sum(dim=(2, 3, 4), keepdim=True) / count
         centred = grouped - mean
         variance = (centred.square() * valid).sum(dim=(2, 3, 4), keepdim=True) / count
         normalised = (centred * (variance + self.eps).rsqrt()).view_as(features)
-        return normalised * self.weight[:, None, None] + self.bias[:, None, None]
+        return (normalised * self.weight[:, None, None] + self.bias[:, None, None]).to(features.dtype)

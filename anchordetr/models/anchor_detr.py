@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
+from anchordetr.layers import prepared
 from anchordetr.layers.backbone import Backbone
+from anchordetr.layers.folded import fold_backbone
 from anchordetr.layers.position import SinePositionEncoder, cell_points
 from anchordetr.layers.projection import FeatureMap
 from anchordetr.types import ImageBatch, Predictions
@@ -34,7 +38,7 @@ class AnchorDETR(nn.Module):
         backbone: Backbone,
         projection: nn.Module,
         queries: nn.Module,
-        key_encoder: SinePositionEncoder,
+        key_encoder: SinePositionEncoder | prepared.MapPositions,
         encoder: nn.Module,
         decoder: nn.Module,
         class_head: nn.Module,
@@ -86,6 +90,41 @@ class AnchorDETR(nn.Module):
             anchors=queries.points.expand(batch, -1, -1),
             num_anchors=queries.num_anchors,
             cells=self._predict_cells(memory, features) if self.predict_cells and self.training else None,
+        )
+
+    @torch.no_grad()
+    def optimize_for_inference(self, dtype: torch.dtype | None = None) -> AnchorDETR:
+        """Return a network prepared for inference; this one stays as it is, and later changes do not reach the copy.
+
+        Batch norm is folded into the convolutions, what depends on anchors alone is computed once, and only the last
+        decoder layer predicts: logits (1, B, Q, K) and boxes (1, B, Q, 4) in float32. The copy stays on this network's
+        device, and it cannot be trained.
+
+        Args:
+            dtype: of weights and features, such as ``torch.bfloat16``; float32 if not given. Norms of padded maps,
+                positions and boxes are computed in float32.
+
+        Raises:
+            ValueError: ``dtype`` is not a floating-point type.
+        """
+        dtype = torch.float32 if dtype is None else dtype
+        if not dtype.is_floating_point:
+            raise ValueError(f"A network cannot run in {dtype}; use torch.float32, torch.bfloat16 or torch.float16.")
+        queries = self.queries(self.query_encoder or self.key_encoder)
+        return (
+            AnchorDETR(
+                backbone=fold_backbone(self.backbone, dtype),
+                projection=prepared.prepare_projection(self.projection).to(dtype),
+                queries=prepared.ConstantQueries(queries, dtype),
+                key_encoder=prepared.MapPositions(self.key_encoder, dtype),
+                encoder=prepared.prepare_encoder(self.encoder).to(dtype),
+                decoder=prepared.prepare_decoder(self.decoder, queries).to(dtype),
+                class_head=copy.deepcopy(self.class_head),
+                box_head=copy.deepcopy(self.box_head),
+                joint_position=self.joint_position,
+            )
+            .eval()
+            .requires_grad_(False)
         )
 
     def _predict_cells(self, memory: Tensor, features: FeatureMap) -> Predictions:

@@ -116,11 +116,11 @@ class RowColumnAttention(nn.Module):
         self, part: int, memory: Tensor, pos: Tensor | None, pooled_mask: Tensor | None, pooled_dim: int
     ) -> Tensor:
         """Pool (B, H, W, C) over one axis, then project: (B, M, S, D). Pooling and projecting commute."""
-        pooled = _valid_mean(memory, pooled_mask, pooled_dim)
+        pooled = valid_mean(memory, pooled_mask, pooled_dim)
         return self._split_heads(self._project(part, pooled if pos is None else pooled + pos))
 
 
-def _valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+def valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Mean of (B, H, W, C) over dim 1 or 2, over the cells where mask (B, H) or (B, W) is True."""
     if mask is None:
         return memory.mean(dim)

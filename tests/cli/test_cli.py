@@ -143,6 +143,41 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("command", "rivals"),
+    [
+        (["inference", "--dtypes", "float32"], ["as built", "optimized float32"]),
+        (["training", "--objects", "3"], ["as built", "gradient checkpointing", "bfloat16", "matching alone"]),
+    ],
+    ids=["inference", "training"],
+)
+def test_benchmark_of_a_network(
+    command: list[str], rivals: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    sizes = ["--model", "anchordetr_tiny", "--size", "64x96", "--rounds", 1, "--device", "cpu"]
+    assert call("benchmark", *command, *sizes, *changes, "--output", tmp_path / "speed.json", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "speed.json").read_text()) == printed
+    assert [timing["rival"] for timing in printed["timings"]] == rivals
+    assert printed["timings"][0]["ratio"] == 1.0
+    assert all(timing["peak_bytes"] > 0 for timing in printed["timings"])
+
+
+def test_gradient_checkpointing_is_a_flag(coco_folder: Path, tmp_path: Path) -> None:
+    assert call(*train_arguments(coco_folder, tmp_path), "--gradient-checkpointing") == 0
+    config = json.loads((tmp_path / "best" / "config.json").read_text())
+    assert config["train"]["gradient_checkpointing"] is True
+
+
+def test_benchmark_loader(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "anchordetr_tiny", "--batch-size", 4, "--batches", 3, "--workers", 0]
+    assert call("benchmark", "loader", "--data", coco_folder, *options) == 0
+    assert "0 workers; 0.0% of the pixels are padding (12 pictures)" in capsys.readouterr().out
+    assert call("benchmark", "loader", "--data", coco_folder, *options, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["pictures"] == 12
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (
@@ -163,6 +198,7 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["profile-memory", "--fits", "much"], 2, "is no size of memory"),
         (["benchmark", "rcda", "--dtype", "float64"], 2, "Unknown dtype 'float64'"),
         (["benchmark", "rcda", "--backends", "tield"], 2, "Did you mean 'tiled'"),
+        (["benchmark", "inference", "--dtypes", "bfloat"], 2, "Did you mean 'bfloat16'"),
         (["trian"], 2, "No such command"),
         (["train"], 2, "Missing option"),
     ],

@@ -1,0 +1,52 @@
+"""Speed of the training loader alone, and how much of its batches is padding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from anchordetr.data.loader import TrainBatch
+
+
+@dataclass(frozen=True)
+class LoaderSpeed:
+    """What a loader gave.
+
+    Attributes:
+        pictures: how many were counted. pictures_per_second: without the first batch and the start of workers.
+        padded_share: of the pixels of the batches, those that belong to no picture.
+    """
+
+    pictures: int
+    pictures_per_second: float
+    padded_share: float
+
+
+def measure_loader(loader: DataLoader[Any], batches: int) -> LoaderSpeed:
+    """Draw batches as training does, epoch after epoch, and do nothing with them.
+
+    Args:
+        loader: see :func:`~anchordetr.data.loader.train_loader`.
+        batches: how many are counted; one more is drawn before.
+    """
+    source = _endless(loader)
+    next(source)
+    pictures = given = valid = 0
+    start = time.perf_counter()
+    for _ in range(batches):
+        images = next(source).images
+        pictures += len(images)
+        given += len(images) * images.pixels[0, 0].numel()
+        valid += sum(height * width for height, width in images.sizes)
+    return LoaderSpeed(pictures, pictures / (time.perf_counter() - start), 1 - valid / given)
+
+
+def _endless(loader: DataLoader[Any]) -> Iterator[TrainBatch]:
+    for epoch in count():
+        loader.batch_sampler.epoch = epoch  # type: ignore[union-attr]
+        yield from loader

@@ -1,0 +1,46 @@
+"""Fused layers answer as torch's own, with oneDNN's kernels and without."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from anchordetr.layers import fused
+from anchordetr.layers.fused import FusedConvolution, FusedLinear
+
+pytestmark = pytest.mark.parametrize("with_onednn", [True, False], ids=["oneDNN", "plain"])
+
+
+@pytest.fixture(autouse=True)
+def kernels(with_onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not with_onednn:
+        monkeypatch.setattr(fused, "fuses", lambda features: False)
+    elif not fused.fuses(torch.zeros(1)):
+        pytest.skip("this build of torch has no oneDNN")
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 4, 8), (1, 8)])
+def test_linear(shape: tuple[int, ...], relu: bool) -> None:
+    layer, features = nn.Linear(8, 12), torch.randn(*shape)
+    expected = layer(features).relu() if relu else layer(features)
+    with torch.inference_mode():
+        torch.testing.assert_close(FusedLinear(layer.weight, layer.bias, relu)(features), expected)
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 2, "dilation": 2}, {"groups": 4, "bias": False}])
+def test_convolution(options: dict[str, int], relu: bool) -> None:
+    layer = nn.Conv2d(8, 12, 3, **options)
+    features = torch.randn(2, 8, 11, 9).to(memory_format=torch.channels_last)
+    expected = layer(features)
+    shortcut = torch.randn_like(expected)
+    prepared = FusedConvolution(layer, relu)
+    with torch.inference_mode():
+        torch.testing.assert_close(prepared(features), F.relu(expected) if relu else expected, atol=1e-5, rtol=1e-5)
+        summed = F.relu(expected + shortcut) if relu else expected + shortcut
+        held = shortcut.clone()
+        torch.testing.assert_close(prepared(features, held), summed, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(held, summed, atol=1e-5, rtol=1e-5)
