@@ -17,6 +17,7 @@ from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource, expand_source, is_url, load_image
 from anchordetr.data.layouts import open_dataset
 from anchordetr.data.loader import train_loader
+from anchordetr.data.preflight import preflight
 from anchordetr.data.transforms import eval_transform, prepare_image, train_transform
 from anchordetr.engine import checkpoint
 from anchordetr.engine.device import choose_device
@@ -110,11 +111,12 @@ class Detector:
         """
         self.config = self.config.updated({f"train.{key}": value for key, value in settings.items()})
         output = Path(output_dir)
-        train_set, val_set = (open_dataset(data, split, self.config.data.layout) for split in ("train", "val"))
+        train_set, val_set = (self._open(data, split) for split in ("train", "val"))
         if train_set.class_names != val_set.class_names:
             raise InputError(f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}.")
         if len(train_set) == 0 or len(val_set) == 0:
             raise InputError(f"{data} has no images in train or in val; training needs both.")
+        preflight(train_set, val_set, self.config.model.num_queries)
         self._adopt_classes(train_set)
         if (output / "last").exists() and not (resume or overwrite):
             raise InputError(f"{output} already holds a run; resume it (--resume), or choose another --output-dir.")
@@ -131,6 +133,9 @@ class Detector:
         metrics = Metrics(**{name: best[name] for name in Metrics.__dataclass_fields__})
         checkpoint.write_json(output / "metrics.json", metrics.to_dict())
         return metrics
+
+    def _open(self, data: str | Path, split: str) -> DetectionDataset:
+        return open_dataset(data, split, self.config.data.layout, self.config.data.skip_broken)
 
     def _adopt_classes(self, dataset: DetectionDataset) -> None:
         """Take over a data set's classes; a class head for other classes is replaced."""
@@ -195,7 +200,7 @@ class Detector:
         Raises:
             InputError: the data cannot be used, or has other classes than this detector.
         """
-        dataset = open_dataset(data, split, self.config.data.layout)
+        dataset = self._open(data, split)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector {self.class_names}.")
         return self._evaluate(dataset)

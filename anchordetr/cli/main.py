@@ -11,6 +11,7 @@ import typer
 
 from anchordetr.cli import benchmark
 from anchordetr.cli.demo import demo
+from anchordetr.cli.doctor import doctor
 from anchordetr.cli.eval import evaluate
 from anchordetr.cli.list_models import list_models
 from anchordetr.cli.predict import predict
@@ -29,6 +30,7 @@ app.command("demo")(demo)
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
+app.command("doctor")(doctor)
 app.command("profile-memory")(profile_memory)
 app.add_typer(benchmark.app, name="benchmark")
 app.command("list-models")(list_models)
