@@ -14,7 +14,7 @@ import torch
 from anchordetr.config import Config, parse_config
 from anchordetr.criterion import build_criterion
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.images import ImageSource, expand_source, is_url, load_image
+from anchordetr.data.images import ImageSource, expand_source, is_url, load_image, load_or_skip
 from anchordetr.data.layouts import open_dataset
 from anchordetr.data.loader import train_loader
 from anchordetr.data.preflight import preflight
@@ -242,16 +242,23 @@ class Detector:
             return list(self.predict_each(expand_source(source), threshold))
         return next(self.predict_each([cast(ImageSource, source)], threshold))
 
-    def predict_each(self, sources: Sequence[ImageSource], threshold: float = 0.5) -> Iterator[Detections]:
-        """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`."""
+    def predict_each(
+        self, sources: Sequence[ImageSource], threshold: float = 0.5, skip_broken: bool = False
+    ) -> Iterator[Detections]:
+        """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`.
+
+        With ``skip_broken`` a picture that cannot be read is named in a warning and gives no answer.
+        """
         self.model.eval()
         transform = self._eval_transform()
         for start in range(0, len(sources), _CHUNK):
             chunk = sources[start : start + _CHUNK]
-            images = [load_image(source) for source in chunk]
+            load = load_or_skip if skip_broken else load_image
+            read = [(source, image) for source in chunk if (image := load(source)) is not None]
+            images = [image for _, image in read]
             sizes = [(image.shape[-2], image.shape[-1]) for image in images]
             prepared = [prepare_image(image, transform) for image in images]
-            for source, image, found in zip(chunk, images, detect(self.model, prepared, sizes), strict=True):
+            for (source, image), found in zip(read, detect(self.model, prepared, sizes), strict=True):
                 detections = found[found.confidence >= threshold]
                 detections.image = image.permute(1, 2, 0).numpy()
                 detections.source = str(source) if isinstance(source, (str, Path)) else None

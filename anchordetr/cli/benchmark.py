@@ -28,7 +28,7 @@ def rcda(
     backends: Annotated[str, typer.Option(help="Backends of rcda, separated by commas; auto is always there.")] = "",
     rounds: Annotated[int, typer.Option(min=1, help="How often each rival runs.")] = 15,
     device: options.Device = "auto",
-    output: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
+    output: Annotated[Path | None, typer.Option(help="JSON file for the results; replaced.")] = None,
     json: options.Json = False,
 ) -> None:
     """Compare RCDA with scaled_dot_product_attention in self-attention over a map: the operator and whole layers."""

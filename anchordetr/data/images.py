@@ -81,6 +81,15 @@ def load_image(source: ImageSource) -> Tensor:
     return read_image(Path(source), str(source))
 
 
+def load_or_skip(source: ImageSource) -> Tensor | None:
+    """Return a picture as :func:`load_image` does, or None and a warning that names it."""
+    try:
+        return load_image(source)
+    except InputError as error:
+        log.warning("Skipped: %s", error)
+        return None
+
+
 def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
     """Decode a picture file to uint8 RGB (3, H, W), upright.
 
