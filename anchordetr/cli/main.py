@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 when done, 2 for wrong usage, 1 for anything else that went wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     try:
         app([argument for argument in given if argument != "--debug"], prog_name="anchordetr")

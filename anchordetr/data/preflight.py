@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
+import os
 
 import numpy as np
 
@@ -60,11 +60,11 @@ def _classes_without_boxes(dataset: DetectionDataset) -> list[str]:
 def _shared_files(train_set: DetectionDataset, val_set: DetectionDataset) -> list[str]:
     if not (isinstance(train_set, FolderDataset) and isinstance(val_set, FolderDataset)):
         return []
-    return [str(file) for file in sorted(_files(train_set) & _files(val_set))]
+    return sorted(_files(train_set) & _files(val_set))
 
 
-def _files(dataset: FolderDataset) -> set[Path]:
-    return {dataset.file(index) for index in range(len(dataset))}
+def _files(dataset: FolderDataset) -> set[str]:
+    return {os.path.normpath(dataset.file(index)) for index in range(len(dataset))}
 
 
 def _check_headers(dataset: FolderDataset) -> None:

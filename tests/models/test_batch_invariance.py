@@ -26,6 +26,15 @@ def test_network(changes: dict[str, str], small_model: ModelConfig) -> None:
             torch.testing.assert_close(together.logits[:, index], alone.logits[:, 0], atol=1e-4, rtol=0)
 
 
+def test_a_tiny_picture_beside_a_huge_one_gives_no_nan(small_model: ModelConfig) -> None:
+    model = build_model(small_model)
+    for mode in (model.train(), model.eval()):
+        with torch.no_grad():
+            predictions = mode([torch.randn(3, 1, 1), torch.randn(3, 640, 640), torch.randn(3, 1, 640)])
+        assert torch.isfinite(predictions.logits).all()
+        assert torch.isfinite(predictions.boxes).all()
+
+
 def test_detector(small_config: Config) -> None:
     detector = Detector(small_config)
     torch.nn.init.normal_(detector.model.class_head.weight)

@@ -1,0 +1,253 @@
+"""The doctor finds what is wrong; the repaired copy is clean, and lists every change."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anchordetr.data.doctor import Report, examine
+from anchordetr.data.layouts import open_dataset
+from anchordetr.data.repair import Change, turned, write_repaired
+from anchordetr.data.samples import sample_page
+from anchordetr.errors import InputError
+
+Changed = Callable[..., Path]
+Content = dict[str, Any]
+
+
+def found(report: Report) -> dict[str, tuple[str, list[str]]]:
+    return {finding.kind: (split, list(finding.names)) for split, finding in report.all_findings()}
+
+
+@pytest.mark.parametrize("layout", ["coco", "roboflow", "yolo", "voc"])
+def test_a_clean_data_set_is_clean_in_every_layout(layout: str, request: pytest.FixtureRequest) -> None:
+    report = examine(request.getfixturevalue(f"{layout}_folder"))
+    assert report.layout == layout
+    assert report.clean, found(report)
+    statistics = report.to_dict()["splits"]
+    assert [statistics[split]["images"] for split in ("train", "val")] == [8, 4]
+    truth = open_dataset(report.data, "train")
+    assert statistics["train"]["objects"] == len(truth.annotations.labels)
+    assert statistics["train"]["picture_width"] == {"smallest": 64, "median": 64, "largest": 64}
+    assert statistics["train"]["box_width"]["largest"] == pytest.approx(truth.annotations.boxes[:, 2].max(), abs=1e-3)
+    assert statistics["train"]["classes"]["triangle"]["objects"] == (truth.annotations.labels == 2).sum()
+
+
+def corners(content: Content) -> None:
+    for annotation in content["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + w, y + h]
+
+
+def of_first(**values: Any) -> Callable[[Content], None]:
+    return lambda content: content["annotations"][0].update(values)
+
+
+def of_image(**values: Any) -> Callable[[Content], None]:
+    return lambda content: content["images"][1].update(values)
+
+
+def repeat_annotation(content: Content) -> None:
+    content["annotations"].append({**content["annotations"][0], "id": 500})
+
+
+def repeat_image(content: Content) -> None:
+    content["images"].append({**content["images"][0], "id": 500})
+
+
+FAULTS: dict[str, tuple[Callable[[Content], None], str]] = {
+    "no_area": (of_first(bbox=[5, 5, 0, 5]), "annotation 1"),
+    "outside": (of_first(bbox=[-5, 5, 20, 5]), "annotation 1"),
+    "not_a_number": (of_first(bbox=None), "annotation 1"),
+    "unknown_category": (of_first(category_id=99), "annotation 1 has category 99"),
+    "unlisted_image": (of_first(image_id=99), "annotation 1"),
+    "duplicate_annotation_id": (of_first(id=2), "annotation 2"),
+    "looks_like_xyxy": (corners, "annotation"),
+    "duplicate_box": (repeat_annotation, "shapes_val_00000.png"),
+    "duplicate_picture": (repeat_image, "shapes_val_00000.png"),
+    "duplicate_image_id": (of_image(id=1), "shapes_val_00001.png (id 1)"),
+    "missing_image": (of_image(file_name="lost.png"), "lost.png"),
+    "wrong_size": (of_image(width=128, height=128), "shapes_val_00001.png is 64x64"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_found_and_repaired(kind: str, changed: Changed, tmp_path: Path) -> None:
+    change, name = FAULTS[kind]
+    report = examine(changed(change))
+    assert not report.clean
+    split, names = found(report)[kind]
+    assert split == "val"
+    assert any(name in each for each in names), names
+    changes = write_repaired(report, tmp_path / "fixed")
+    assert changes
+    assert json.loads((tmp_path / "fixed" / "changes.json").read_text()) == [each._asdict() for each in changes]
+    after = examine(tmp_path / "fixed")
+    assert after.clean, found(after)
+    assert len(open_dataset(tmp_path / "fixed", "val")) >= 2
+
+
+def test_a_repair_changes_nothing_else(changed: Changed, coco_folder: Path, tmp_path: Path) -> None:
+    changes = write_repaired(examine(changed(of_first(bbox=[5, 5, 0, 5]))), tmp_path / "fixed")
+    assert changes == [Change("val", "annotation 1", "annotation left out: its box has no area inside the picture")]
+    for split in ("train", "val"):
+        before, after = (open_dataset(folder, split).ground_truth() for folder in (coco_folder, tmp_path / "fixed"))
+        if split == "val":
+            del before["annotations"][0]
+            for number, annotation in enumerate(before["annotations"], start=1):
+                annotation["id"] = number
+        assert after == before
+        for file in (coco_folder / split).iterdir():
+            assert (tmp_path / "fixed" / split / file.name).read_bytes() == file.read_bytes()
+
+
+def test_corners_are_made_boxes_again(changed: Changed, coco_folder: Path, tmp_path: Path) -> None:
+    changes = write_repaired(examine(changed(corners)), tmp_path / "fixed")
+    expected = open_dataset(coco_folder, "val").annotations.boxes
+    np.testing.assert_allclose(open_dataset(tmp_path / "fixed", "val").annotations.boxes, expected, atol=1e-4)
+    assert len(changes) == len(expected)
+
+
+def test_broken_pictures_are_named_and_left_out(changed: Changed, tmp_path: Path) -> None:
+    folder = changed(lambda content: None)
+    (folder / "val" / "shapes_val_00000.png").write_bytes(b"")
+    whole = (folder / "val" / "shapes_val_00001.png").read_bytes()
+    (folder / "val" / "shapes_val_00001.png").write_bytes(whole[: len(whole) // 2])
+    report = examine(folder)
+    names = found(report)["unreadable_image"][1]
+    assert [name.split("/val/")[1].split(" ")[0] for name in names] == ["shapes_val_00000.png", "shapes_val_00001.png"]
+    write_repaired(report, tmp_path / "fixed")
+    assert len(open_dataset(tmp_path / "fixed", "val")) == 2
+    assert examine(tmp_path / "fixed").clean
+
+
+def test_a_picture_in_train_and_val_is_found_by_its_content(changed: Changed, tmp_path: Path) -> None:
+    folder = changed(lambda content: None)
+    shutil.copy(folder / "val" / "shapes_val_00002.png", folder / "train" / "shapes_train_00005.png")
+    report = examine(folder)
+    assert found(report)["shared_picture"] == ("all", ["train: shapes_train_00005.png = val: shapes_val_00002.png"])
+    changes = write_repaired(report, tmp_path / "fixed")
+    assert [change[:2] for change in changes] == [("train", "shapes_train_00005.png")]
+    assert examine(tmp_path / "fixed").clean
+
+
+def test_notes_leave_a_data_set_clean(changed: Changed) -> None:
+    def change(content: Content) -> None:
+        content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 20]
+        for number, annotation in enumerate(content["annotations"]):
+            annotation["id"] = number
+
+    report = examine(changed(change, split="train"))
+    assert report.clean
+    assert found(report)["class_without_boxes"] == ("train", ["triangle"])
+    assert found(report)["zero_id"] == ("train", ["annotation 0"])
+
+
+def test_imbalance_is_told(changed: Changed) -> None:
+    def change(content: Content) -> None:
+        for annotation in content["annotations"]:
+            annotation["category_id"] = 3
+        first = content["annotations"][0]
+        content["annotations"] = [
+            {**first, "id": number + 1, "bbox": [number % 50, number // 50, 3, 3]} for number in range(150)
+        ]
+        content["annotations"][7]["category_id"] = 7
+
+    report = examine(changed(change))
+    assert found(report)["imbalance"] == ("val", ["rectangle (1)"])
+
+
+def test_pictures_with_more_objects_than_queries_are_counted(coco_folder: Path) -> None:
+    counts = np.diff(open_dataset(coco_folder, "train").annotations.starts)
+    report = examine(coco_folder, num_queries=int(counts.max()) - 1)
+    names = [
+        name for _, finding in report.all_findings() for name in finding.names if finding.kind == "too_many_objects"
+    ]
+    assert f"shapes_train_{counts.argmax():05d}.png ({counts.max()} objects)" in names
+
+
+def test_an_unreadable_split_is_a_finding_and_cannot_be_repaired(changed: Changed, tmp_path: Path) -> None:
+    folder = changed(lambda content: None)
+    (folder / "annotations" / "instances_val.json").write_text("{")
+    report = examine(folder)
+    assert found(report)["unusable"][1][0].startswith(f"val: {folder}/annotations/instances_val.json is not valid JSON")
+    with pytest.raises(InputError, match="cannot be repaired"):
+        write_repaired(report, tmp_path / "fixed")
+
+
+def test_splits_with_other_classes_are_found(changed: Changed) -> None:
+    report = examine(changed(lambda content: content["categories"][0].update(name="disc")))
+    assert "class_mismatch" in found(report)
+
+
+def test_the_copy_never_overwrites(coco_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(InputError, match="is not empty; choose a new folder"):
+        write_repaired(examine(coco_folder), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_generated_pictures_have_nothing_to_look_at() -> None:
+    with pytest.raises(InputError, match="is not in files"):
+        examine(Path("shapes"))
+
+
+# ---------------------------------------------------------------------- EXIF
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_turned_boxes_hold_what_they_held(orientation: int, tmp_path: Path) -> None:
+    """A white rectangle on the picture as stored must lie in the turned box of the upright picture."""
+    stored = np.zeros((40, 60, 3), dtype=np.uint8)
+    stored[5:15, 8:30] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for part in ("annotations", "val"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    Image.fromarray(stored).save(tmp_path / "data" / "val" / "x.png", exif=exif)
+    content = {
+        "images": [{"id": 1, "file_name": "x.png", "height": 40, "width": 60}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 5, 22, 10]}],
+        "categories": [{"id": 1, "name": "white"}],
+    }
+    (tmp_path / "data" / "annotations" / "instances_val.json").write_text(json.dumps(content))
+    dataset = open_dataset(tmp_path / "data", "val")
+    with pytest.raises(InputError, match=r"is 40x60 pixels upright, .* say 60x40 \(turned by its EXIF orientation\)"):
+        dataset.image(0)
+    changes = write_repaired(examine(tmp_path / "data"), tmp_path / "fixed")
+    assert changes == [Change("val", "x.png", "boxes turned from 60x40 to 40x60 pixels")]
+    fixed = open_dataset(tmp_path / "fixed", "val")
+    x, y, w, h = fixed.annotations.boxes[0].astype(int)
+    image = fixed.image(0)
+    assert (image[:, y : y + h, x : x + w] == 255).all()
+    assert int((image[0] == 255).sum()) == w * h
+
+
+def test_a_picture_that_was_not_turned_keeps_its_boxes() -> None:
+    boxes = np.array([[1.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(turned(boxes, 40, 60, orientation=1), boxes)
+
+
+# ---------------------------------------------------------------------- samples
+
+
+def test_the_page_shows_boxes_and_suspects(changed: Changed) -> None:
+    report = examine(changed(of_first(bbox=[-5, 5, 20, 5])))
+    page = sample_page(report.splits)
+    assert page is not None
+    assert page.width > page.height > 320
+    assert len(np.unique(np.asarray(page).reshape(-1, 3), axis=0)) > 100
+
+
+def test_no_page_without_pictures(changed: Changed) -> None:
+    folder = changed(lambda content: None)
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"")
+    assert sample_page(examine(folder).splits) is None
