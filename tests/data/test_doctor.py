@@ -194,6 +194,28 @@ def test_the_copy_never_overwrites(coco_folder: Path, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_pictures_of_one_name_stay_apart_in_the_copy(changed: Changed, tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for image, folder in zip(content["images"], ("a", "b", "../val", "c"), strict=True):
+            image["file_name"] = f"{folder}/same.png"
+
+    folder = changed(lambda content: None)
+    for index, place in enumerate(("a", "b", "", "c")):
+        (folder / "val" / place).mkdir(exist_ok=True)
+        (folder / "val" / f"shapes_val_{index:05d}.png").rename(folder / "val" / place / "same.png")
+    report = examine(changed(change))
+    assert report.clean
+    assert write_repaired(report, tmp_path / "fixed") == []
+    before, after = open_dataset(folder, "val"), open_dataset(tmp_path / "fixed", "val")
+    assert [after.annotations[row].file_name for row in range(4)] == [
+        "a/same.png",
+        "b/same.png",
+        "3_same.png",
+        "c/same.png",
+    ]
+    assert all((before.image(row) == after.image(row)).all() for row in range(4))
+
+
 def test_generated_pictures_have_nothing_to_look_at() -> None:
     with pytest.raises(InputError, match="is not in files"):
         examine(Path("shapes"))

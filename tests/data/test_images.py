@@ -73,6 +73,15 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert torch.equal(image, torch.from_numpy(np.rot90(RAMP, -1).copy()).permute(2, 0, 1))
 
 
+def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    save(Image.fromarray(np.full((4, 6), 70_000, np.int32)), tmp_path / "x.tif")
+    with pytest.raises(InputError, match=r"x\.tif holds values outside 16 bits"):
+        load_image(tmp_path / "x.tif")
+    save(Image.fromarray(np.full((4, 6), 0.5, np.float32)), tmp_path / "y.tif")
+    with pytest.raises(InputError, match=r"y\.tif holds floating point values"):
+        load_image(tmp_path / "y.tif")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 def test_the_header_tells_the_size_of_the_upright_picture(suffix: str, orientation: int, tmp_path: Path) -> None:
