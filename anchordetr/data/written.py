@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from anchordetr.data.images import read_size
 from anchordetr.errors import InputError
@@ -19,6 +21,7 @@ Result = TypeVar("Result")
 
 NO_ID = -1
 UNKNOWN_SIZE = (0, 0)
+_MANY = 1000
 _THREADS = 8  # decoding and waiting for a disk both leave Python's lock
 
 
@@ -79,9 +82,15 @@ def _rows_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.in
 
 
 def for_each_file(look: Callable[[Path], Result], files: Sequence[Path]) -> list[Result]:
-    """Call a function on every file, several at a time, and return its answers in order."""
+    """Call a function on every file, several at a time, and return its answers in order.
+
+    A bar on stderr shows the progress, if there are many files and somebody watches.
+    """
+    console = Console(stderr=True)
+    watched = console.is_terminal and len(files) > _MANY
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(look, files))
+        answers = pool.map(look, files)
+        return list(track(answers, "files", len(files), console=console, transient=True, disable=not watched))
 
 
 def sizes_of(files: Sequence[Path]) -> NDArray[np.int64]:
