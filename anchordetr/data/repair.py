@@ -51,11 +51,12 @@ def write_repaired(report: Report, output: Path) -> list[Change]:
     fatal = [finding for finding in report.findings if finding.kind in ("unusable", "class_mismatch")]
     if fatal:
         raise InputError(f"This cannot be repaired: {fatal[0].sentence(report.data)}")
-    held_out = {picture.digest for split in report.splits if split.name != "train" for picture in split.pictures}
     changes: list[Change] = []
-    for split in report.splits:
-        written, of_split = repaired(split, held_out if split.name.startswith("train") else set())
+    held_out: set[bytes] = set()
+    for split in sorted(report.splits, key=lambda split: split.name.startswith("train")):
+        written, of_split = repaired(split, held_out)
         changes += of_split
+        held_out |= {picture.digest for picture in split.pictures}
         _write_split(split.name, written, output)
     content = [change._asdict() for change in changes]
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -67,7 +68,7 @@ def repaired(split: SplitReport, held_out: set[bytes]) -> tuple[WrittenSplit, li
     """Return the annotations of a split without its faults, and every change.
 
     Args:
-        held_out: hashes of pictures that other splits keep for themselves.
+        held_out: hashes of pictures that other splits keep for themselves; ``train`` gives way to all others.
     """
     changes = [Change(split.name, "reading", note) for note in split.written.notes]
     written = _turn_and_scale(split, changes)
@@ -191,6 +192,7 @@ def _with_boxes(written: WrittenSplit, rows: Rows) -> WrittenSplit:
 
 def _write_split(name: str, written: WrittenSplit, output: Path) -> None:
     """Write ``annotations/instances_NAME.json`` and copy the pictures to ``NAME/``."""
+    (output / name).mkdir(parents=True, exist_ok=True)
     file_names = [_inside(file_name, int(written.image_ids[row])) for row, file_name in enumerate(written.file_names)]
     for row, file_name in enumerate(file_names):
         target = output / name / file_name

@@ -188,8 +188,16 @@ def test_corners_given_as_width_and_height_are_warned_of(changed: Changed, caplo
             x, y, w, h = annotation["bbox"]
             annotation["bbox"] = [x, y, x + w, y + h]
 
-    open_dataset(changed(lambda content: None), "val")
+    def half_outside(content: dict[str, Any]) -> None:
+        for annotation in content["annotations"][::2]:
+            annotation["bbox"] = [50, 50, 30, 30]
+
+    folder = changed(lambda content: None)
+    whole = (folder / "annotations" / "instances_val.json").read_text()
+    open_dataset(changed(half_outside), "val")
+    assert "clipped" in caplog.text
     assert "x1, y1, x2, y2" not in caplog.text
+    (folder / "annotations" / "instances_val.json").write_text(whole)
     open_dataset(changed(change), "val")
     assert "boxes that make sense as x1, y1, x2, y2 but not as x, y, width, height" in caplog.text
     assert "Check the box format" in caplog.text

@@ -138,6 +138,21 @@ def test_a_picture_in_train_and_val_is_found_by_its_content(changed: Changed, tm
     assert examine(tmp_path / "fixed").clean
 
 
+def test_a_shared_picture_stays_in_one_held_out_split(changed: Changed, tmp_path: Path) -> None:
+    folder = changed(lambda content: None)
+    for old, new in (("train", "train2017"), ("val", "val2017")):
+        (folder / old).rename(folder / new)
+        (folder / "annotations" / f"instances_{old}.json").rename(folder / "annotations" / f"instances_{new}.json")
+    shutil.copytree(folder / "val2017", folder / "test2017")
+    annotations = folder / "annotations"
+    shutil.copy(annotations / "instances_val2017.json", annotations / "instances_test2017.json")
+    shutil.copy(folder / "val2017" / "shapes_val_00001.png", folder / "train2017" / "shapes_train_00000.png")
+    changes = write_repaired(examine(folder), tmp_path / "fixed")
+    assert len(changes) == 5
+    assert examine(tmp_path / "fixed").clean
+    assert len(open_dataset(tmp_path / "fixed", "train")) == 7
+
+
 def test_notes_leave_a_data_set_clean(changed: Changed) -> None:
     def change(content: Content) -> None:
         content["annotations"] = [a for a in content["annotations"] if a["category_id"] != 20]
