@@ -136,11 +136,10 @@ def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
 def _examine_split(name: str, written: WrittenSplit, num_queries: int) -> SplitReport:
     pictures = look_at_all(written)
     table = table_of(written)
-    files = np.array([written.path(row).is_file() for row in range(len(pictures))], dtype=np.bool_)
-    broken = np.flatnonzero([picture.error is not None for picture in pictures] & files)
+    broken = [row for row, picture in enumerate(pictures) if picture.error and written.path(row).is_file()]
     findings = [
         *(finding for finding in find_all(written) if finding.kind != "unreadable_image"),
-        Finding("unreadable_image", [str(pictures[row].error) for row in broken], broken.tolist()),
+        Finding("unreadable_image", [str(pictures[row].error) for row in broken], broken),
         wrongly_sized(written, pictures),
         of_images("duplicate_picture", written, _repeated_pictures(pictures)),
         Finding("duplicate_box", duplicate_boxes(table)),

@@ -202,6 +202,16 @@ def test_splits_with_other_classes_are_found(changed: Changed) -> None:
     assert "class_mismatch" in found(report)
 
 
+def test_an_empty_split_is_looked_at_too(changed: Changed, tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        content["images"], content["annotations"] = [], []
+
+    report = examine(changed(change))
+    assert report.to_dict()["splits"]["val"]["images"] == 0
+    assert sample_page(report.splits) is not None
+    assert write_repaired(report, tmp_path / "fixed") == []
+
+
 def test_the_copy_never_overwrites(coco_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(InputError, match="is not empty; choose a new folder"):

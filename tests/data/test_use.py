@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
+from anchordetr import Detector
+from anchordetr.config import Config
 from anchordetr.criterion import build_criterion
 from anchordetr.data.images import load_image
 from anchordetr.data.layouts import open_dataset
@@ -136,3 +138,19 @@ def test_a_picture_of_another_size_than_annotated_is_refused(changed: Changed) -
     dataset = open_dataset(changed(change), "val")
     with pytest.raises(InputError, match=r"shapes_val_00000\.png is 64x64 pixels upright, its annotations say 128x64"):
         dataset.image(0)
+
+
+@pytest.mark.parametrize("layout", ["roboflow", "yolo", "voc"])
+def test_results_carry_the_ids_and_names_of_the_data_set(
+    layout: str, request: pytest.FixtureRequest, small_config: Config, tmp_path: Path
+) -> None:
+    folder = request.getfixturevalue(f"{layout}_folder")
+    detector = Detector(small_config, device="cpu")
+    detector.train(folder, tmp_path / "run", epochs=1)
+    ids = dict(zip(open_dataset(folder, "val").category_ids, ("circle", "rectangle", "triangle"), strict=True))
+    pictures = sorted(folder.rglob("shapes_val_*.png"))[:2]
+    for found in Detector.from_pretrained(tmp_path / "run", device="cpu").predict_each(pictures, threshold=0.0):
+        pairs = set(zip(found.data["category_id"].tolist(), found.data["class_name"].tolist(), strict=True))
+        assert pairs <= set(ids.items())
+        assert {result["category_id"] for result in found.to_coco(1)} <= set(ids)
+    assert detector.evaluate(folder).per_class.keys() == set(ids.values())
