@@ -97,7 +97,8 @@ def _print_report(report: Report) -> None:
 def _print_findings(report: Report, console: Console) -> None:
     from anchordetr.data.checks import KINDS
 
-    findings = Table("split", "severity", "what", "count", "which")
+    findings = Table("split", "severity", "what", "count")
+    findings.add_column("which", overflow="fold")
     for split, finding in report.all_findings():
         names = ", ".join(finding.names[:_SHOWN]) + (", ..." if len(finding.names) > _SHOWN else "")
         kind = KINDS[finding.kind]

@@ -76,7 +76,10 @@ class FolderDataset(DetectionDataset):
             InputError: the file cannot be read, or has another size than its annotations say.
         """
         file = self.file(index)
-        image = read_image(file, str(file))
+        try:
+            image = read_image(file, str(file))
+        except InputError as error:
+            raise InputError(f"{error} {KINDS['unreadable_image'].advice}") from error
         height, width = (int(side) for side in self.annotations.sizes[index])
         if image.shape[1:] != (height, width):
             raise InputError(wrong_size(str(file), (image.shape[1], image.shape[2]), (height, width)))
