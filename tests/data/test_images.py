@@ -46,14 +46,14 @@ def test_transparent_pixels_show_white(tmp_path: Path) -> None:
 
 
 def test_cmyk_is_converted(tmp_path: Path) -> None:
-    cmyk = np.zeros((4, 6, 4), np.uint8)
-    cmyk[..., 0] = 255  # all cyan
-    image = load_image(save(Image.fromarray(cmyk, "CMYK"), tmp_path / "x.tif"))
+    cyan = Image.new("CMYK", (6, 4), (255, 0, 0, 0))
+    image = load_image(save(cyan, tmp_path / "x.tif"))
     assert image[:, 0, 0].tolist() == [0, 255, 255]
 
 
 def test_a_palette_is_looked_up_and_its_transparent_colour_shows_white(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    picture = Image.new("P", (3, 1))
+    picture.putdata([0, 1, 2])
     picture.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
     assert load_image(save(picture, tmp_path / "x.png"))[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
     image = load_image(save(picture, tmp_path / "y.png", transparency=1))
