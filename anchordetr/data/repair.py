@@ -81,21 +81,23 @@ def repaired(split: SplitReport, held_out: set[bytes]) -> tuple[WrittenSplit, li
 def _turn_and_scale(split: SplitReport, changes: list[Change]) -> WrittenSplit:
     """Make annotations fit the upright picture: boxes made before EXIF turned it are turned, others scaled."""
     written = split.written
-    boxes, sizes = written.boxes.copy(), written.sizes.copy()
+    boxes, areas, sizes = written.boxes.copy(), written.areas.copy(), written.sizes.copy()
     for row in wrongly_sized(written, split.pictures).images:
         picture, (height, width) = split.pictures[row], written.sizes[row]
         mine = np.flatnonzero(written.image_rows == row)
-        sizes[row] = picture.height, picture.width
         if (picture.height, picture.width) == (width, height):
             boxes[mine] = turned(boxes[mine], int(height), int(width), read_orientation(written.path(row)))
             what = f"boxes turned from {width}x{height} to {height}x{width} pixels"
         elif abs(picture.height * width / (picture.width * height) - 1) <= _SAME_RATIO:
-            boxes[mine] *= np.tile([picture.width / width, picture.height / height], 2)
+            scale = np.array([picture.width / width, picture.height / height])
+            boxes[mine] *= np.tile(scale, 2)
+            areas[mine] *= scale.prod()
             what = f"boxes scaled from {width}x{height} to {picture.width}x{picture.height} pixels"
         else:
             continue
+        sizes[row] = picture.height, picture.width
         changes.append(Change(split.name, written.file_names[row], what))
-    return replace(written, boxes=boxes, sizes=sizes)
+    return replace(written, boxes=boxes, areas=areas, sizes=sizes)
 
 
 def turned(boxes: NDArray[np.float64], height: int, width: int, orientation: int) -> NDArray[np.float64]:
@@ -139,8 +141,10 @@ def _from_corners(split: str, written: WrittenSplit, changes: list[Change]) -> W
     if len(rows_like_xyxy(written)) == 0:
         return written
     corners = written.boxes
+    areas = np.where(np.isclose(written.areas, corners[:, 2] * corners[:, 3]), np.nan, written.areas)
     changes += [Change(split, name, "box read as x1, y1, x2, y2") for name in written.box_names]
-    return replace(written, boxes=np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1))
+    boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+    return replace(written, boxes=boxes, areas=areas)
 
 
 def _without_bad_boxes(split: str, written: WrittenSplit, changes: list[Change]) -> WrittenSplit:

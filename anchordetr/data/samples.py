@@ -28,7 +28,7 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
     Returns:
         The page, or None if no picture can be read.
     """
-    chosen = [(split, row) for split in splits for row in _choose(split, _COLUMNS * _ROWS // len(splits))]
+    chosen = [(split, row) for split in splits for row in chosen_rows(split, _COLUMNS * _ROWS // len(splits))]
     if not chosen:
         return None
     tiles = [_tile(split, row) for split, row in chosen]
@@ -36,7 +36,7 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
     return Image.fromarray(page.permute(1, 2, 0).numpy())
 
 
-def _choose(split: SplitReport, count: int) -> list[int]:
+def chosen_rows(split: SplitReport, count: int) -> list[int]:
     """Return up to ``count`` rows of readable pictures; half of them at most are those that findings concern."""
     readable = [row for row, picture in enumerate(split.pictures) if picture.error is None]
     suspects = dict.fromkeys(row for finding in split.findings for row in finding.images)

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from anchordetr.data.doctor import Report, examine
 from anchordetr.data.layouts import open_dataset
-from anchordetr.data.repair import Change, turned, write_repaired
+from anchordetr.data.repair import Change, write_repaired
 from anchordetr.data.samples import sample_page
 from anchordetr.errors import InputError
 
@@ -109,10 +108,38 @@ def test_a_repair_changes_nothing_else(changed: Changed, coco_folder: Path, tmp_
 
 
 def test_corners_are_made_boxes_again(changed: Changed, coco_folder: Path, tmp_path: Path) -> None:
-    changes = write_repaired(examine(changed(corners)), tmp_path / "fixed")
-    expected = open_dataset(coco_folder, "val").annotations.boxes
-    np.testing.assert_allclose(open_dataset(tmp_path / "fixed", "val").annotations.boxes, expected, atol=1e-4)
-    assert len(changes) == len(expected)
+    def change(content: Content) -> None:
+        corners(content)
+        for annotation in content["annotations"]:
+            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+
+    changes = write_repaired(examine(changed(change)), tmp_path / "fixed")
+    expected, fixed = (open_dataset(folder, "val").annotations for folder in (coco_folder, tmp_path / "fixed"))
+    np.testing.assert_allclose(fixed.boxes, expected.boxes, atol=1e-4)
+    np.testing.assert_allclose(fixed.areas, expected.areas, rtol=1e-4)
+    assert len(changes) == len(expected.boxes)
+
+
+def test_boxes_of_another_resolution_are_scaled(changed: Changed, coco_folder: Path, tmp_path: Path) -> None:
+    def change(content: Content) -> None:
+        for image in content["images"]:
+            image |= {"width": 128, "height": 128}
+        for annotation in content["annotations"]:
+            annotation["bbox"] = [2 * side for side in annotation["bbox"]]
+            annotation["area"] *= 4
+
+    changes = write_repaired(examine(changed(change)), tmp_path / "fixed")
+    assert changes[0] == Change("val", "shapes_val_00000.png", "boxes scaled from 128x128 to 64x64 pixels")
+    expected, fixed = (open_dataset(folder, "val").annotations for folder in (coco_folder, tmp_path / "fixed"))
+    np.testing.assert_allclose(fixed.boxes, expected.boxes, atol=1e-4)
+    np.testing.assert_allclose(fixed.areas, expected.areas, rtol=1e-4)
+
+
+def test_a_picture_of_another_shape_is_left_out(changed: Changed, tmp_path: Path) -> None:
+    changes = write_repaired(examine(changed(of_image(width=128))), tmp_path / "fixed")
+    reason = "picture left out: its annotations are for a picture of another shape"
+    assert changes == [Change("val", "shapes_val_00001.png", reason)]
+    assert len(open_dataset(tmp_path / "fixed", "val")) == 3
 
 
 def test_broken_pictures_are_named_and_left_out(changed: Changed, tmp_path: Path) -> None:
@@ -244,57 +271,3 @@ def test_pictures_of_one_name_stay_apart_in_the_copy(changed: Changed, tmp_path:
 def test_generated_pictures_have_nothing_to_look_at() -> None:
     with pytest.raises(InputError, match="is not in files"):
         examine(Path("shapes"))
-
-
-# ---------------------------------------------------------------------- EXIF
-
-
-@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_turned_boxes_hold_what_they_held(orientation: int, tmp_path: Path) -> None:
-    """A white rectangle on the picture as stored must lie in the turned box of the upright picture."""
-    stored = np.zeros((40, 60, 3), dtype=np.uint8)
-    stored[5:15, 8:30] = 255
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    for part in ("annotations", "val"):
-        (tmp_path / "data" / part).mkdir(parents=True)
-    Image.fromarray(stored).save(tmp_path / "data" / "val" / "x.png", exif=exif)
-    content = {
-        "images": [{"id": 1, "file_name": "x.png", "height": 40, "width": 60}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 5, 22, 10]}],
-        "categories": [{"id": 1, "name": "white"}],
-    }
-    (tmp_path / "data" / "annotations" / "instances_val.json").write_text(json.dumps(content))
-    dataset = open_dataset(tmp_path / "data", "val")
-    with pytest.raises(InputError, match=r"is 40x60 pixels upright, .* say 60x40 \(turned by its EXIF orientation\)"):
-        dataset.image(0)
-    changes = write_repaired(examine(tmp_path / "data"), tmp_path / "fixed")
-    assert changes == [Change("val", "x.png", "boxes turned from 60x40 to 40x60 pixels")]
-    fixed = open_dataset(tmp_path / "fixed", "val")
-    x, y, w, h = fixed.annotations.boxes[0].astype(int)
-    image = fixed.image(0)
-    assert (image[:, y : y + h, x : x + w] == 255).all()
-    assert int((image[0] == 255).sum()) == w * h
-
-
-def test_a_picture_that_was_not_turned_keeps_its_boxes() -> None:
-    boxes = np.array([[1.0, 2.0, 3.0, 4.0]])
-    np.testing.assert_array_equal(turned(boxes, 40, 60, orientation=1), boxes)
-
-
-# ---------------------------------------------------------------------- samples
-
-
-def test_the_page_shows_boxes_and_suspects(changed: Changed) -> None:
-    report = examine(changed(of_first(bbox=[-5, 5, 20, 5])))
-    page = sample_page(report.splits)
-    assert page is not None
-    assert page.width > page.height > 320
-    assert len(np.unique(np.asarray(page).reshape(-1, 3), axis=0)) > 100
-
-
-def test_no_page_without_pictures(changed: Changed) -> None:
-    folder = changed(lambda content: None)
-    for file in folder.rglob("*.png"):
-        file.write_bytes(b"")
-    assert sample_page(examine(folder).splits) is None
