@@ -131,6 +131,14 @@ def test_an_animation_gives_its_first_frame_with_a_warning(tmp_path: Path, caplo
     assert "first frame" in caplog.text
 
 
+def test_the_second_frame_of_a_phones_jpeg_is_no_animation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [Image.new("RGB", (16, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    red, _, blue = load_image(tmp_path / "x.jpg")[:, 4, 4].tolist()
+    assert red > 200 > 50 > blue
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"", "not an image"), (b"text", "not an image"), (b"\x89PNG\r\n\x1a\n broken", r"not an image|cannot be read")],
