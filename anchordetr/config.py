@@ -48,6 +48,11 @@ class ModelConfig(_Section):
     start: Literal["paper", "local"] = "paper"
     predict_cells: bool = False
 
+    @property
+    def num_queries(self) -> int:
+        """Q: the most objects that can be found in one picture."""
+        return self.num_anchors * max(self.num_patterns, 1)
+
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
         if self.embed_dim % 32 or self.embed_dim % self.num_heads:
@@ -60,6 +65,7 @@ class DataConfig(_Section):
 
     ``short_side`` and ``long_side`` are pixels: a picture is resized so that its short side has ``short_side``, or its
     long side ``long_side`` if that is smaller. Training draws the short side from ``train_short_sides``.
+    ``skip_broken`` decodes every picture before the start and leaves out those that cannot be read, with a count.
     """
 
     layout: str = "auto"
@@ -69,6 +75,7 @@ class DataConfig(_Section):
     crop: bool = True
     flips: tuple[Literal["horizontal", "vertical"], ...] = ("horizontal",)
     workers: int = Field(default=2, ge=0)
+    skip_broken: bool = False
 
 
 class LossConfig(_Section):

@@ -17,11 +17,12 @@ from torch import nn
 
 from anchordetr.config import Config
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.images import ImageSource, expand_source, is_url, load_image
+from anchordetr.data.images import ImageSource, expand_source, is_url, load_image, load_or_skip
 from anchordetr.data.layouts import open_dataset
+from anchordetr.data.preflight import preflight
 from anchordetr.data.transforms import eval_transform, prepare_image
 from anchordetr.engine.device import choose_device, repeatable
-from anchordetr.engine.distributed import World, joined
+from anchordetr.engine.distributed import World, is_main_process, joined
 from anchordetr.engine.evaluator import Metrics, evaluate
 from anchordetr.engine.files import write_json, write_text
 from anchordetr.engine.hub import CARD_FILE, model_card, push_folder
@@ -164,12 +165,17 @@ class Detector:
         return metrics
 
     def _open_splits(self, data: str | Path) -> tuple[DetectionDataset, DetectionDataset]:
-        train_set, val_set = (open_dataset(data, split, self.config.data.layout) for split in ("train", "val"))
+        train_set, val_set = (self._open(data, split) for split in ("train", "val"))
         if train_set.class_names != val_set.class_names:
             raise InputError(f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}.")
         if len(train_set) == 0 or len(val_set) == 0:
             raise InputError(f"{data} has no images in train or in val; training needs both.")
+        if is_main_process():
+            preflight(train_set, val_set, self.config.model.num_queries)
         return train_set, val_set
+
+    def _open(self, data: str | Path, split: str) -> DetectionDataset:
+        return open_dataset(data, split, self.config.data.layout, self.config.data.skip_broken)
 
     def _adopt_classes(self, dataset: DetectionDataset, match: str) -> None:
         """Take over a data set's classes; a class head for other classes is replaced."""
@@ -209,7 +215,7 @@ class Detector:
         Raises:
             InputError: the data cannot be used, or has other classes than this detector.
         """
-        dataset = open_dataset(data, split, self.config.data.layout)
+        dataset = self._open(data, split)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector {self.class_names}.")
         with joined(self.device) as world:
@@ -253,17 +259,24 @@ class Detector:
             return list(self.predict_each(expand_source(source), threshold))
         return next(self.predict_each([cast(ImageSource, source)], threshold))
 
-    def predict_each(self, sources: Sequence[ImageSource], threshold: float = 0.5) -> Iterator[Detections]:
-        """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`."""
+    def predict_each(
+        self, sources: Sequence[ImageSource], threshold: float = 0.5, skip_broken: bool = False
+    ) -> Iterator[Detections]:
+        """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`.
+
+        With ``skip_broken`` a picture that cannot be read is named in a warning and gives no answer.
+        """
         self.model.eval()
         model = self._prepared.of(self.model)
         transform = self._eval_transform()
         for start in range(0, len(sources), _CHUNK):
             chunk = sources[start : start + _CHUNK]
-            images = [load_image(source) for source in chunk]
+            load = load_or_skip if skip_broken else load_image
+            read = [(source, image) for source in chunk if (image := load(source)) is not None]
+            images = [image for _, image in read]
             sizes = [(image.shape[-2], image.shape[-1]) for image in images]
             prepared = [prepare_image(image, transform) for image in images]
-            for source, image, found in zip(chunk, images, detect(model, prepared, sizes), strict=True):
+            for (source, image), found in zip(read, detect(model, prepared, sizes), strict=True):
                 detections = found[found.confidence >= threshold]
                 detections.image = image.permute(1, 2, 0).numpy()
                 detections.source = str(source) if isinstance(source, (str, Path)) else None

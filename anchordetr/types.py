@@ -185,7 +185,7 @@ class Detections:
         picture = torch.from_numpy(self.image).permute(2, 0, 1).contiguous()
         if len(self):
             labels = [f"{name} {score:.2f}" for name, score in zip(names, self.confidence, strict=True)]
-            colours = [_PALETTE[index % len(_PALETTE)] for index in self.class_id]
+            colours = [PALETTE[index % len(PALETTE)] for index in self.class_id]
             width = max(1, round(max(self.image.shape[:2]) / 400))
             picture = draw_bounding_boxes(picture, _drawable(self.xyxy), labels, colours, width=width)
         drawn = Image.fromarray(picture.permute(1, 2, 0).numpy())
@@ -222,7 +222,7 @@ class Detections:
         )
 
 
-_PALETTE = (
+PALETTE = (
     "#e6194b",
     "#3cb44b",
     "#4363d8",

@@ -15,7 +15,9 @@ def evaluate(
     weights: options.Weights,
     data: options.Data,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "val",
-    output_dir: Annotated[Path, typer.Option(help="Where metrics.json goes.")] = Path("runs/eval"),
+    output_dir: Annotated[Path, typer.Option(help="Where metrics.json goes; a file of this name is replaced.")] = Path(
+        "runs/eval"
+    ),
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:

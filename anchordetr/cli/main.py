@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -11,6 +12,7 @@ import typer
 from anchordetr.cli import benchmark
 from anchordetr.cli.convert import convert
 from anchordetr.cli.demo import demo
+from anchordetr.cli.doctor import doctor
 from anchordetr.cli.eval import evaluate
 from anchordetr.cli.list_models import list_models
 from anchordetr.cli.predict import predict
@@ -32,6 +34,7 @@ app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("convert")(convert)
 app.command("replay")(replay)
+app.command("doctor")(doctor)
 app.command("profile-memory")(profile_memory)
 app.add_typer(benchmark.app, name="benchmark")
 app.command("list-models")(list_models)
@@ -41,6 +44,9 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 when done, 2 for wrong usage, 1 for anything else that went wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         app([argument for argument in given if argument != "--debug"], prog_name="anchordetr")
     except UsageError as error:

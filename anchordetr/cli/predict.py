@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,9 @@ def predict(
     output_dir: Annotated[
         Path, typer.Option(help="Where predictions.json and the pictures go; files of these names are replaced.")
     ] = Path("runs/predict"),
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, with a count.")
+    ] = False,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -30,7 +34,8 @@ def predict(
     detector = Detector.from_pretrained(weights, device)
     output_dir.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
-    for image_id, detections in enumerate(detector.predict_each(images, threshold), start=1):
+    image_id = 0
+    for image_id, detections in enumerate(detector.predict_each(images, threshold, skip_broken), start=1):
         name = str(detections.source)
         results += [{**result, "file_name": name} for result in detections.to_coco(image_id)]
         picture = output_dir / f"{image_id:04d}_{Path(name).stem}.jpg"
@@ -42,5 +47,7 @@ def predict(
             )
             print(f"{name}: {found or 'nothing'} -> {picture}")
     write_json(output_dir / "predictions.json", results)
+    if image_id < len(images):
+        print(f"{len(images) - image_id} of {len(images)} pictures were skipped.", file=sys.stderr)
     if json:
         print_json(results)

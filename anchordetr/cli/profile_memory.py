@@ -32,7 +32,9 @@ def profile_memory(
     fits: Annotated[
         str | None, typer.Option(help="Memory such as 24GB: print the largest pictures and batches that fit.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the layers' peaks into this file (png, svg, pdf).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the layers' peaks into this file (png, svg, pdf); replaced.")
+    ] = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
-from anchordetr.data.dataset import AnnotationTable, DetectionDataset, ImageRecord
-from anchordetr.data.images import read_image
+from anchordetr.data.folder import FolderDataset, choose_split
+from anchordetr.data.written import NO_ID, WrittenSplit, sizes_of
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
-log = logging.getLogger("anchordetr")
+_REQUIRED = object()
 
 
 @DATA_LAYOUTS.register("coco")
-class CocoDataset(DetectionDataset):
-    """One annotation file and the folder of its pictures.
-
-    Category ids may have gaps; class indices follow their order. Boxes are clipped to the picture, boxes without
-    area are dropped, and both are counted in a warning.
-
-    Raises:
-        InputError: the file is no COCO annotation file, or pictures are missing.
-    """
-
-    def __init__(self, annotation_file: Path, image_folder: Path) -> None:
-        self.image_folder = image_folder
-        content = read_annotations(annotation_file)
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        self.category_ids = [category["id"] for category in categories]
-        self.class_names = [str(category["name"]) for category in categories]
-        self.annotations = AnnotationTable.of(_records(content, self.category_ids, annotation_file))
-        self._check_files(annotation_file)
+class CocoDataset(FolderDataset):
+    """One annotation file and the folder of its pictures. Category ids may have gaps; classes follow their order."""
 
     @staticmethod
     def missing(path: Path) -> str | None:
@@ -47,34 +30,57 @@ class CocoDataset(DetectionDataset):
         return "no annotations/instances_*.json"
 
     @classmethod
-    def open(cls, path: Path, split: str) -> CocoDataset:
-        """Open a split.
+    def splits(cls, path: Path) -> dict[str, Path]:
+        """Return the annotation file of each split."""
+        files = sorted((path / "annotations").glob("instances_*.json"))
+        return {file.stem.removeprefix("instances_"): file for file in files}
+
+    @classmethod
+    def read(cls, path: Path, split: str) -> WrittenSplit:
+        """Read the annotations of a split as they are written.
 
         Raises:
-            InputError: the split or its image folder is not there.
+            InputError: the split or its image folder is not there, or the file is no COCO annotation file.
         """
-        files = sorted((path / "annotations").glob(f"instances_{split}*.json"))
-        if not files:
-            splits = sorted(file.stem.removeprefix("instances_") for file in path.glob("annotations/instances_*.json"))
-            raise InputError(f"{path} has no split '{split}'; it has {', '.join(splits)}.")
-        name = files[0].stem.removeprefix("instances_")
+        file = choose_split(path, split, cls.splits(path))
+        name = file.stem.removeprefix("instances_")
         folders = [path / name, path / "images" / name, path / split, path / "images" / split, path / "images"]
         folder = next((folder for folder in folders if folder.is_dir()), None)
         if folder is None:
-            raise InputError(f"{path} has no folder for the images of {files[0].name}; expected {folders[0]}.")
-        return cls(files[0], folder)
+            raise InputError(f"{path} has no folder for the images of {file.name}; expected {folders[0]}.")
+        return read_coco(file, folder)
 
-    def image(self, index: int) -> Tensor:
-        file = self.image_folder / str(self.annotations.file_names[index])
-        return read_image(file, str(file))
 
-    def _check_files(self, annotation_file: Path) -> None:
-        missing = [name for name in self.annotations.file_names if not (self.image_folder / str(name)).is_file()]
-        if missing:
-            listed = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-            raise InputError(
-                f"{annotation_file} names {len(missing)} images that are not in {self.image_folder}: {listed}"
-            )
+def read_coco(file: Path, image_folder: Path) -> WrittenSplit:
+    """Read a COCO annotation file; ``info``, ``area`` and ``iscrowd`` may be missing, and sizes: pictures tell them.
+
+    Raises:
+        InputError: names the file and the position, the part or the entry that is wrong.
+    """
+    content = read_annotations(file)
+    images, annotations = content["images"], content["annotations"]
+    categories, notes = _categories(file, content["categories"], annotations)
+    ids = _integers(file, "annotations", annotations, "id", NO_ID)
+    crowd = _column(file, "annotations", annotations, "iscrowd", (int, type(None)), "0 or 1", None)
+    areas = _column(file, "annotations", annotations, "area", (int, float, type(None)), "a number", None)
+    file_names: list[str] = _column(file, "images", images, "file_name", (str,), "a string")
+    return WrittenSplit(
+        source=file,
+        root=image_folder,
+        class_names=[str(category["name"]) for category in categories],
+        category_ids=[category["id"] for category in categories],
+        image_ids=_integers(file, "images", images, "id"),
+        file_names=file_names,
+        sizes=_sizes(file, images, [image_folder / name for name in file_names]),
+        box_ids=ids,
+        box_names=[f"annotation {i if i != NO_ID else f'number {row}'}" for row, i in enumerate(ids)],
+        box_image_ids=_integers(file, "annotations", annotations, "image_id"),
+        boxes=np.array([_box(entry.get("bbox")) for entry in annotations], dtype=np.float64).reshape(-1, 4),
+        box_categories=_integers(file, "annotations", annotations, "category_id"),
+        areas=np.array([np.nan if area is None else area for area in areas], dtype=np.float64),
+        crowd=np.array([bool(value) for value in crowd], dtype=np.bool_),
+        notes=notes,
+    )
 
 
 def read_annotations(file: Path) -> dict[str, Any]:
@@ -84,7 +90,7 @@ def read_annotations(file: Path) -> dict[str, Any]:
         InputError: names the file and the position or the part that is missing.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
@@ -95,52 +101,83 @@ def read_annotations(file: Path) -> dict[str, Any]:
     return content
 
 
-def _records(content: dict[str, Any], category_ids: list[int], file: Path) -> list[ImageRecord]:
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
-    labels = {category_id: index for index, category_id in enumerate(category_ids)}
-    records = []
-    dropped = clipped = 0
-    for image in content["images"]:
-        annotations = by_image.get(image["id"], [])
-        for annotation in annotations:
-            if annotation["category_id"] not in labels:
-                raise InputError(
-                    f"{file}: annotation {annotation.get('id')} has category {annotation['category_id']}, "
-                    "which is not among its categories."
-                )
-        given = np.array([annotation["bbox"] for annotation in annotations], dtype=np.float32).reshape(-1, 4)
-        boxes = clip_boxes(given, image["height"], image["width"])
-        keep = (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
-        dropped += int((~keep).sum())
-        clipped += int(((np.abs(boxes - given) > 1).any(axis=1) & keep).sum())
-        kept = [annotation for annotation, wanted in zip(annotations, keep, strict=True) if wanted]
-        box_areas = boxes[keep, 2] * boxes[keep, 3]
-        records.append(
-            ImageRecord(
-                image_id=image["id"],
-                file_name=image["file_name"],
-                height=image["height"],
-                width=image["width"],
-                boxes=boxes[keep],
-                labels=np.array([labels[annotation["category_id"]] for annotation in kept], dtype=np.int64),
-                areas=np.array(
-                    [annotation.get("area", area) for annotation, area in zip(kept, box_areas, strict=True)],
-                    dtype=np.float32,
-                ),
-                crowd=np.array([bool(annotation.get("iscrowd", 0)) for annotation in kept], dtype=np.bool_),
+def _categories(
+    file: Path, categories: list[Any], annotations: list[Any]
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Return the categories in the order of their ids, without the dummy parent that Roboflow adds, and a note of it.
+
+    The parent has the supercategory ``none``, is the supercategory of others, and no annotation uses it.
+    """
+    ids = _integers(file, "categories", categories, "id").tolist()
+    _column(file, "categories", categories, "name", (str, int), "a string")
+    names = [category["name"] for category in categories]
+    for values, what in ((ids, "id"), (names, "name")):
+        twice = sorted({value for value in values if values.count(value) > 1}, key=str)
+        if twice:
+            raise InputError(f"{file} gives the category {what} {twice[0]!r} to several categories; rename them.")
+    used = {entry.get("category_id") for entry in annotations if isinstance(entry, dict)}
+    parents = {category.get("supercategory") for category in categories}
+    dummies = [
+        category
+        for category in categories
+        if category.get("supercategory") == "none" and category["name"] in parents and category["id"] not in used
+    ]
+    kept = [category for category in categories if category not in dummies]
+    notes = tuple(
+        f"category {dummy['id']} '{dummy['name']}' is the parent of the others and has no boxes; left out."
+        for dummy in dummies
+    )
+    return sorted(kept, key=lambda category: int(category["id"])), notes
+
+
+def _column(
+    file: Path,
+    part: str,
+    entries: Sequence[Any],
+    key: str,
+    types: tuple[type, ...],
+    wanted: str,
+    default: Any = _REQUIRED,
+) -> list[Any]:
+    """Return one value of every entry; an entry of another type is named in an InputError."""
+    values = []
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise InputError(f"{file}: {part}[{position}] is {str(entry)[:40]!r}; expected an object.")
+        value = entry.get(key, default)
+        if not isinstance(value, types):
+            given = "nothing" if value is _REQUIRED else repr(value)
+            raise InputError(
+                f"{file}: {part}[{position}] (id {entry.get('id')}) needs {wanted} as '{key}'; got {given}."
             )
-        )
-    if dropped or clipped:
-        log.warning("%s: %d boxes without area dropped, %d boxes clipped to their image.", file, dropped, clipped)
-    return records
+        values.append(value)
+    return values
 
 
-def clip_boxes(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Clip boxes (T, 4) x, y, w, h to a picture; what lies outside gets no width or height, the rest stays exact."""
-    limit = np.array([width, height], dtype=np.float32)
-    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
-    inside = ((low >= 0) & (high <= limit)).all(axis=1, keepdims=True)
-    clipped = np.concatenate([low.clip(0, limit), high.clip(0, limit) - low.clip(0, limit)], axis=1)
-    return np.where(inside, boxes, clipped)
+def _integers(file: Path, part: str, entries: Sequence[Any], key: str, default: Any = _REQUIRED) -> NDArray[np.int64]:
+    values = _column(file, part, entries, key, (int,), "an integer", default)
+    try:
+        return np.array(values, dtype=np.int64)
+    except OverflowError:
+        raise InputError(f"{file}: an '{key}' in {part} does not fit into 64 bits: {max(values, key=abs)}.") from None
+
+
+def _sizes(file: Path, images: Sequence[Any], paths: Sequence[Path]) -> NDArray[np.int64]:
+    """Return height and width of each picture, (I, 2), read from the picture where the file does not tell."""
+    columns = [
+        _column(file, "images", images, key, (int, float, type(None)), "a number", None) for key in ("height", "width")
+    ]
+    written = np.array([[side or 0 for side in column] for column in columns], dtype=np.float64).T.reshape(-1, 2)
+    sizes: NDArray[np.int64] = written.round().astype(np.int64)
+    unknown = np.flatnonzero((sizes <= 0).any(axis=1)).tolist()
+    sizes[unknown] = sizes_of([paths[row] for row in unknown])
+    return sizes
+
+
+def _box(value: Any) -> tuple[float, float, float, float]:
+    """Return x, y, w, h, all NaN where the value is no list of four numbers."""
+    try:
+        x, y, w, h = (float(number) for number in value)
+    except (TypeError, ValueError):
+        return (np.nan,) * 4
+    return x, y, w, h

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,12 +33,34 @@ class ImageRecord(NamedTuple):
     crowd: NDArray[np.bool_]
 
 
+class Names:
+    """Strings one after the other in one array, so that a hundred thousand of them are two objects."""
+
+    def __init__(self, letters: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        self.letters = letters
+        self.ends = ends
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Self:
+        """Pack strings."""
+        encoded = [name.encode("utf-8", "surrogateescape") for name in names]
+        ends = np.cumsum([0, *(len(name) for name in encoded)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
+
+    def __getitem__(self, index: int | np.integer[Any]) -> str:
+        return self.letters[self.ends[index] : self.ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")
+
+
 @dataclass(frozen=True)
 class AnnotationTable:
-    """All records in a handful of arrays: forked workers read the same pages instead of copying Python objects."""
+    """All records in a handful of arrays.
+
+    Forked workers read the same pages instead of copying Python objects; workers that are started afresh map one copy
+    in shared memory, however many there are.
+    """
 
     image_ids: NDArray[np.int64]
-    file_names: NDArray[np.str_]
+    file_names: Names
     sizes: NDArray[np.int64]
     starts: NDArray[np.int64]
     boxes: NDArray[np.float32]
@@ -50,7 +74,7 @@ class AnnotationTable:
         counts = [len(record.labels) for record in records]
         return cls(
             image_ids=np.array([record.image_id for record in records], dtype=np.int64),
-            file_names=np.array([record.file_name for record in records], dtype=np.str_),
+            file_names=Names.of([record.file_name for record in records]),
             sizes=np.array([(record.height, record.width) for record in records], dtype=np.int64).reshape(-1, 2),
             starts=np.cumsum([0, *counts]),
             boxes=np.concatenate([np.zeros((0, 4), np.float32), *(record.boxes for record in records)]),
@@ -66,7 +90,7 @@ class AnnotationTable:
         rows = slice(self.starts[index], self.starts[index + 1])
         return ImageRecord(
             image_id=int(self.image_ids[index]),
-            file_name=str(self.file_names[index]),
+            file_name=self.file_names[index],
             height=int(self.sizes[index, 0]),
             width=int(self.sizes[index, 1]),
             boxes=self.boxes[rows],
@@ -74,6 +98,24 @@ class AnnotationTable:
             areas=self.areas[rows],
             crowd=self.crowd[rows],
         )
+
+    def rows(self) -> NDArray[np.int64]:
+        """Return the picture's row of each object, (T,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+    @cached_property
+    def _shared(self) -> dict[str, Tensor]:
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "file_names"}
+        arrays |= {"letters": self.file_names.letters, "ends": self.file_names.ends}
+        return {name: torch.tensor(array).share_memory_() for name, array in arrays.items()}
+
+    def __getstate__(self) -> dict[str, Tensor]:
+        return self._shared
+
+    def __setstate__(self, columns: dict[str, Tensor]) -> None:
+        arrays = {name: column.numpy() for name, column in columns.items()}
+        names = Names(arrays.pop("letters"), arrays.pop("ends"))
+        self.__dict__.update(arrays, file_names=names)
 
 
 class DetectionDataset(ABC):

@@ -1,7 +1,8 @@
 """Reading pictures of every kind that users bring, always to uint8 RGB and upright.
 
 Grey becomes RGB, 16 bits are scaled to 8 by dividing by 256, transparent pixels show white, EXIF orientation is
-applied, and of an animation the first frame is taken with a warning.
+applied, and of an animation the first frame is taken with a warning. Files are opened with the decoders of
+``IMAGE_FORMATS`` alone, whatever they are called; more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels are refused.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import glob
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -17,7 +19,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from anchordetr.errors import InputError
@@ -27,6 +29,7 @@ ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _TIMEOUT_SECONDS = 30
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 log = logging.getLogger("anchordetr")
 
@@ -78,26 +81,86 @@ def load_image(source: ImageSource) -> Tensor:
     return read_image(Path(source), str(source))
 
 
+def load_or_skip(source: ImageSource) -> Tensor | None:
+    """Return a picture as :func:`load_image` does, or None and a warning that names it."""
+    try:
+        return load_image(source)
+    except InputError as error:
+        log.warning("Skipped: %s", error)
+        return None
+
+
 def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
     """Decode a picture file to uint8 RGB (3, H, W), upright.
 
     Raises:
         InputError: the file is missing, no picture of a known format, or damaged.
     """
+    with _opened(file, name) as image:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            log.warning("%s is an animation; only its first frame is used.", name)
+        image.load()
+        return _to_tensor(_to_rgb(image, name))
+
+
+def read_size(file: Path) -> tuple[int, int]:
+    """Return height and width in pixels of the upright picture, from the file's header alone.
+
+    Raises:
+        InputError: the file is missing, or no picture of a known format.
+    """
+    with _opened(file, str(file)) as image:
+        sideways = _orientation(image) in _SIDEWAYS
+        if sideways and image.format == "TIFF":
+            image.load()  # Pillow turns TIFF pictures by itself, at the latest now
+            sideways = False
+        return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def read_orientation(file: Path) -> int:
+    """Return the EXIF orientation of a picture, 1 to 8; 1 where it has none.
+
+    Raises:
+        InputError: the file is missing, or no picture of a known format.
+    """
+    with _opened(file, str(file)) as image:
+        return _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int:
+    # PNG's own getexif would decode the whole picture to look for a late chunk
+    return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+
+
+@contextmanager
+def _opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                log.warning("%s is an animation; only its first frame is used.", name)
-            image.load()
-            return _to_tensor(_to_rgb(image, name))
+            _check_pixels(image, name)
+            yield image
     except FileNotFoundError:
         raise InputError(f"No such image: {name}. Check the path.") from None
     except UnidentifiedImageError:
         raise InputError(f"{name} is not an image in a known format ({', '.join(IMAGE_FORMATS)}).") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(_too_large(name, "too many")) from None
+    except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name} cannot be read: {error}") from error
+
+
+def _check_pixels(image: Image.Image, name: str) -> None:
+    pixels = image.width * image.height
+    if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
+        raise InputError(_too_large(name, str(pixels)))
+
+
+def _too_large(name: str, pixels: str) -> str:
+    return (
+        f"{name} has {pixels} pixels; pictures of more than {Image.MAX_IMAGE_PIXELS} are refused. Make it smaller, "
+        "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+    )
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -79,6 +79,11 @@ class World:
 ALONE = World()
 
 
+def is_main_process() -> bool:
+    """Return whether this process prints, before the others are joined and after."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[World]:
     """Join the other processes that ``torchrun`` started; without it, be alone.

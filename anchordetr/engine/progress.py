@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +17,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+
+from anchordetr.engine.distributed import is_main_process
 
 _LOSSES = ("total", "class", "box", "giou")
 
@@ -116,6 +117,6 @@ class DownloadBar:
 
 def say(note: str | Table) -> None:
     """Print a note or a table on stderr; of several processes only the first one does."""
-    if os.environ.get("RANK", "0") != "0":
+    if not is_main_process():
         return
     Console(stderr=True).print(note, highlight=False, soft_wrap=isinstance(note, str), markup=False)

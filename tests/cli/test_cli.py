@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +74,57 @@ def test_predict_writes_results_and_pictures(
     assert results[0]["file_name"].endswith("shapes_val_00000.png")
     assert len(list(tmp_path.glob("*.jpg"))) == 4
     assert "shapes_val_00003.png" in capsys.readouterr().out
+
+
+def test_two_pictures_of_one_name_are_told_apart(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
+    names = ("shapes_val_00000.png", "shapes_val_00001.png")
+    for folder, name in zip(("a", "b"), names, strict=True):
+        (tmp_path / folder).mkdir()
+        shutil.copy(coco_folder / "val" / name, tmp_path / folder / "same.png")
+    sources = [tmp_path / "a" / "same.png", tmp_path / "b" / "same.png"]
+    output = tmp_path / "out"
+    assert call("predict", *sources, "--weights", run_folder, "--output-dir", output, "--threshold", 0.0) == 0
+    results = json.loads((output / "predictions.json").read_text())
+    assert {(result["image_id"], result["file_name"]) for result in results} == {
+        (number, str(source)) for number, source in enumerate(sources, start=1)
+    }
+    drawn = [file.read_bytes() for file in sorted(output.glob("*.jpg"))]
+    assert len(drawn) == 2
+    assert drawn[0] != drawn[1]
+
+
+def test_a_broken_picture_is_skipped_on_request_and_counted(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    sources = [tmp_path / "a.jpg", coco_folder / "val" / "shapes_val_00000.png"]
+    arguments = ["predict", *sources, "--weights", run_folder, "--output-dir", tmp_path / "out", "--threshold", 0.0]
+    assert call(*arguments) == 1
+    assert "a.jpg is not an image" in capsys.readouterr().err
+    assert call(*arguments, "--skip-broken") == 0
+    assert "1 of 2 pictures were skipped." in capsys.readouterr().err
+    assert "Skipped: " in caplog.text
+    results = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert {Path(result["file_name"]).name for result in results} == {"shapes_val_00000.png"}
+
+
+def test_only_files_that_the_help_names_are_replaced(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("metrics.json", "predictions.json", "mine.txt"):
+        (tmp_path / name).write_text("old")
+    weights = ["--weights", run_folder, "--output-dir", tmp_path]
+    assert call("eval", "--data", coco_folder, *weights) == 0
+    assert call("predict", coco_folder / "val", *weights) == 0
+    assert (tmp_path / "mine.txt").read_text() == "old"
+    assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
+    assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)
+    for command in ("eval", "predict", "doctor"):
+        capsys.readouterr()
+        assert call(command, "--help") == 0
+        assert "replaced" in " ".join(capsys.readouterr().out.split())
+    assert call(*train_arguments(coco_folder, run_folder)) == 1
+    assert "already holds a run" in capsys.readouterr().err
 
 
 def test_a_configuration_file_changes_the_preset(coco_folder: Path, tmp_path: Path) -> None:

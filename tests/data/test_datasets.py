@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from anchordetr.data.layouts import open_dataset
 from anchordetr.data.loader import EpochBatches, TrainSamples, train_loader
 from anchordetr.data.shapes import ShapesDataset
 from anchordetr.data.transforms import ResizeShortSide, resized_size, train_transform
-from anchordetr.errors import InputError, UsageError
 
 NORMAL = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -53,69 +50,6 @@ def test_shapes_overlap_and_stay_inside() -> None:
     areas = np.sqrt(dataset.annotations.areas)
     assert areas.min() < 10
     assert areas.max() > 35
-
-
-def broken_copy(coco_folder: Path, target: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    (target / "annotations").mkdir(parents=True)
-    (target / "val").symlink_to(coco_folder / "val")
-    content = json.loads((coco_folder / "annotations" / "instances_val.json").read_text())
-    change(content)
-    (target / "annotations" / "instances_val.json").write_text(json.dumps(content))
-    return target
-
-
-def test_missing_images_are_listed(coco_folder: Path, tmp_path: Path) -> None:
-    def change(content: dict[str, Any]) -> None:
-        content["images"][1]["file_name"] = "lost.png"
-
-    with pytest.raises(InputError, match=r"names 1 images that are not in .*lost\.png"):
-        open_dataset(broken_copy(coco_folder, tmp_path / "data", change), "val")
-
-
-def test_an_unknown_category_is_named(coco_folder: Path, tmp_path: Path) -> None:
-    def change(content: dict[str, Any]) -> None:
-        content["annotations"][0]["category_id"] = 99
-
-    with pytest.raises(InputError, match="annotation 1 has category 99"):
-        open_dataset(broken_copy(coco_folder, tmp_path / "data", change), "val")
-
-
-def test_boxes_are_repaired_with_a_count(coco_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def change(content: dict[str, Any]) -> None:
-        first, second = content["annotations"][:2]
-        first["bbox"] = [5, 5, 0, 10]
-        second["bbox"] = [60, 60, 20, 20]
-        for annotation in content["annotations"]:
-            del annotation["area"], annotation["iscrowd"]
-
-    dataset = open_dataset(broken_copy(coco_folder, tmp_path / "data", change), "val")
-    assert "1 boxes without area dropped, 1 boxes clipped" in caplog.text
-    assert (dataset.annotations.boxes[:, :2] + dataset.annotations.boxes[:, 2:] <= 64 + 1e-3).all()
-    np.testing.assert_allclose(dataset.annotations.areas, dataset.annotations.boxes[:, 2:].prod(axis=1))
-    assert not dataset.annotations.crowd.any()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("{", "not valid JSON"), ("[]", "must hold an object"), ('{"images": []}', "no list 'annotations'")],
-)
-def test_malformed_annotation_files_are_named(text: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "val").mkdir()
-    (tmp_path / "annotations" / "instances_val.json").write_text(text)
-    with pytest.raises(InputError, match=rf"instances_val\.json.* {message}"):
-        open_dataset(tmp_path, "val")
-
-
-def test_what_is_no_data_set_is_explained(coco_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        open_dataset(tmp_path / "none", "val")
-    with pytest.raises(InputError, match=r"no known data layout.*coco \(no annotations/instances_\*\.json\)"):
-        open_dataset(tmp_path, "val")
-    with pytest.raises(InputError, match="no split 'test'; it has train, val"):
-        open_dataset(coco_folder, "test")
-    with pytest.raises(UsageError, match="Unknown data layout 'coko'"):
-        open_dataset(coco_folder, "val", layout="coko")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from anchordetr.data.images import expand_source, load_image
+from anchordetr.data.images import expand_source, load_image, read_orientation, read_size
 from anchordetr.errors import InputError
 
 RAMP = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -44,6 +45,21 @@ def test_transparent_pixels_show_white(tmp_path: Path) -> None:
     assert image[:, 1, 1].tolist() == RAMP[1, 1].tolist()
 
 
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    cyan = Image.new("CMYK", (6, 4), (255, 0, 0, 0))
+    image = load_image(save(cyan, tmp_path / "x.tif"))
+    assert image[:, 0, 0].tolist() == [0, 255, 255]
+
+
+def test_a_palette_is_looked_up_and_its_transparent_colour_shows_white(tmp_path: Path) -> None:
+    picture = Image.new("P", (3, 1))
+    picture.putdata([0, 1, 2])
+    picture.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    assert load_image(save(picture, tmp_path / "x.png"))[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
+    image = load_image(save(picture, tmp_path / "y.png", transparency=1))
+    assert image[:, 0].T.tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90]]
+
+
 def test_sixteen_bits_are_divided_by_256(tmp_path: Path) -> None:
     values = (np.arange(24, dtype=np.uint16) * 2730).reshape(4, 6)
     image = load_image(save(Image.fromarray(values), tmp_path / "x.png"))
@@ -57,11 +73,70 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert torch.equal(image, torch.from_numpy(np.rot90(RAMP, -1).copy()).permute(2, 0, 1))
 
 
+def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    save(Image.fromarray(np.full((4, 6), 70_000, np.int32)), tmp_path / "x.tif")
+    with pytest.raises(InputError, match=r"x\.tif holds values outside 16 bits"):
+        load_image(tmp_path / "x.tif")
+    save(Image.fromarray(np.full((4, 6), 0.5, np.float32)), tmp_path / "y.tif")
+    with pytest.raises(InputError, match=r"y\.tif holds floating point values"):
+        load_image(tmp_path / "y.tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_the_header_tells_the_size_of_the_upright_picture(suffix: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = save(Image.fromarray(RAMP), tmp_path / f"x.{suffix}", exif=exif)
+    assert read_size(file) == tuple(load_image(file).shape[1:])
+    assert read_orientation(file) == orientation
+
+
+def test_too_many_pixels_are_refused_with_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = save(Image.fromarray(RAMP), tmp_path / "x.png")
+    for limit, message in ((23, r"x\.png has .* pixels; pictures of more than 23 are refused"), (11, "more than 11")):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(InputError, match=message):
+            load_image(file)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24)
+    assert load_image(file).shape == (3, 4, 6)
+
+
+def test_between_pillows_warning_and_its_error_pictures_are_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with pytest.raises(InputError, match=r"x\.png has 24 pixels; pictures of more than 20 are refused"):
+            load_image(save(Image.fromarray(RAMP), tmp_path / "x.png"))
+
+
+def test_a_known_format_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    save(Image.fromarray(RAMP), tmp_path / "x.png").rename(tmp_path / "x.jpg")
+    assert torch.equal(load_image(tmp_path / "x.jpg"), torch.from_numpy(RAMP).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize("kind", ["PPM", "EPS", "ICO", "TGA"])
+def test_a_format_that_is_not_allowed_is_refused_whatever_the_file_is_called(kind: str, tmp_path: Path) -> None:
+    save(Image.fromarray(RAMP), tmp_path / "x.jpg", format=kind)
+    with pytest.raises(InputError, match=r"x\.jpg is not an image in a known format \(JPEG, PNG"):
+        load_image(tmp_path / "x.jpg")
+
+
 def test_an_animation_gives_its_first_frame_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     assert load_image(tmp_path / "x.gif")[:, 0, 0].tolist() == [255, 0, 0]
     assert "first frame" in caplog.text
+
+
+def test_the_second_frame_of_a_phones_jpeg_is_no_animation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = [Image.new("RGB", (16, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=frames[1:])
+    red, _, blue = load_image(tmp_path / "x.jpg")[:, 4, 4].tolist()
+    assert red > 200 > 50 > blue
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

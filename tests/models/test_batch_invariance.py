@@ -26,6 +26,33 @@ def test_network(changes: dict[str, str], small_model: ModelConfig) -> None:
             torch.testing.assert_close(together.logits[:, index], alone.logits[:, 0], atol=1e-4, rtol=0)
 
 
+def test_a_tiny_picture_beside_a_huge_one_gives_no_nan(small_model: ModelConfig) -> None:
+    model = build_model(small_model)
+    for mode in (model.train(), model.eval()):
+        with torch.no_grad():
+            predictions = mode([torch.randn(3, 1, 1), torch.randn(3, 640, 640), torch.randn(3, 1, 640)])
+        assert torch.isfinite(predictions.logits).all()
+        assert torch.isfinite(predictions.boxes).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.full((3, 8, 8), float("nan")), "Image 1 holds NaN or infinite values"),
+        (torch.zeros(4, 8, 8), r"Image 1 has shape \(4, 8, 8\); expected \(3, height, width\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "Image 1 is torch.uint8; expected normalised"),
+    ],
+)
+def test_tensors_of_another_kind_are_refused_by_the_network(
+    image: torch.Tensor, message: str, small_model: ModelConfig
+) -> None:
+    model = build_model(small_model)
+    with pytest.raises(ValueError, match=message):
+        model([torch.zeros(3, 8, 8), image])
+    with pytest.raises(ValueError, match="list of images is empty"):
+        model([])
+
+
 def test_detector(small_config: Config) -> None:
     detector = Detector(small_config)
     torch.nn.init.normal_(detector.model.class_head.weight)

@@ -1,0 +1,121 @@
+"""``anchordetr doctor``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from anchordetr.cli import options
+from anchordetr.cli.tables import print_json
+
+if TYPE_CHECKING:
+    from anchordetr.data.doctor import Report
+    from anchordetr.data.repair import Change
+
+_SHOWN = 5
+_CLASSES_SHOWN = 100
+_ROWS = {
+    "images": "images",
+    "images without objects": "images_without_objects",
+    "objects": "objects",
+    "crowds": "crowds",
+    "objects per image": "objects_per_image",
+    "picture width": "picture_width",
+    "picture height": "picture_height",
+    "box width": "box_width",
+    "box height": "box_height",
+    "boxes below 32² - below 96² - larger": "box_sizes",
+    "image ids": "image_ids",
+}
+
+
+def doctor(
+    data: Annotated[Path, typer.Argument(help="Data set folder.")],
+    fix: Annotated[
+        Path | None, typer.Option(help="Write a repaired copy (COCO layout) into this new folder, list every change.")
+    ] = None,
+    samples: Annotated[
+        Path, typer.Option(help="Where the page of drawn samples goes; a file of this name is replaced.")
+    ] = Path("runs/doctor/samples.png"),
+    model: Annotated[str, typer.Option(help="The preset to train, for its number of queries.")] = "anchordetr_r50_dc5",
+    layout: Annotated[str, typer.Option(help="A registered data layout; auto looks which one fits.")] = "auto",
+    json: options.Json = False,
+) -> None:
+    """Look through a data set: what it holds, what is wrong with it. Exits 0 if nothing is, 1 otherwise."""
+    from anchordetr.data.doctor import examine
+    from anchordetr.data.repair import write_repaired
+    from anchordetr.data.samples import sample_page
+    from anchordetr.models.builders import preset
+
+    report = examine(data, layout, preset(model).model.num_queries)
+    page = sample_page(report.splits)
+    if page is not None:
+        samples.parent.mkdir(parents=True, exist_ok=True)
+        page.save(samples)
+    changes = None if fix is None else write_repaired(report, fix)
+    if json:
+        print_json(
+            {
+                **report.to_dict(),
+                "samples": None if page is None else str(samples),
+                "changes": None if changes is None else [change._asdict() for change in changes],
+            }
+        )
+    else:
+        _print_report(report)
+        if page is not None:
+            print(f"Samples: {samples}")
+        if changes is not None:
+            _print_changes(changes, fix)
+    raise typer.Exit(0 if report.clean else 1)
+
+
+def _print_report(report: Report) -> None:
+    console = Console()
+    statistics = {split.name: split.statistics() for split in report.splits}
+    summary = Table("smallest - median - largest in pixels", *statistics)
+    for title, key in _ROWS.items():
+        summary.add_row(title, *(_cell(values[key]) for values in statistics.values()))
+    classes = Table("class", "id", *(f"{name}: objects / images" for name in statistics))
+    first: dict[str, Any] = next(iter(statistics.values()), {"classes": {}})["classes"]
+    for name, row in list(first.items())[:_CLASSES_SHOWN]:
+        found = [values["classes"].get(name, {"objects": 0, "images": 0}) for values in statistics.values()]
+        classes.add_row(escape(name), str(row["id"]), *(f"{each['objects']} / {each['images']}" for each in found))
+    if len(first) > _CLASSES_SHOWN:
+        classes.caption = f"and {len(first) - _CLASSES_SHOWN} more, see --json"
+    console.print(f"{report.data}: {report.layout}", markup=False)
+    console.print(summary)
+    console.print(classes)
+    _print_findings(report, console)
+
+
+def _print_findings(report: Report, console: Console) -> None:
+    from anchordetr.data.checks import KINDS
+
+    findings = Table("split", "severity", "what", "count")
+    findings.add_column("which", overflow="fold")
+    for split, finding in report.all_findings():
+        names = ", ".join(finding.names[:_SHOWN]) + (", ..." if len(finding.names) > _SHOWN else "")
+        kind = KINDS[finding.kind]
+        findings.add_row(split, kind.severity, kind.what, str(len(finding.names)), escape(names))
+    if findings.row_count:
+        console.print(findings)
+    verdict = "Clean." if report.clean else "Problems were found; --fix OUT writes a repaired copy, --json names all."
+    console.print(verdict, markup=False)
+
+
+def _print_changes(changes: list[Change], output: Path | None) -> None:
+    for change in changes:
+        print(f"{change.split}: {change.name}: {change.what}")
+    print(f"{len(changes)} changes; the repaired copy is {output}, the list {output}/changes.json.")
+
+
+def _cell(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return " - ".join(f"{number:g}" for number in value.values()) or "-"

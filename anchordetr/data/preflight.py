@@ -1,0 +1,80 @@
+"""What is looked at before a training starts: everything that costs no more than the headers of the pictures."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import numpy as np
+
+from anchordetr.data.checks import Finding, repeated_boxes
+from anchordetr.data.dataset import AnnotationTable, DetectionDataset
+from anchordetr.data.folder import FolderDataset
+from anchordetr.data.written import sizes_of
+from anchordetr.errors import InputError
+
+log = logging.getLogger("anchordetr")
+
+
+def preflight(train_set: DetectionDataset, val_set: DetectionDataset, num_queries: int) -> None:
+    """Check opened data before training; what may spoil the result is counted in warnings.
+
+    Args:
+        num_queries: Q of the model, the most objects that it can find in a picture.
+
+    Raises:
+        InputError: pictures cannot be read, or have another size than their annotations say; all are listed.
+    """
+    for dataset in (train_set, val_set):
+        if isinstance(dataset, FolderDataset):
+            _check_headers(dataset)
+    table = train_set.annotations
+    findings = [
+        Finding("too_many_objects", crowded_pictures(table, num_queries)),
+        Finding("duplicate_box", duplicate_boxes(table)),
+        Finding("class_without_boxes", _classes_without_boxes(train_set)),
+        Finding("shared_picture", _shared_files(train_set, val_set)),
+    ]
+    for finding in findings:
+        if finding.names:
+            log.warning("%s", finding.sentence(getattr(train_set, "source", "train")))
+
+
+def crowded_pictures(table: AnnotationTable, num_queries: int) -> list[str]:
+    """Return the pictures with more objects than queries, crowds not counted."""
+    counts = np.bincount(table.rows()[~table.crowd], minlength=len(table))
+    return [f"{table.file_names[row]} ({counts[row]} objects)" for row in np.flatnonzero(counts > num_queries)]
+
+
+def duplicate_boxes(table: AnnotationTable) -> list[str]:
+    """Return the pictures of all boxes that repeat one of the same class, to the pixel; one entry for each."""
+    rows = table.rows()
+    return [table.file_names[rows[box]] for box in repeated_boxes(rows, table.labels, table.boxes)]
+
+
+def _classes_without_boxes(dataset: DetectionDataset) -> list[str]:
+    counts = np.bincount(dataset.annotations.labels, minlength=len(dataset.class_names))
+    return [dataset.class_names[label] for label in np.flatnonzero(counts == 0)]
+
+
+def _shared_files(train_set: DetectionDataset, val_set: DetectionDataset) -> list[str]:
+    if not (isinstance(train_set, FolderDataset) and isinstance(val_set, FolderDataset)):
+        return []
+    return sorted(_files(train_set) & _files(val_set))
+
+
+def _files(dataset: FolderDataset) -> set[str]:
+    return {os.path.normpath(dataset.file(index)) for index in range(len(dataset))}
+
+
+def _check_headers(dataset: FolderDataset) -> None:
+    names = dataset.annotations.file_names
+    found = sizes_of([dataset.file(index) for index in range(len(dataset))])
+    unreadable = np.flatnonzero((found == 0).any(axis=1))
+    wrong = np.setdiff1d(np.flatnonzero((found != dataset.annotations.sizes).any(axis=1)), unreadable)
+    if len(unreadable):
+        raise InputError(Finding("unreadable_image", [names[row] for row in unreadable]).sentence(dataset.source))
+    if len(wrong):
+        sizes = dataset.annotations.sizes
+        listed = [f"{names[i]}: {found[i, 1]}x{found[i, 0]}, not {sizes[i, 1]}x{sizes[i, 0]}" for i in wrong]
+        raise InputError(Finding("wrong_size", listed).sentence(dataset.source))

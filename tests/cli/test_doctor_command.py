@@ -1,0 +1,141 @@
+"""``anchordetr doctor``: what it prints, what it writes, how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from anchordetr.cli.main import run
+
+
+def call(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as exit_info:
+        run([str(argument) for argument in arguments])
+    return int(exit_info.value.code or 0)
+
+
+@pytest.fixture
+def faulty(coco_folder: Path, tmp_path: Path) -> Path:
+    folder = Path(shutil.copytree(coco_folder, tmp_path / "data"))
+    file = folder / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"] = [5, 5, 0, 5]
+    content["categories"][0]["name"] = "[red] Kreis ü"
+    file.write_text(json.dumps(content))
+    train = folder / "annotations" / "instances_train.json"
+    content = json.loads(train.read_text())
+    content["categories"][0]["name"] = "[red] Kreis ü"
+    train.write_text(json.dumps(content))
+    return folder
+
+
+def test_clean_data_exits_0_with_tables_and_samples(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("doctor", coco_folder, "--samples", tmp_path / "new" / "page.png") == 0
+    printed = capsys.readouterr().out
+    assert all(part in printed for part in ("rectangle", "objects per image", "box width", "Clean."))
+    with Image.open(tmp_path / "new" / "page.png") as page:
+        assert page.width > 1000
+
+
+def test_problems_exit_1_and_are_named(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor", faulty, "--samples", tmp_path / "page.png") == 1
+    printed = capsys.readouterr().out
+    assert "annotation 1" in printed
+    assert "[red] Kreis ü" in printed
+    assert "Problems were found" in printed
+
+
+def test_json_is_for_machines(faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("doctor", faulty, "--samples", tmp_path / "page.png", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["clean"], report["layout"]) == (False, "coco")
+    assert [(f["split"], f["kind"], f["count"], f["names"]) for f in report["findings"]] == [
+        ("val", "no_area", 1, ["annotation 1"])
+    ]
+    assert report["splits"]["train"]["images"] == 8
+
+
+def test_fix_writes_a_copy_and_lists_every_change(
+    faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ["--samples", tmp_path / "page.png"]
+    assert call("doctor", faulty, "--fix", tmp_path / "fixed", *page) == 1
+    printed = capsys.readouterr().out
+    assert "val: annotation 1: annotation left out: its box has no area inside the picture" in printed
+    assert "1 changes; the repaired copy is" in printed
+    assert call("doctor", tmp_path / "fixed", *page) == 0
+    assert call("doctor", faulty, "--fix", tmp_path / "fixed", *page) == 1
+    assert "is not empty; choose a new folder" in capsys.readouterr().err
+    assert call("doctor", faulty, "--fix", tmp_path / "again", *page, "--json") == 1
+    assert [change["name"] for change in json.loads(capsys.readouterr().out)["changes"]] == ["annotation 1"]
+
+
+def test_the_models_queries_are_the_limit(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anchordetr.config.ModelConfig.num_queries", 1)
+    assert call("doctor", coco_folder, "--samples", tmp_path / "page.png", "--json") == 1
+    kinds = {finding["kind"] for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert kinds == {"too_many_objects"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["none"], 1, "none does not exist"),
+        (["."], 1, "has no known data layout. Looked for: coco"),
+        (["shapes"], 1, "is not in files"),
+        ([".", "--layout", "coko"], 2, "Did you mean 'coco'"),
+        ([".", "--model", "anchordetr_tny"], 2, "Did you mean 'anchordetr_tiny'"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else None,
+)
+def test_a_mistake_prints_one_line(
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("doctor", *arguments) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_and_output_are_utf8_whatever_the_locale(faulty: Path, tmp_path: Path) -> None:
+    """In the C locale without Python's UTF-8 mode, what is opened without an encoding is ASCII."""
+    for file in (faulty / "annotations").iterdir():
+        file.write_text(json.dumps(json.loads(file.read_text()), ensure_ascii=False), encoding="utf-8")
+    command = [
+        sys.executable,
+        "-X",
+        "utf8=0",
+        "-m",
+        "anchordetr",
+        "doctor",
+        str(faulty),
+        "--fix",
+        str(tmp_path / "new"),
+    ]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": path}
+    command += ["--samples", str(tmp_path / "page.png"), "--json"]
+    result = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (result.returncode, result.stderr) == (1, b"")
+    assert "[red] Kreis ü" in json.loads(result.stdout.decode("utf-8"))["splits"]["val"]["classes"]
+    fixed = json.loads((tmp_path / "new" / "annotations" / "instances_val.json").read_text(encoding="utf-8"))
+    assert fixed["categories"][0]["name"] == "[red] Kreis ü"
