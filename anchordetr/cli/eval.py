@@ -23,9 +23,11 @@ def evaluate(
 ) -> None:
     """Compute COCO's metrics of a saved model on a data set."""
     from anchordetr.detector import Detector
+    from anchordetr.engine.distributed import is_main_process
     from anchordetr.engine.files import write_json
 
     metrics = Detector.from_pretrained(weights, device).evaluate(data, split)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    write_json(output_dir / "metrics.json", metrics.to_dict())
-    print_metrics(metrics, json)
+    if is_main_process():
+        output_dir.mkdir(parents=True, exist_ok=True)
+        write_json(output_dir / "metrics.json", metrics.to_dict())
+        print_metrics(metrics, json)

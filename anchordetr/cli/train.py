@@ -45,6 +45,7 @@ def train(
     """Train a detector, evaluate it after each epoch, keep the best and the last model."""
     from anchordetr.config import flatten, parse_assignments, read_config_file
     from anchordetr.detector import Detector
+    from anchordetr.engine.distributed import is_main_process
     from anchordetr.models.builders import preset
 
     if model is not None and weights is not None:
@@ -76,4 +77,5 @@ def train(
         match_classes=match_classes,  # type: ignore[arg-type]
         accept_changes=accept_changes,
     )
-    print_metrics(metrics, json)
+    if is_main_process():
+        print_metrics(metrics, json)

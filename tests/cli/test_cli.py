@@ -199,9 +199,9 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ("command", "rivals"),
     [
         (["inference", "--dtypes", "float32"], ["as built", "optimized float32"]),
-        (["training", "--objects", "3"], ["as built", "gradient checkpointing", "bfloat16", "matching alone"]),
+        (["train-step", "--objects", "3"], ["as built", "gradient checkpointing", "bfloat16", "matching alone"]),
     ],
-    ids=["inference", "training"],
+    ids=["inference", "train-step"],
 )
 def test_benchmark_of_a_network(
     command: list[str], rivals: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
