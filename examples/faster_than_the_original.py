@@ -68,9 +68,11 @@ def training(height: int, width: int, objects: int) -> dict[str, Callable[[], ob
     criterion = build_criterion(CLASSES)
     fused = build_optimizer(model.train(), lr=1e-6, backbone_lr=1e-6, weight_decay=1e-4)
 
-    def ours(recomputed: list[nn.Module]) -> float:
+    def ours(recomputed: list[nn.Module], in_bfloat16: bool = False) -> float:
         with recomputing(recomputed):
-            total = criterion(model(images), targets).total
+            with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+                predictions = model(images)
+            total = criterion(predictions, targets).total
             fused.zero_grad(set_to_none=True)
             total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.1)
@@ -81,6 +83,7 @@ def training(height: int, width: int, objects: int) -> dict[str, Callable[[], ob
         "as the original": lambda: step(pixels, padding, [vars(target) for target in targets]),
         "as built": lambda: ours([]),
         "gradient checkpointing": lambda: ours([*model.encoder.layers, *model.decoder.layers]),
+        "bfloat16": lambda: ours([], in_bfloat16=True),
     }
 
 

@@ -143,7 +143,7 @@ def loader(
     dataset = open_dataset(data, "train", config.layout)
     transform = train_transform(config.train_short_sides, config.long_side, config.crop, config.flips)
     normalisation = ((0.5,) * 3, (0.25,) * 3)
-    order = EpochBatches(len(dataset), batch_size, seed=0)
+    order = EpochBatches(len(dataset), batch_size, seed=0, ratios=dataset.annotations.ratios)
     source = train_loader(dataset, transform, normalisation, order, config.workers, pin_memory=False)
     speed = measure_loader(source, batches)
     if json:

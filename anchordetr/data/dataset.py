@@ -99,6 +99,11 @@ class AnnotationTable:
             crowd=self.crowd[rows],
         )
 
+    @property
+    def ratios(self) -> NDArray[np.float64]:
+        """Return height over width of each picture."""
+        return self.sizes[:, 0] / self.sizes[:, 1]
+
     def rows(self) -> NDArray[np.int64]:
         """Return the picture's row of each object, (T,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))

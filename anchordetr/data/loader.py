@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.ops import box_convert
@@ -18,6 +19,9 @@ from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.transforms import prepare_image
 from anchordetr.errors import InputError, reason
 from anchordetr.types import ImageBatch, Target, pad_and_stack
+
+_SORTED_TOGETHER = 32  # batches
+_SHAPES = 1  # sets the seeds of sizes apart from those of pictures
 
 
 class EvalBatch(NamedTuple):
@@ -39,10 +43,11 @@ class TrainBatch(NamedTuple):
         return TrainBatch(self.images.pin_memory(), [target.pin_memory() for target in self.targets], self.image_ids)
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Shuffled batches of (epoch, index); the last, smaller batch of an epoch is left out.
+class EpochBatches(Sampler[list[tuple[int, int, int]]]):
+    """Shuffled batches of (epoch, step, index); the last, smaller batch of an epoch is left out.
 
-    The pictures of an optimizer step do not depend on how many processes and parts share them.
+    The pictures of an optimizer step do not depend on how many processes and parts share them. Pictures of like aspect
+    ratios come together, so that batches hold little padding.
 
     Args:
         length: of the data set.
@@ -50,6 +55,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         seed: of the shuffling.
         share: which processes there are: the number of this one, and of all.
         parts: in how many batches a process gets its pictures of a step.
+        ratios: height over width of each picture; None leaves them as they are shuffled.
 
     Attributes:
         epoch: which epoch is next. start: with which of its steps it begins.
@@ -59,13 +65,20 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int, share: tuple[int, int] = (0, 1), parts: int = 1
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        share: tuple[int, int] = (0, 1),
+        parts: int = 1,
+        ratios: NDArray[np.float64] | None = None,
     ) -> None:
         self.length = length
         self.batch_size = min(batch_size, length)
         self.seed = seed
         self.rank, self.ranks = share
         self.parts = parts
+        self.ratios = ratios if ratios is not None and np.ptp(ratios) > 0 else None
         self.epoch = 0
         self.start = 0
         if self.batch_size % (self.ranks * parts):
@@ -82,17 +95,32 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return (self.steps - self.start) * self.parts
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        order = self._order()
         size = self.batch_size // (self.ranks * self.parts)
         for step in range(self.start, self.steps):
             for part in range(self.parts):
                 first = step * self.batch_size + (part * self.ranks + self.rank) * size
-                yield [(self.epoch, int(index)) for index in order[first : first + size]]
+                yield [(self.epoch, step, int(index)) for index in order[first : first + size]]
+
+    def _order(self) -> NDArray[np.int64]:
+        """Return the pictures of the epoch: shuffled, sorted by ratio within some batches, these shuffled again."""
+        generator = np.random.default_rng((self.seed, self.epoch))
+        order = generator.permutation(self.length)[: self.steps * self.batch_size]
+        if self.ratios is None:
+            return order
+        span = _SORTED_TOGETHER * self.batch_size
+        for start in range(0, len(order), span):
+            part = order[start : start + span]
+            order[start : start + span] = part[np.argsort(self.ratios[part], kind="stable")]
+        return generator.permutation(order.reshape(-1, self.batch_size)).reshape(-1)
 
 
 class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
-    """Augmented pictures; the random numbers of a sample come from (seed, epoch, index), whatever worker makes it."""
+    """Augmented pictures, whatever worker makes them.
+
+    The random numbers of a picture come from (seed, epoch, index), those of its size from (seed, epoch, step).
+    """
 
     def __init__(self, dataset: DetectionDataset, transform: v2.Transform, seed: int) -> None:
         self.dataset = dataset
@@ -102,8 +130,8 @@ class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Target, int]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Target, int]:
+        epoch, step, index = key
         record = self.dataset.annotations[index]
         keep = ~record.crowd
         size = (record.height, record.width)
@@ -111,15 +139,19 @@ class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
             "image": Image(self.dataset.image(index)),
             "boxes": BoundingBoxes(record.boxes[keep], format=BoundingBoxFormat.XYWH, canvas_size=size),
             "labels": torch.from_numpy(record.labels[keep]),
+            "shapes": torch.Generator().manual_seed(_seed(self.seed, epoch, step, _SHAPES)),
         }
         with torch.random.fork_rng(devices=[]):
-            seed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0]
-            torch.default_generator.manual_seed(int(seed))
+            torch.default_generator.manual_seed(_seed(self.seed, epoch, index))
             sample = self.transform(sample)
         height, width = sample["image"].shape[-2:]
         boxes = box_convert(sample["boxes"].as_subclass(Tensor).float(), "xywh", "cxcywh")
         boxes /= torch.tensor([width, height, width, height])
         return sample["image"].as_subclass(Tensor), Target(boxes, sample["labels"]), record.image_id
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class TrainCollate:

@@ -1,4 +1,8 @@
-"""Resizing, augmentation and normalisation with torchvision.transforms.v2, on uint8 pictures and their boxes."""
+"""Resizing, augmentation and normalisation with torchvision.transforms.v2, on uint8 pictures and their boxes.
+
+What decides the size of a picture is drawn from the generator ``sample["shapes"]`` where there is one. The pictures of
+a batch share its draws, so that they come out in like sizes; everything else is drawn for each picture alone.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class ResizeShortSide(nn.Module):
     def forward(self, sample: Sample) -> Sample:
         """Resize the picture and the boxes."""
         height, width = tvf.get_size(sample["image"])
-        short_side = self.short_sides[int(torch.randint(len(self.short_sides), ()))]
+        short_side = self.short_sides[_draw(sample, 0, len(self.short_sides))]
         size = resized_size(height, width, short_side, self.long_side)
         if size == (height, width):
             return sample
@@ -53,13 +57,28 @@ class RandomSizeCrop(nn.Module):
 
     def forward(self, sample: Sample) -> Sample:
         """Crop the picture and the boxes."""
-        window = [self._draw(side) for side in tvf.get_size(sample["image"])]
+        sides = tvf.get_size(sample["image"])
+        window = [_draw(sample, min(self.smallest, side), min(self.largest, side) + 1) for side in sides]
         cropped: Sample = v2.RandomCrop(window)(sample)
         return cropped
 
-    def _draw(self, side: int) -> int:
-        low, high = min(self.smallest, side), min(self.largest, side)
-        return int(torch.randint(low, high + 1, ()))
+
+class OneOf(nn.Module):
+    """Applies one of several transforms, each as often."""
+
+    def __init__(self, transforms: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.transforms = list(transforms)
+
+    def forward(self, sample: Sample) -> Sample:
+        """Transform the picture and the boxes."""
+        chosen: Sample = self.transforms[_draw(sample, 0, len(self.transforms))](sample)
+        return chosen
+
+
+def _draw(sample: Sample, low: int, high: int) -> int:
+    """Draw a whole number from ``low`` to ``high - 1``."""
+    return int(torch.randint(low, high, (), generator=sample.get("shapes")))
 
 
 def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
@@ -86,7 +105,7 @@ def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flip
         ]
     )
     steps: list[nn.Module] = [_FLIPS[direction](0.5) for direction in flips]
-    return v2.Compose([*steps, v2.RandomChoice([resize, cropped]) if crop else resize])
+    return v2.Compose([*steps, OneOf([resize, cropped]) if crop else resize])
 
 
 def prepare_image(image: Tensor, transform: v2.Transform) -> Tensor:

@@ -142,7 +142,12 @@ def build_trainer(
     torch.manual_seed(settings.seed + world.rank)
     freeze(model, settings.freeze)
     batches = EpochBatches(
-        len(train_set), settings.batch_size, settings.seed, (world.rank, world.size), settings.accumulate
+        len(train_set),
+        settings.batch_size,
+        settings.seed,
+        share=(world.rank, world.size),
+        parts=settings.accumulate,
+        ratios=train_set.annotations.ratios,
     )
     loader = train_loader(
         train_set,

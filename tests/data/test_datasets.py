@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from anchordetr.analysis.loader_speed import measure_loader
+from anchordetr.data.dataset import AnnotationTable, DetectionDataset, ImageRecord
 from anchordetr.data.layouts import open_dataset
 from anchordetr.data.loader import EpochBatches, TrainSamples, train_loader
 from anchordetr.data.shapes import ShapesDataset
@@ -69,7 +71,7 @@ def test_boxes_follow_the_picture_through_the_augmentation() -> None:
     dataset.annotations.boxes[:] = (20, 30, 50, 30)
     samples = TrainSamples(dataset, train_transform((64, 96, 128), 160, True, ["horizontal", "vertical"]), seed=0)
     for epoch in range(30):
-        image, target, _ = samples[(epoch, 0)]
+        image, target, _ = samples[(epoch, epoch, 0)]
         white = (image[0] > 127).nonzero()
         if not len(target.boxes):
             continue
@@ -99,5 +101,42 @@ def test_batches_depend_on_seed_and_epoch_alone() -> None:
 def test_crowds_are_no_targets() -> None:
     dataset = ShapesDataset("train", 1)
     dataset.annotations.crowd[0] = True
-    _, target, _ = TrainSamples(dataset, ResizeShortSide([64], 96), seed=0)[(0, 0)]
+    _, target, _ = TrainSamples(dataset, ResizeShortSide([64], 96), seed=0)[(0, 0, 0)]
     assert len(target.labels) == len(dataset.annotations[0].labels) - 1
+
+
+def test_batches_hold_pictures_of_like_shape_and_little_padding() -> None:
+    """Photographs of three shapes, resized, cropped and padded as in the paper's recipe, at a fifth of the size."""
+    generator = np.random.default_rng(0)
+    sizes = np.array([(96, 128), (128, 96), (100, 100)])[generator.integers(3, size=400)]
+    nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))
+    records = [
+        ImageRecord(index, str(index), int(height), int(width), *nothing) for index, (height, width) in enumerate(sizes)
+    ]
+
+    class Photographs(DetectionDataset):
+        def image(self, index: int) -> torch.Tensor:
+            return torch.zeros(3, *sizes[index], dtype=torch.uint8)
+
+    dataset = Photographs()
+    dataset.annotations = AnnotationTable.of(records)
+    transform = train_transform([96, 112, 128, 144, 160], 266, True, ["horizontal"])
+
+    def padding(ratios: np.ndarray | None) -> float:
+        order = EpochBatches(len(dataset), 8, seed=0, ratios=ratios)
+        assert sorted(key[2] for keys in order for key in keys) == list(range(400))
+        loader = train_loader(dataset, transform, NORMAL, order, workers=0, pin_memory=False)
+        return measure_loader(loader, 40).padded_share
+
+    assert padding(dataset.annotations.ratios) < 0.1
+    assert padding(None) > 0.1
+
+
+def test_pictures_of_a_batch_share_the_draws_of_their_size_alone() -> None:
+    dataset = ShapesDataset("train", 2, size=96)
+    samples = TrainSamples(dataset, train_transform(range(64, 128), 300, True, ["horizontal"]), seed=0)
+    for step in range(6):
+        first, second = (samples[(0, step, index)][0] for index in range(2))
+        assert first.shape == second.shape
+    heights = {samples[(0, step, 0)][0].shape for step in range(12)}
+    assert len(heights) > 6

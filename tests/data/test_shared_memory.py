@@ -108,7 +108,7 @@ def test_forked_workers_read_every_record_without_copying_it() -> None:
 @pytest.mark.slow
 def test_spawned_workers_load_the_same_batches(coco_folder: Any) -> None:
     samples = TrainSamples(open_dataset(coco_folder, "train"), ResizeShortSide([64], 96), seed=0)
-    keys = [(0, index) for index in range(8)]
+    keys = [(0, 0, index) for index in range(8)]
     loader = DataLoader(samples, sampler=keys, batch_size=None, num_workers=2, multiprocessing_context="spawn")
     for (image, target, image_id), key in zip(loader, keys, strict=True):
         expected = samples[key]

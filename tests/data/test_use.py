@@ -62,7 +62,7 @@ def test_a_picture_without_annotations_is_a_negative(changed: Changed) -> None:
 
     dataset = open_dataset(changed(change), "val")
     assert len(dataset) == 4
-    image, target, image_id = TrainSamples(dataset, train_transform((48,), 96, True, ["horizontal"]), seed=0)[(0, 1)]
+    image, target, image_id = TrainSamples(dataset, train_transform((48,), 96, True, ["horizontal"]), seed=0)[(0, 0, 1)]
     assert image_id == 2
     assert target.boxes.shape == (0, 4)
     assert target.labels.dtype == torch.int64
@@ -72,7 +72,7 @@ def test_a_picture_without_annotations_is_a_negative(changed: Changed) -> None:
 def test_a_batch_of_negatives_has_a_finite_loss(changed: Changed) -> None:
     dataset = open_dataset(changed(lambda content: content["annotations"].clear()), "val")
     samples = TrainSamples(dataset, train_transform((48,), 96, True, ["horizontal"]), seed=0)
-    batch = TrainCollate([0.5] * 3, [0.5] * 3)([samples[(0, index)] for index in range(4)])
+    batch = TrainCollate([0.5] * 3, [0.5] * 3)([samples[(0, 0, index)] for index in range(4)])
     logits = torch.randn(2, 4, 5, 3)
     predictions = Predictions(logits, torch.rand(2, 4, 5, 4), torch.rand(4, 5, 2), num_anchors=5)
     losses = build_criterion(3)(predictions, batch.targets)
@@ -107,7 +107,7 @@ def test_a_picture_of_one_pixel_width_keeps_its_sides(size: tuple[int, int], tmp
     (tmp_path / "annotations" / "instances_train.json").write_text(json.dumps(content))
     samples = TrainSamples(open_dataset(tmp_path, "train"), train_transform((32, 48), 96, True, ["horizontal"]), seed=0)
     for epoch in range(10):
-        image, target, _ = samples[(epoch, 0)]
+        image, target, _ = samples[(epoch, epoch, 0)]
         assert min(image.shape) >= 1
         assert torch.isfinite(target.boxes).all()
 

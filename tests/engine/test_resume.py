@@ -178,7 +178,7 @@ def test_random_states_come_back() -> None:
 
 @pytest.mark.parametrize(("ranks", "parts"), [(1, 1), (2, 1), (1, 3), (3, 2)])
 def test_steps_hold_the_same_pictures_however_they_are_shared(ranks: int, parts: int) -> None:
-    def steps(ranks: int, parts: int, start: int = 0) -> list[set[tuple[int, int]]]:
+    def steps(ranks: int, parts: int, start: int = 0) -> list[set[tuple[int, int, int]]]:
         shares = []
         for rank in range(ranks):
             batches = EpochBatches(20, 6, seed=3, share=(rank, ranks), parts=parts)
@@ -202,7 +202,7 @@ def test_a_step_that_cannot_be_shared_is_refused() -> None:
 def test_a_dead_worker_is_named(
     small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(self: TrainSamples, key: tuple[int, int]) -> None:
+    def die(self: TrainSamples, key: tuple[int, int, int]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(TrainSamples, "__getitem__", die)
