@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shlex
 import sys
@@ -14,7 +15,9 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from torch import nn
+from torchvision.transforms.functional import to_pil_image
 
+from anchordetr.analysis.plots import plot_history
 from anchordetr.config import Config
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource, expand_source, is_url, load_image, load_or_skip
@@ -29,6 +32,7 @@ from anchordetr.engine.hub import CARD_FILE, model_card, push_folder
 from anchordetr.engine.inference import PreparedCopy, detect
 from anchordetr.engine.pretrained import load_pretrained
 from anchordetr.engine.progress import say
+from anchordetr.engine.report import write_report
 from anchordetr.engine.run import build_trainer, check_folder, resume_state
 from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, write_model
 from anchordetr.engine.transfer import copy_rows, transfer_table
@@ -43,6 +47,7 @@ from anchordetr.types import Detections
 log = logging.getLogger("anchordetr")
 
 _CHUNK = 8
+_SAMPLES = 4
 
 
 class Detector:
@@ -162,7 +167,24 @@ class Detector:
         self.origin["metrics"] = metrics.to_dict()
         if world.is_main:
             write_json(output / "metrics.json", metrics.to_dict())
+            self._report(output, metrics, trainer.progress.history, val_set)
         return metrics
+
+    def _report(
+        self, output: Path, metrics: Metrics, history: Sequence[Mapping[str, Any]], dataset: DetectionDataset
+    ) -> None:
+        """Write the page of a run: curves where matplotlib is installed, and a few predictions."""
+        pictures: dict[str, list[Path]] = {"samples": []}
+        folder = output / "report"
+        folder.mkdir(exist_ok=True)
+        images = [to_pil_image(dataset.image(index)) for index in range(min(_SAMPLES, len(dataset)))]
+        for index, found in enumerate(self.predict_each(images, threshold=0.3)):
+            pictures["samples"].append(folder / f"sample_{index}.jpg")
+            found.plot(pictures["samples"][-1])
+        with contextlib.suppress(InputError):
+            plot_history(history, folder / "curves.png")
+            pictures["curves"] = [folder / "curves.png"]
+        write_report(output, metrics, history, self.origin, self.config, pictures)
 
     def _open_splits(self, data: str | Path) -> tuple[DetectionDataset, DetectionDataset]:
         train_set, val_set = (self._open(data, split) for split in ("train", "val"))

@@ -75,7 +75,7 @@ def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> di
     parameters = dict(model.named_parameters())
     return {
         "image_ids": batch["image_ids"],
-        "losses": {name: float(value) for name, value in losses.terms.items()} | {"total": float(losses.total)},
+        "losses": {name: str(float(value.detach())) for name, value in {**losses.terms, "total": losses.total}.items()},
         "module": seen[0] if seen else None,
         "parameters": [name for name, value in parameters.items() if not value.isfinite().all()],
         "gradients": [name for name, p in parameters.items() if p.grad is not None and not p.grad.isfinite().all()],

@@ -26,6 +26,7 @@ from anchordetr.engine.files import write_text
 from anchordetr.engine.optim import build_optimizer, build_scheduler
 from anchordetr.engine.progress import RichReporter, SilentReporter, say
 from anchordetr.engine.replay import keep_batches
+from anchordetr.engine.tensorboard import TensorBoardReporter
 from anchordetr.engine.trainer import Reporter, Trainer
 from anchordetr.errors import InputError, UsageError
 from anchordetr.models.anchor_detr import AnchorDETR
@@ -161,6 +162,8 @@ def build_trainer(
     total_steps = settings.epochs * batches.steps
     done = 0 if state is None else state["epoch"] * batches.steps + state["step"]
     reporter: Reporter = RichReporter(settings.epochs, batches.steps, done) if world.is_main else SilentReporter()
+    if settings.tensorboard and world.is_main:
+        reporter = TensorBoardReporter(reporter, folder / "tensorboard", batches.steps)
     trainer = Trainer(
         model=model,
         criterion=build_criterion(config.model.num_classes, config.loss),

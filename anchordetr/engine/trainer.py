@@ -22,9 +22,14 @@ from anchordetr.engine.distributed import World
 from anchordetr.engine.evaluator import Metrics
 from anchordetr.engine.random_state import get_random_state, set_random_state
 from anchordetr.engine.stopping import StopSignals
-from anchordetr.errors import InputError, Stopped
+from anchordetr.errors import InputError, Stopped, reason
 from anchordetr.types import Predictions
 
+_OUT_OF_MEMORY = (
+    "The memory of the device is too small for a step ({}). Try --precision bf16, --gradient-checkpointing, "
+    "--set train.accumulate=2, or smaller pictures (data.train_short_sides, data.long_side); anchordetr profile-memory "
+    "--fits tells what fits. Everything up to the last save is kept."
+)
 _TERMS = ("class", "box", "giou", "total")
 
 
@@ -164,10 +169,14 @@ class Trainer:
         Raises:
             Stopped: SIGINT or SIGTERM came; the state after the last whole step is saved.
             NonFiniteError: see :meth:`train_step`.
+            InputError: the device's memory is too small; the message says what to try.
         """
         with self.reporter, self.signals:
             while self.progress.epoch < self.epochs and not self._has_waited_enough():
-                self._train_epoch()
+                try:
+                    self._train_epoch()
+                except torch.OutOfMemoryError as error:
+                    raise InputError(_OUT_OF_MEMORY.format(reason(error))) from error
                 self._finish_epoch()
 
     def _has_waited_enough(self) -> bool:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from anchordetr import Detector
+from anchordetr.cli.main import run as run_command
 from anchordetr.config import Config, TrainConfig
+from anchordetr.engine.checkpoint import load_state
 from anchordetr.engine.files import write_text
 from anchordetr.engine.optim import build_optimizer, build_scheduler
-from anchordetr.errors import InputError
+from anchordetr.engine.replay import replay
+from anchordetr.engine.run import learning_rates
+from anchordetr.engine.trainer import NonFiniteError, Trainer
+from anchordetr.errors import InputError, UsageError
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -142,3 +150,142 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_text(file, "new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_step_that_was_not_finite_is_kept_and_replayed(
+    small_config: Config, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = Detector(small_config, ["circle", "rectangle", "triangle"], device="cpu")
+    with torch.no_grad():
+        detector.model.encoder.layers[0].feed_forward.linear1.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"gradients that are not finite: .* on images \[.*replay .*bad_step\.pt"):
+        detector.train(coco_folder, tmp_path, epochs=1)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_info:
+        run_command(["replay", str(tmp_path / "bad_step.pt"), "--json"])
+    assert exit_info.value.code == 0
+    (step,) = json.loads(capsys.readouterr().out)
+    assert step["module"] == "encoder.layers.0.feed_forward.linear1"
+    assert step["parameters"] == ["encoder.layers.0.feed_forward.linear1.weight"]
+    assert len(step["image_ids"]) == 4
+    with pytest.raises(InputError, match="is no kept training step"):
+        replay(coco_folder / "annotations" / "instances_train.json")
+
+
+def test_a_gradient_that_is_not_finite_stops_too(
+    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(parameters: object, norm: float) -> torch.Tensor:
+        return torch.tensor(float("inf"))
+
+    monkeypatch.setattr("anchordetr.engine.trainer.nn.utils.clip_grad_norm_", poison)
+    with pytest.raises(NonFiniteError, match="No weight was changed"):
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
+
+
+def test_too_little_memory_is_answered_with_advice(
+    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(self: Trainer, group: object) -> None:
+        raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr(Trainer, "train_step", run_out)
+    with pytest.raises(InputError, match=r"Tried to allocate 20\.00 GiB.*--gradient-checkpointing.*profile-memory"):
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
+
+
+def test_the_moving_average_is_what_is_saved(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    for name, decay in (("plain", 0.0), ("average", 0.5)):
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path / name, epochs=2, ema=decay)
+    plain, average = (weights(tmp_path / name / "last") for name in ("plain", "average"))
+    state = load_state(tmp_path / "average" / "last")
+    assert_same(plain, state["model"])
+    key = "class_head.weight"
+    assert torch.equal(average[key], state["average"][f"module.{key}"])
+    assert not torch.equal(average[key], plain[key])
+
+
+def test_accumulated_parts_make_the_same_step(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    """Without batch statistics; parts are padded alike here."""
+    config = small_config.updated({"model.freeze_batch_norm": True, "data.crop": False})
+    for name, parts in (("whole", 1), ("parts", 4)):
+        Detector(config, device="cpu").train(coco_folder, tmp_path / name, epochs=1, accumulate=parts)
+    first, second = (
+        json.loads((tmp_path / name / "log.jsonl").read_text())["loss_total"] for name in ("whole", "parts")
+    )
+    assert second == pytest.approx(first, rel=1e-4)
+
+
+def test_frozen_parts_stay_and_unknown_ones_are_named(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    detector = Detector(small_config, ["circle", "rectangle", "triangle"], device="cpu")
+    before = {name: value.clone() for name, value in detector.model.named_parameters()}
+    detector.train(coco_folder, tmp_path / "run", epochs=1, freeze=["encoder", "decoder.layers.0"])
+    moved = {name for name, value in detector.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved
+    assert not any(name.startswith(("encoder.", "decoder.layers.0.")) for name in moved)
+    assert any(name.startswith("decoder.layers.1.") for name in moved)
+    with pytest.raises(UsageError, match=r"names 'encode', .* Its parts: .*encoder"):
+        detector.train(coco_folder, tmp_path / "other", epochs=1, freeze=["encode"])
+
+
+def test_patience_ends_a_run(
+    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=9, patience=2, lr=1e-30, backbone_lr=0)
+    assert 3 <= len((tmp_path / "log.jsonl").read_text().splitlines()) < 9
+
+
+def test_learning_rates_are_scaled_only_when_told(small_config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = small_config.updated({"train.batch_size": 8, "train.lr": 1e-3, "train.backbone_lr": 1e-4}).train
+    assert learning_rates(settings) == (1e-3, 1e-4)
+    assert "--set train.scale_lr=true would scale them to 0.0005 and 5e-05" in capsys.readouterr().err
+    assert learning_rates(settings.model_copy(update={"scale_lr": True})) == (5e-4, 5e-5)
+    assert "scaled from 16 to 8 pictures" in capsys.readouterr().err
+    learning_rates(settings.model_copy(update={"batch_size": 16}))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_seed_repeats_a_run_bit_for_bit(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        torch.manual_seed(len(name))  # what was drawn before does not matter
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path / name, epochs=1, deterministic=True)
+    assert_same(weights(tmp_path / "first" / "last"), weights(tmp_path / "second" / "last"))
+    assert (tmp_path / "first" / "log.csv").read_text() == (tmp_path / "second" / "log.csv").read_text()
+    header, row = (tmp_path / "first" / "log.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), row.split(","), strict=True))["epoch"] == "1"
+
+
+def test_a_run_ends_with_a_page(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    metrics = Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=2)
+    page = (tmp_path / "report.md").read_text()
+    assert f"| {metrics.ap:.3f} | {metrics.ap50:.3f} |" in page
+    for text in ("| circle |", "train.epochs: 2 (the paper's 50)", str(coco_folder), "## Course"):
+        assert text in page
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", page)
+    assert {"report/curves.png", "report/sample_0.jpg"} <= set(shown)
+    assert all((tmp_path / file).stat().st_size > 1000 for file in shown)
+
+
+def test_tensorboard_gets_the_numbers(
+    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    class Writer:
+        def __init__(self, folder: Path) -> None:
+            assert folder == tmp_path / "run" / "tensorboard"
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            seen.append((name, step))
+
+        def close(self) -> None:
+            seen.append(("closed", 0))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    Detector(small_config, device="cpu").train(coco_folder, tmp_path / "run", epochs=2, tensorboard=True)
+    assert [step for name, step in seen if name == "step/total"] == [0, 1, 2, 3]
+    assert [step for name, step in seen if name == "epoch/ap"] == [1, 2]
+    assert seen[-1] == ("closed", 0)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match=r"pip install anchordetr\[tensorboard\]"):
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path / "other", epochs=1, tensorboard=True)
