@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -33,8 +35,9 @@ from anchordetr.engine.inference import PreparedCopy, detect
 from anchordetr.engine.pretrained import load_pretrained
 from anchordetr.engine.progress import say
 from anchordetr.engine.report import write_report
-from anchordetr.engine.run import build_trainer, check_folder, resume_state
+from anchordetr.engine.run import build_trainer, check_folder, resume_state, try_out
 from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, write_model
+from anchordetr.engine.trainer import Trainer
 from anchordetr.engine.transfer import copy_rows, transfer_table
 from anchordetr.errors import InputError, UsageError
 from anchordetr.layers.decoder import Decoder
@@ -147,17 +150,7 @@ class Detector:
         self._prepared.drop()
         state = resume_state(output, self.config, accept_changes) if resume else None
         with joined(self.device) as world, repeatable(self.config.train.deterministic):
-            trainer = build_trainer(
-                model=self.model,
-                config=self.config,
-                train_set=train_set,
-                evaluate=lambda model: self._validate(model, val_set, world),
-                save_model=lambda folder, model: write_model(folder, self._at_rest(model)),
-                folder=output,
-                world=world,
-                device=self.device,
-                state=state,
-            )
+            trainer = self._build_trainer(train_set, val_set, output, world, state)
             layers = [*cast(Encoder, self.model.encoder).layers, *cast(Decoder, self.model.decoder).layers]
             with recomputing(layers if self.config.train.gradient_checkpointing else []):
                 trainer.fit()
@@ -169,6 +162,58 @@ class Detector:
             write_json(output / "metrics.json", metrics.to_dict())
             self._report(output, metrics, trainer.progress.history, val_set)
         return metrics
+
+    def dry_run(self, data: str | Path, **settings: Any) -> dict[str, Any]:
+        """Do one step of everything that training does, on a copy of this detector and in a folder that is removed.
+
+        Args:
+            data, settings: as in :meth:`train`.
+
+        Returns:
+            The plan: numbers of pictures, classes and steps, sizes, the time of a step and of all steps, memory.
+
+        Raises:
+            UsageError, InputError: as :meth:`train` does.
+        """
+        probe = copy.deepcopy(self)
+        probe.config = self.config.updated({f"train.{key}": value for key, value in settings.items()})
+        train_set, val_set = probe._open_splits(data)
+        probe._adopt_classes(train_set, "name")
+        probe._note_origin(data)
+        with tempfile.TemporaryDirectory() as folder, joined(self.device) as world:
+            trainer = probe._build_trainer(train_set, val_set, Path(folder), world, state=None)
+            plan = try_out(trainer, Path(folder))
+            image = to_pil_image(val_set.image(0))
+        start = time.perf_counter()
+        probe.predict(image)
+        prediction = time.perf_counter() - start
+        return {
+            "training pictures": len(train_set),
+            "validation pictures": len(val_set),
+            "classes": len(probe.class_names),
+            **plan,
+            "seconds of the first prediction": round(prediction, 3),
+        }
+
+    def _build_trainer(
+        self,
+        train_set: DetectionDataset,
+        val_set: DetectionDataset,
+        output: Path,
+        world: World,
+        state: Mapping[str, Any] | None,
+    ) -> Trainer:
+        return build_trainer(
+            model=self.model,
+            config=self.config,
+            train_set=train_set,
+            evaluate=lambda model: self._validate(model, val_set, world),
+            save_model=lambda folder, model: write_model(folder, self._at_rest(model)),
+            folder=output,
+            world=world,
+            device=self.device,
+            state=state,
+        )
 
     def _report(
         self, output: Path, metrics: Metrics, history: Sequence[Mapping[str, Any]], dataset: DetectionDataset

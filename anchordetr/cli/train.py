@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from anchordetr.cli import options
-from anchordetr.cli.tables import print_metrics
+from anchordetr.cli.tables import print_facts, print_json, print_metrics
 from anchordetr.errors import UsageError
 
 
@@ -31,6 +31,9 @@ def train(
     ] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Resume although the configuration has changed.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Do one step of everything, print the plan, and keep nothing.")
     ] = False,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
@@ -70,6 +73,10 @@ def train(
         detector = Detector(preset(model or "anchordetr_r50_dc5").updated(changes), device=device)
     else:
         detector = Detector.from_pretrained(weights, device, settings=changes)
+    if dry_run:
+        plan = detector.dry_run(data)
+        print_json(plan) if json else print_facts(plan)
+        return
     metrics = detector.train(
         data,
         output_dir,

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,44 @@ def build_trainer(
     if state is not None:
         trainer.load_state_dict(dict(state))
     return trainer
+
+
+def try_out(trainer: Trainer, folder: Path) -> dict[str, Any]:
+    """Do two steps on one batch and save once; return what a whole run would take.
+
+    Args:
+        trainer: that has done nothing yet; its network is changed.
+        folder: of the run.
+    """
+    group = next(trainer.groups())
+    trainer.network.train()
+    trainer.train_step(group)
+    start = time.perf_counter()
+    trainer.train_step(group)
+    seconds = time.perf_counter() - start
+    trainer.save("last")
+    steps = trainer.epochs * trainer.batches.steps
+    sizes = [f"{images.pixels.shape[-2]}x{images.pixels.shape[-1]}" for images in (batch.images for batch in group)]
+    return {
+        "pictures of a step": trainer.batches.batch_size,
+        "pixels of the tried batches": ", ".join(sizes),
+        "steps of an epoch": trainer.batches.steps,
+        "steps": steps,
+        "seconds of a step": round(seconds, 3),
+        "hours of all steps": round(steps * seconds / 3600, 2),
+        "trained parameters": sum(value.numel() for value in trainer.model.parameters() if value.requires_grad),
+        "peak memory, MiB": _peak_memory(trainer.device) >> 20,
+        "bytes of a save": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+    }
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Return the most bytes that the device, or this process on a CPU, has held so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _save(

@@ -187,7 +187,7 @@ class Trainer:
         self.network.train()
         self.batches.epoch, self.batches.start = self.progress.epoch, self.progress.step
         self._stop_if_told()
-        for group in self._groups():
+        for group in self.groups():
             lr = float(self.optimizer.param_groups[0]["lr"])
             losses = self.train_step(group)
             self.progress.add(losses, lr)
@@ -196,7 +196,7 @@ class Trainer:
                 self.save("last")
             self._stop_if_told()
 
-    def _groups(self) -> Iterator[list[TrainBatch]]:
+    def groups(self) -> Iterator[list[TrainBatch]]:
         """The batches of one optimizer step after the other."""
         batches = batches_of(self.loader)
         try:

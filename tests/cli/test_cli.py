@@ -286,3 +286,14 @@ def test_an_unreadable_image_is_named_in_one_line(
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="Unknown model"):
         run(["train", "--data", "x", "--output-dir", "x", "--model", "nothing", "--debug"])
+
+
+def test_a_dry_run_prints_the_plan_and_keeps_nothing(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*train_arguments(coco_folder, tmp_path / "run"), "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["training pictures"], plan["validation pictures"], plan["classes"]) == (8, 4, 3)
+    assert (plan["steps of an epoch"], plan["steps"], plan["pictures of a step"]) == (2, 2, 4)
+    assert plan["bytes of a save"] > 100_000
+    assert not (tmp_path / "run").exists()

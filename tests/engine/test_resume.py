@@ -213,10 +213,12 @@ def test_a_dead_worker_is_named(
 # ---------------------------------------------------------------- kill -9
 
 _KILLS = int(os.environ.get("ANCHORDETR_KILLS", "3"))
+_EPOCHS = 3 + _KILLS
 
 
 def start(folder: Path, data: Path, output: Path) -> subprocess.Popen[bytes]:
-    arguments = ["train", "--weights", str(folder), "--data", str(data), "--output-dir", str(output), "--epochs", "4"]
+    arguments = ["train", "--weights", str(folder), "--data", str(data), "--output-dir", str(output)]
+    arguments += ["--epochs", str(_EPOCHS)]
     more = ["--set", "train.save_every=1", "--batch-size", "2", "--device", "cpu", "--workers", "0", "--seed", "0"]
     resume = ["--resume"] if (output / "last" / "training_state.pt").exists() else []
     command = [sys.executable, "-m", "anchordetr", *arguments, *more, *resume]
