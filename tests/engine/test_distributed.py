@@ -64,7 +64,9 @@ def test_two_processes_train_like_one(accumulate: int, start: Path, coco_folder:
     first, second = (read_model(tmp_path / name / "last").weights for name in ("one", "two"))
     apart = torch.cat([(second[name] - tensor).abs().flatten().float() for name, tensor in first.items()])
     assert (apart < 1e-4).float().mean() > 0.99
-    assert apart.max() < 4 * 1.3e-3  # where a gradient is rounding alone, Adam makes whole steps of it
+    assert (
+        apart.max() < 4 * 5e-3
+    )  # four steps of the highest rate: where a gradient is rounding alone, Adam makes whole steps of it
     assert done.stdout.count("max. detections") == 1  # one table, of the first process
 
 
