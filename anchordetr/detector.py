@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from torchvision.transforms.functional import to_pil_image
 
-from anchordetr.analysis.plots import plot_history
+from anchordetr.analysis.plots import plot_details, plot_history
 from anchordetr.config import Config
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource, expand_source, is_url, load_image, load_or_skip
@@ -160,7 +161,7 @@ class Detector:
         self.origin["metrics"] = metrics.to_dict()
         if world.is_main:
             write_json(output / "metrics.json", metrics.to_dict())
-            self._report(output, metrics, trainer.progress.history, val_set)
+            self._report(output, replace(metrics, details=trainer.details), trainer.progress.history, val_set)
         return metrics
 
     def dry_run(self, data: str | Path, **settings: Any) -> dict[str, Any]:
@@ -229,6 +230,9 @@ class Detector:
         with contextlib.suppress(InputError):
             plot_history(history, folder / "curves.png")
             pictures["curves"] = [folder / "curves.png"]
+            if metrics.details is not None:
+                details = metrics.details
+                pictures["curves"] += plot_details(details.precision, details.confusion(), self.class_names, folder)
         write_report(output, metrics, history, self.origin, self.config, pictures)
 
     def _open_splits(self, data: str | Path) -> tuple[DetectionDataset, DetectionDataset]:

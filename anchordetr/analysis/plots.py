@@ -6,8 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from anchordetr.analysis.memory import AttentionMemory
 from anchordetr.errors import InputError
+
+_MOST_NAMES = 20
 
 
 def plot_attention_memory(rows: Sequence[AttentionMemory], path: Path) -> None:
@@ -67,3 +72,65 @@ def _figure(width: float, height: float) -> Any:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def plot_details(
+    precision: NDArray[np.float64], confusion: NDArray[np.int64], class_names: Sequence[str], folder: Path
+) -> list[Path]:
+    """Draw the precision-recall curves and the confusion matrix of an evaluation into a folder; return the files.
+
+    Args:
+        precision, confusion: see the two functions below.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    files = [folder / "precision_recall.png", folder / "confusion_matrix.png"]
+    plot_precision_recall(precision, class_names, files[0])
+    plot_confusion(confusion, class_names, files[1])
+    return files
+
+
+def plot_precision_recall(precision: NDArray[np.float64], class_names: Sequence[str], path: Path) -> None:
+    """Draw precision by recall at an IoU of 0.5, a curve for each class.
+
+    Args:
+        precision: (101, K), -1 where there is nothing to find.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(6, 5)
+    axes = figure.subplots()
+    recall = np.linspace(0, 1, len(precision))
+    for name, values in zip(class_names, precision.T, strict=True):
+        if (values >= 0).all():
+            axes.plot(recall, values, label=f"{name} {values.mean():.2f}")
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision at IoU 0.5")
+    if len(class_names) <= _MOST_NAMES:
+        axes.legend()
+    figure.savefig(path)
+
+
+def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix (K + 1, K + 1): rows objects, columns answers, the last of each nothing.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    side = max(4.0, 0.3 * len(matrix))
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [*class_names, "nothing"]
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("object")
+    if len(names) <= _MOST_NAMES:
+        for row, column in np.ndindex(*matrix.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    figure.savefig(path)

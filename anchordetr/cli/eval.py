@@ -18,10 +18,14 @@ def evaluate(
     output_dir: Annotated[Path, typer.Option(help="Where metrics.json goes; a file of this name is replaced.")] = Path(
         "runs/eval"
     ),
+    plots: Annotated[
+        bool, typer.Option("--plots", help="Draw precision_recall.png and confusion_matrix.png there too.")
+    ] = False,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Compute COCO's metrics of a saved model on a data set."""
+    from anchordetr.analysis.plots import plot_details
     from anchordetr.detector import Detector
     from anchordetr.engine.distributed import is_main_process
     from anchordetr.engine.files import write_json
@@ -30,4 +34,6 @@ def evaluate(
     if is_main_process():
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(output_dir / "metrics.json", metrics.to_dict())
+        if plots and metrics.details is not None:
+            plot_details(metrics.details.precision, metrics.details.confusion(), list(metrics.per_class), output_dir)
         print_metrics(metrics, json)

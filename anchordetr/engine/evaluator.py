@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from torchvision.transforms import v2
 
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.loader import batches_of, eval_loader
+from anchordetr.engine.confusion import confusion_matrix
 from anchordetr.engine.distributed import ALONE, World
 from anchordetr.engine.inference import detect
 from anchordetr.errors import InputError
@@ -38,6 +40,19 @@ _STATS = (
 
 
 @dataclass(frozen=True)
+class Details:
+    """What the curves and the matrix of an evaluation are drawn from.
+
+    Attributes:
+        precision: (101, K) at an IoU of 0.5 by recall and class, -1 where there is nothing to find.
+        confusion: computes the :func:`~anchordetr.engine.confusion.confusion_matrix`.
+    """
+
+    precision: NDArray[np.float64]
+    confusion: Callable[[], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
 class Metrics:
     """COCO's twelve numbers as fractions of 1, and AP per class; -1 where there was nothing to find."""
 
@@ -54,10 +69,16 @@ class Metrics:
     ar_medium: float
     ar_large: float
     per_class: dict[str, float]
+    details: Details | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the metrics that :meth:`to_dict` gave; other keys do not matter."""
+        return cls(**{name: values[name] for name in (*_STATS, "per_class")})
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``metrics.json`` holds."""
-        return asdict(self)
+        return {name: value for name, value in vars(self).items() if name != "details"}
 
 
 def evaluate(
@@ -97,8 +118,8 @@ def evaluate(
     model.train(was_training)
     shares = world.gather(np.concatenate(rows))
     metrics = coco_metrics(dataset, np.concatenate(shares)) if world.is_main else None
-    shared: Metrics = world.from_main(metrics)
-    return shared
+    shared: Metrics = world.from_main(metrics and replace(metrics, details=None))
+    return metrics or shared
 
 
 def coco_rows(
@@ -137,7 +158,9 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
         evaluation.accumulate()
         evaluation.summarize()
     stats = dict(zip(_STATS, (float(value) for value in evaluation.stats), strict=True))
-    return Metrics(**stats, per_class=_per_class(evaluation.eval["precision"], dataset))
+    precision = evaluation.eval["precision"]
+    details = Details(precision[0, :, :, 0, -1], partial(confusion_matrix, dataset, rows))
+    return Metrics(**stats, per_class=_per_class(precision, dataset), details=details)
 
 
 def _per_class(precision: NDArray[np.float64], dataset: DetectionDataset) -> dict[str, float]:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from anchordetr.data.loader import EpochBatches, TrainBatch, batches_of
 from anchordetr.engine.device import autocast
 from anchordetr.engine.distributed import World
-from anchordetr.engine.evaluator import Metrics
+from anchordetr.engine.evaluator import Details, Metrics
 from anchordetr.engine.random_state import get_random_state, set_random_state
 from anchordetr.engine.stopping import StopSignals
 from anchordetr.errors import InputError, Stopped, reason
@@ -85,7 +85,7 @@ class Progress:
         """Return the metrics of the best evaluation, the first one of several."""
         evaluated = [entry for entry in self.history if "ap" in entry]
         best = max(evaluated, key=lambda entry: entry["ap"])
-        return Metrics(**{name: best[name] for name in Metrics.__dataclass_fields__})
+        return Metrics.from_dict(best)
 
 
 class NonFiniteError(RuntimeError):
@@ -157,6 +157,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.progress = Progress()
         self.signals = StopSignals()
+        self.details: Details | None = None  # of the best evaluation since the start of this process
 
     @property
     def trained(self) -> nn.Module:
@@ -215,6 +216,7 @@ class Trainer:
             self.progress.waiting += 1
             if metrics.ap > self.progress.best_ap:
                 self.progress.best_ap, self.progress.waiting = metrics.ap, 0
+                self.details = metrics.details
                 self.save("best")
         self.progress.history.append(entry)
         self.save("last")

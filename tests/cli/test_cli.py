@@ -57,7 +57,8 @@ def test_eval_prints_what_the_training_logged(
 def test_eval_prints_cocos_table(
     run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path) == 0
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--plots") == 0
+    assert {"precision_recall.png", "confusion_matrix.png"} <= {file.name for file in tmp_path.iterdir()}
     printed = capsys.readouterr().out
     assert "0.50:0.95" in printed
     assert "rectangle" in printed

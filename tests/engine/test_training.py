@@ -262,7 +262,8 @@ def test_a_run_ends_with_a_page(small_config: Config, coco_folder: Path, tmp_pat
     for text in ("| circle |", "train.epochs: 2 (the paper's 50)", str(coco_folder), "## Course"):
         assert text in page
     shown = re.findall(r"!\[.*?\]\((.*?)\)", page)
-    assert {"report/curves.png", "report/sample_0.jpg"} <= set(shown)
+    names = ("curves.png", "precision_recall.png", "confusion_matrix.png", "sample_0.jpg")
+    assert {f"report/{name}" for name in names} <= set(shown)
     assert all((tmp_path / file).stat().st_size > 1000 for file in shown)
 
 
