@@ -33,6 +33,15 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "fp32")
 
 
+def peak_memory() -> int:
+    """Return the most bytes that were held so far: on the present GPU by tensors, or without one by this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 @contextmanager
 def repeatable(wanted: bool) -> Iterator[None]:
     """Let torch use deterministic algorithms only, where ``wanted``; without it a CPU repeats itself, a GPU almost.

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from anchordetr.engine.device import peak_memory
 from anchordetr.engine.distributed import is_main_process
 
 _LOSSES = ("total", "class", "box", "giou")
@@ -59,7 +60,7 @@ class RichReporter:
         for name in _LOSSES:
             self._smooth[name] = 0.95 * self._smooth.get(name, losses[name]) + 0.05 * losses[name]
         text = " ".join(f"{name} {self._smooth[name]:.3f}" for name in _LOSSES)
-        self.bar.update(self._task, advance=1, epoch=self._count(epoch), losses=f"loss {text} lr {lr:.1e}")
+        self.bar.update(self._task, advance=1, epoch=self._count(epoch), losses=f"loss {text} lr {lr:.1e} {_memory()}")
 
     def on_epoch(self, entry: dict[str, Any]) -> None:
         """Print one line."""
@@ -70,6 +71,10 @@ class RichReporter:
 
     def _count(self, epoch: int) -> str:
         return f"{min(epoch + 1, self.epochs)}/{self.epochs}"
+
+
+def _memory() -> str:
+    return f"{peak_memory() / 2**30:.1f} GiB"
 
 
 class SilentReporter:

@@ -20,6 +20,7 @@ from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.loader import EpochBatches, TrainBatch, train_loader
 from anchordetr.data.transforms import train_transform
 from anchordetr.engine.checkpoint import load_state, save_state
+from anchordetr.engine.device import peak_memory
 from anchordetr.engine.distributed import World
 from anchordetr.engine.ema import build_ema
 from anchordetr.engine.evaluator import Metrics
@@ -213,18 +214,9 @@ def try_out(trainer: Trainer, folder: Path) -> dict[str, Any]:
         "seconds of a step": round(seconds, 3),
         "hours of all steps": round(steps * seconds / 3600, 2),
         "trained parameters": sum(value.numel() for value in trainer.model.parameters() if value.requires_grad),
-        "peak memory, MiB": _peak_memory(trainer.device) >> 20,
+        "peak memory, MiB": peak_memory() >> 20,
         "bytes of a save": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
     }
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Return the most bytes that the device, or this process on a CPU, has held so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _save(
