@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from types import TracebackType
@@ -167,18 +167,28 @@ class Trainer:
     def fit(self) -> None:
         """Train the epochs that are left; after each one log and save, after every ``eval_every`` evaluate.
 
+        A trainer fits once.
+
         Raises:
             Stopped: SIGINT or SIGTERM came; the state after the last whole step is saved.
             NonFiniteError: see :meth:`train_step`.
             InputError: the device's memory is too small; the message says what to try.
         """
-        with self.reporter, self.signals:
+        with self.reporter, self.signals, self._ending_workers():
             while self.progress.epoch < self.epochs and not self._has_waited_enough():
                 try:
                     self._train_epoch()
                 except torch.OutOfMemoryError as error:
                     raise InputError(_OUT_OF_MEMORY.format(reason(error))) from error
                 self._finish_epoch()
+
+    @contextmanager
+    def _ending_workers(self) -> Iterator[None]:
+        """End the processes that load pictures when training ends; left to the garbage collector they take seconds."""
+        try:
+            yield
+        finally:
+            del self.loader
 
     def _has_waited_enough(self) -> bool:
         return 0 < self.patience <= self.progress.waiting

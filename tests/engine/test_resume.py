@@ -56,17 +56,20 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Any:
     return arm
 
 
+_AVERAGE = {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine", "train.warmup": 0.2}
+
+
 @pytest.mark.parametrize(
-    "settings",
+    ("steps", "settings"),
     [
-        {},
-        {"data.workers": 2},
-        {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine", "train.warmup": 0.2},
-        {"model.dropout": 0.1, "train.save_every": 1},
+        pytest.param(1, {}, id="1-plain"),
+        pytest.param(4, {}, id="4-plain"),
+        pytest.param(5, {}, id="5-plain"),
+        pytest.param(3, {"data.workers": 2}, id="3-workers"),
+        pytest.param(6, _AVERAGE, id="6-average, accumulation"),
+        pytest.param(2, {"model.dropout": 0.1, "train.save_every": 1}, id="2-dropout"),
     ],
-    ids=["plain", "workers", "average, accumulation", "dropout"],
 )
-@pytest.mark.parametrize("steps", [1, 4, 5])
 def test_stopping_at_any_step_and_going_on_equals_never_stopping(
     steps: int, settings: dict[str, Any], small_config: Config, coco_folder: Path, tmp_path: Path, kill_after: Any
 ) -> None:
