@@ -53,6 +53,10 @@ class ModelConfig(_Section):
         """Q: the most objects that can be found in one picture."""
         return self.num_anchors * max(self.num_patterns, 1)
 
+    def without_pretraining(self) -> Self:
+        """Return the same network with a backbone that starts from random weights, for weights of its own."""
+        return self.model_copy(update={"pretrained_backbone": False, "backbone_weights": None})
+
     @model_validator(mode="after")
     def _check_sizes(self) -> Self:
         if self.embed_dim % 32 or self.embed_dim % self.num_heads:

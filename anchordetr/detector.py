@@ -18,7 +18,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from torch import nn
-from torchvision.transforms.functional import to_pil_image
 
 from anchordetr.analysis.plots import plot_details, plot_history
 from anchordetr.config import Config
@@ -41,8 +40,6 @@ from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, 
 from anchordetr.engine.trainer import Trainer
 from anchordetr.engine.transfer import copy_rows, transfer_table
 from anchordetr.errors import InputError, UsageError
-from anchordetr.layers.decoder import Decoder
-from anchordetr.layers.encoder import Encoder
 from anchordetr.layers.heads import ClassHead
 from anchordetr.layers.recompute import recomputing
 from anchordetr.models.builders import build_class_head, build_model, preset
@@ -152,8 +149,7 @@ class Detector:
         state = resume_state(output, self.config, accept_changes) if resume else None
         with joined(self.device) as world, repeatable(self.config.train.deterministic):
             trainer = self._build_trainer(train_set, val_set, output, world, state)
-            layers = [*cast(Encoder, self.model.encoder).layers, *cast(Decoder, self.model.decoder).layers]
-            with recomputing(layers if self.config.train.gradient_checkpointing else []):
+            with recomputing(self.model.layers if self.config.train.gradient_checkpointing else []):
                 trainer.fit()
         load_weights(self.model, read_model(output / "best").weights, str(output / "best"))
         self.model.eval()
@@ -184,9 +180,8 @@ class Detector:
         with tempfile.TemporaryDirectory() as folder, joined(self.device) as world:
             trainer = probe._build_trainer(train_set, val_set, Path(folder), world, state=None)
             plan = try_out(trainer, Path(folder))
-            image = to_pil_image(val_set.image(0))
         start = time.perf_counter()
-        probe.predict(image)
+        probe.predict(val_set.image(0))
         prediction = time.perf_counter() - start
         return {
             "training pictures": len(train_set),
@@ -212,7 +207,6 @@ class Detector:
             save_model=lambda folder, model: write_model(folder, self._at_rest(model)),
             folder=output,
             world=world,
-            device=self.device,
             state=state,
         )
 
@@ -223,7 +217,7 @@ class Detector:
         pictures: dict[str, list[Path]] = {"samples": []}
         folder = output / "report"
         folder.mkdir(exist_ok=True)
-        images = [to_pil_image(dataset.image(index)) for index in range(min(_SAMPLES, len(dataset)))]
+        images = [dataset.image(index) for index in range(min(_SAMPLES, len(dataset)))]
         for index, found in enumerate(self.predict_each(images, threshold=0.3)):
             pictures["samples"].append(folder / f"sample_{index}.jpg")
             found.plot(pictures["samples"][-1])

@@ -24,7 +24,7 @@ from anchordetr.data.shapes import ShapesDataset
 from anchordetr.models.builders import preset
 
 GOLDEN = Path(__file__).parent / "golden"
-sys.path.insert(0, str(GOLDEN))
+sys.path[:0] = [str(GOLDEN), str(Path(__file__).parent)]
 
 
 @pytest.fixture(scope="session")

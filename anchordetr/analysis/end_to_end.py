@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import torch
 from torch import nn
@@ -11,8 +10,6 @@ from torch import nn
 from anchordetr.analysis.speed import DTYPES, Timing, hold
 from anchordetr.config import Config
 from anchordetr.criterion import build_criterion
-from anchordetr.layers.decoder import Decoder
-from anchordetr.layers.encoder import Encoder
 from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
@@ -69,7 +66,6 @@ def benchmark_training(
     criterion = build_criterion(config.model.num_classes, config.loss)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-6, fused=True)
-    layers = [*cast(Encoder, model.encoder).layers, *cast(Decoder, model.decoder).layers]
 
     def step(in_bfloat16: bool = False, recomputed: Sequence[nn.Module] = ()) -> Callable[[], object]:
         def run() -> None:
@@ -87,7 +83,7 @@ def benchmark_training(
         answers = model(images)
     runs = {
         "as built": step(),
-        "gradient checkpointing": step(recomputed=layers),
+        "gradient checkpointing": step(recomputed=model.layers),
         "bfloat16": step(in_bfloat16=True),
         "matching alone": lambda: criterion.matcher(answers, targets),
     }
@@ -96,8 +92,7 @@ def benchmark_training(
 
 def _random_model(config: Config, device: torch.device) -> AnchorDETR:
     torch.manual_seed(0)
-    without_weights = {"pretrained_backbone": False, "backbone_weights": None}
-    return build_model(config.model.model_copy(update=without_weights)).to(device)
+    return build_model(config.model.without_pretraining()).to(device)
 
 
 def _pictures(count: int, height: int, width: int, device: torch.device) -> ImageBatch:

@@ -68,8 +68,7 @@ def profile_model(
         config: of the network; its backbone starts from random weights.
         height, width: of the pictures in pixels, all alike, with ten objects each.
     """
-    without_weights = {"pretrained_backbone": False, "backbone_weights": None}
-    model = build_model(config.model.model_copy(update=without_weights)).to(device)
+    model = build_model(config.model.without_pretraining()).to(device)
     images = ImageBatch(torch.randn(batch_size, 3, height, width, device=device), ((height, width),) * batch_size)
     optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], fused=True)
     step = _training_step(model, config, optimizer, images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,12 +45,9 @@ def rcda(
     from anchordetr.engine.device import choose_device
     from anchordetr.rcda import BACKENDS
 
-    if dtype not in DTYPES:
-        raise UsageError(f"Unknown dtype '{dtype}'.{closest_match(dtype, DTYPES)}")
+    _check_known("dtype", [dtype], DTYPES)
     chosen = [name for name in backends.split(",") if name] or ["reference"]
-    for name in chosen:
-        if name not in BACKENDS:
-            raise UsageError(f"Unknown RCDA backend '{name}'.{closest_match(name, BACKENDS)}")
+    _check_known("RCDA backend", chosen, BACKENDS)
     height, width = options.parse_size(size)
     place = choose_device(device)
     timings = benchmark_rcda(height, width, place, DTYPES[dtype], heads, depth, batch_size, rounds, (*chosen, "auto"))
@@ -80,9 +78,7 @@ def inference(
     from anchordetr.models.builders import preset
 
     chosen = [name for name in dtypes.split(",") if name]
-    for name in chosen:
-        if name not in DTYPES:
-            raise UsageError(f"Unknown dtype '{name}'.{closest_match(name, DTYPES)}")
+    _check_known("dtype", chosen, DTYPES)
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))
     timings = benchmark_inference(config, height, width, place, batch_size, chosen, rounds)
@@ -153,6 +149,12 @@ def loader(
         f"{speed.pictures_per_second:.1f} pictures a second, {config.workers} workers; "
         f"{speed.padded_share:.1%} of the pixels are padding ({speed.pictures} pictures)"
     )
+
+
+def _check_known(what: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise UsageError(f"Unknown {what} '{name}'.{closest_match(name, known)}")
 
 
 def _report(

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as tvf
 from torchvision.utils import draw_bounding_boxes, make_grid
 
 from anchordetr.data.checks import table_of
+from anchordetr.data.dataset import ImageRecord
 from anchordetr.data.doctor import SplitReport
 from anchordetr.data.images import load_image
 from anchordetr.types import PALETTE
@@ -28,10 +29,12 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
     Returns:
         The page, or None if no picture can be read.
     """
-    chosen = [(split, row) for split in splits for row in chosen_rows(split, _COLUMNS * _ROWS // len(splits))]
-    if not chosen:
+    tiles = []
+    for split in splits:
+        table = table_of(split.written)
+        tiles += [_tile(split, table[row], row) for row in chosen_rows(split, _COLUMNS * _ROWS // len(splits))]
+    if not tiles:
         return None
-    tiles = [_tile(split, row) for split, row in chosen]
     page = make_grid(tiles, nrow=_COLUMNS, padding=4, pad_value=255)
     return Image.fromarray(page.permute(1, 2, 0).numpy())
 
@@ -46,9 +49,8 @@ def chosen_rows(split: SplitReport, count: int) -> list[int]:
     return [*first, *(others[position] for position in spread)]
 
 
-def _tile(split: SplitReport, row: int) -> Tensor:
+def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
     """Draw one picture: (3, tile, tile), the rest of the square white."""
-    record = table_of(split.written)[row]
     image = load_image(split.written.path(row))
     height, width = image.shape[1:]
     scale = _TILE / max(height, width)

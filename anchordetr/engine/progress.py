@@ -24,7 +24,22 @@ from anchordetr.engine.distributed import is_main_process
 _LOSSES = ("total", "class", "box", "giou")
 
 
-class RichReporter:
+class _Bar:
+    """A bar that is shown between entering and leaving its context."""
+
+    bar: Progress
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+
+class RichReporter(_Bar):
     """Shows the progress of ``epochs`` × ``steps`` steps, ``done`` of them before; use it as a context manager."""
 
     def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
@@ -46,21 +61,13 @@ class RichReporter:
             "train", total=epochs * steps, completed=done, epoch=self._count(done // steps), losses=""
         )
 
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.bar.stop()
-
     def on_step(self, epoch: int, step: int, losses: dict[str, float], lr: float) -> None:
         """Advance by one step."""
         for name in _LOSSES:
             self._smooth[name] = 0.95 * self._smooth.get(name, losses[name]) + 0.05 * losses[name]
         text = " ".join(f"{name} {self._smooth[name]:.3f}" for name in _LOSSES)
-        self.bar.update(self._task, advance=1, epoch=self._count(epoch), losses=f"loss {text} lr {lr:.1e} {_memory()}")
+        text = f"loss {text} lr {lr:.1e} {peak_memory() / 2**30:.1f} GiB"
+        self.bar.update(self._task, advance=1, epoch=self._count(epoch), losses=text)
 
     def on_epoch(self, entry: dict[str, Any]) -> None:
         """Print one line."""
@@ -71,10 +78,6 @@ class RichReporter:
 
     def _count(self, epoch: int) -> str:
         return f"{min(epoch + 1, self.epochs)}/{self.epochs}"
-
-
-def _memory() -> str:
-    return f"{peak_memory() / 2**30:.1f} GiB"
 
 
 class SilentReporter:
@@ -92,7 +95,7 @@ class SilentReporter:
     def on_epoch(self, entry: dict[str, Any]) -> None: ...
 
 
-class DownloadBar:
+class DownloadBar(_Bar):
     """Shows how much of a file has been fetched; use it as a context manager."""
 
     def __init__(self, name: str) -> None:
@@ -105,15 +108,6 @@ class DownloadBar:
             console=Console(stderr=True),
         )
         self._task = self.bar.add_task(name, total=None)
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.bar.stop()
 
     def update(self, done: int, total: int | None) -> None:
         """Show ``done`` of ``total`` bytes; None if the server does not say how many."""

@@ -53,7 +53,7 @@ def replay(file: Path) -> list[dict[str, Any]]:
         config, batches = parse_config(content["config"]), content["batches"]
     except Exception as error:
         raise InputError(f"{file} is no kept training step: {reason(error)}.") from error
-    model = build_model(config.model.model_copy(update={"pretrained_backbone": False, "backbone_weights": None}))
+    model = build_model(config.model.without_pretraining())
     load_weights(model, content["model"], str(file))
     return [_replay_batch(model.train(), config, batch) for batch in batches]
 

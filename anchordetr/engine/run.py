@@ -125,7 +125,6 @@ def build_trainer(
     save_model: Callable[[Path, nn.Module], None],
     folder: Path,
     world: World,
-    device: torch.device,
     state: Mapping[str, Any] | None,
 ) -> Trainer:
     """Put a trainer together from a configuration.
@@ -138,7 +137,6 @@ def build_trainer(
         save_model: writes a network into a folder.
         folder: of the run.
         world: the processes that train together; the main one writes.
-        device: of the network.
         state: to go on from; None starts anew.
     """
     settings, data = config.train, config.data
@@ -158,7 +156,7 @@ def build_trainer(
         (model.backbone.mean, model.backbone.std),
         batches,
         workers=data.workers,
-        pin_memory=device.type == "cuda",
+        pin_memory=next(model.parameters()).is_cuda,
     )
     optimizer = build_optimizer(model, *learning_rates(settings), settings.weight_decay)
     total_steps = settings.epochs * batches.steps
@@ -197,7 +195,8 @@ def try_out(trainer: Trainer, folder: Path) -> dict[str, Any]:
         trainer: that has done nothing yet; its network is changed.
         folder: of the run.
     """
-    group = next(trainer.groups())
+    with trainer.ending_workers():
+        group = next(trainer.groups())
     trainer.network.train()
     trainer.train_step(group)
     start = time.perf_counter()
@@ -205,7 +204,7 @@ def try_out(trainer: Trainer, folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     trainer.save("last")
     steps = trainer.epochs * trainer.batches.steps
-    sizes = [f"{images.pixels.shape[-2]}x{images.pixels.shape[-1]}" for images in (batch.images for batch in group)]
+    sizes = ["x".join(map(str, batch.images.pixels.shape[-2:])) for batch in group]
     return {
         "pictures of a step": trainer.batches.batch_size,
         "pixels of the tried batches": ", ".join(sizes),
@@ -223,26 +222,19 @@ def _save(
     folder: Path, name: str, trainer: Trainer, config: Config, save_model: Callable[[Path, nn.Module], None]
 ) -> None:
     """Write ``best``, or ``last`` with the training state and the logs; the state first: it is what resuming needs."""
-    state = trainer.state_dict() if name == "last" else {}
+    state = {"config": config.model_dump(mode="json"), **trainer.state_dict()} if name == "last" else None
     if trainer.world.is_main:
-        _write(folder, name, state, trainer, config, save_model)
+        if state is not None:
+            _write_state(folder, state)
+        save_model(folder / name, trainer.trained)
     trainer.world.gather(None)  # nobody reads before everything is written
 
 
-def _write(
-    folder: Path,
-    name: str,
-    state: dict[str, Any],
-    trainer: Trainer,
-    config: Config,
-    save_model: Callable[[Path, nn.Module], None],
-) -> None:
-    if name == "last":
-        save_state(folder / name, {"config": config.model_dump(mode="json"), **state})
-        history = trainer.progress.history
-        write_text(folder / "log.jsonl", "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in history))
-        write_text(folder / "log.csv", _csv(history))
-    save_model(folder / name, trainer.trained)
+def _write_state(folder: Path, state: dict[str, Any]) -> None:
+    save_state(folder / "last", state)
+    history = state["history"]
+    write_text(folder / "log.jsonl", "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in history))
+    write_text(folder / "log.csv", _csv(history))
 
 
 def _keep(folder: Path, group: Sequence[TrainBatch], trainer: Trainer, config: Config, world: World) -> str:

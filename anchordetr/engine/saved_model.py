@@ -15,12 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anchordetr.config import Config, parse_config
+from anchordetr.engine.device import DTYPES
 from anchordetr.engine.files import write_atomically, write_json
 from anchordetr.errors import InputError, UsageError, closest_match
 
@@ -29,7 +29,6 @@ WEIGHTS_FILE = "model.safetensors"
 UNUSED_FILE = "unused_classes.safetensors"
 FORMAT_VERSION = 1
 ARCHITECTURE = "AnchorDETR"
-_HALF_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _LARGE = 4096
 
 
@@ -74,8 +73,8 @@ def write_model(folder: Path, saved: SavedModel, precision: str = "fp32") -> Non
             the bytes, keep float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if precision != "fp32" and precision not in _HALF_DTYPES:
-        raise UsageError(f"Unknown precision '{precision}'.{closest_match(precision, ['fp32', *_HALF_DTYPES])}")
+    if precision not in DTYPES:
+        raise UsageError(f"Unknown precision '{precision}'.{closest_match(precision, DTYPES)}")
     values = describe(saved)
     weights = {name: _stored(tensor, precision) for name, tensor in saved.weights.items()}
     metadata = {"format": "pt", "config": json.dumps(values)}
@@ -149,7 +148,7 @@ def understand(
     count = config.model.num_classes
     if not (isinstance(names, list) and isinstance(ids, list) and len(names) == len(ids) == count):
         raise InputError(f"{source} is damaged: it needs {count} class_names and as many category_ids.")
-    config = config.updated({"model.pretrained_backbone": False, "model.backbone_weights": None})
+    config = config.model_copy(update={"model": config.model.without_pretraining()})
     return SavedModel(config, names, ids, weights, values.get("origin", {}), unused_classes or {})
 
 
@@ -183,7 +182,7 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
 
 
 def _stored(tensor: Tensor, precision: str) -> Tensor:
-    dtype = _HALF_DTYPES.get(precision)
+    dtype = None if precision == "fp32" else DTYPES[precision]
     tensor = tensor.detach().cpu().contiguous()
     return tensor.to(dtype) if dtype and tensor.is_floating_point() and tensor.numel() >= _LARGE else tensor
 

@@ -174,7 +174,7 @@ class Trainer:
             NonFiniteError: see :meth:`train_step`.
             InputError: the device's memory is too small; the message says what to try.
         """
-        with self.reporter, self.signals, self._ending_workers():
+        with self.reporter, self.signals, self.ending_workers():
             while self.progress.epoch < self.epochs and not self._has_waited_enough():
                 try:
                     self._train_epoch()
@@ -183,7 +183,7 @@ class Trainer:
                 self._finish_epoch()
 
     @contextmanager
-    def _ending_workers(self) -> Iterator[None]:
+    def ending_workers(self) -> Iterator[None]:
         """End the processes that load pictures when training ends; left to the garbage collector they take seconds."""
         try:
             yield

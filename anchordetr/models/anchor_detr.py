@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from anchordetr.layers import prepared
 from anchordetr.layers.backbone import Backbone
+from anchordetr.layers.decoder import Decoder
+from anchordetr.layers.encoder import Encoder
 from anchordetr.layers.folded import fold_backbone
 from anchordetr.layers.position import SinePositionEncoder, cell_points
 from anchordetr.layers.projection import FeatureMap
@@ -59,6 +62,11 @@ class AnchorDETR(nn.Module):
         self.box_head = box_head
         self.joint_position = joint_position
         self.predict_cells = predict_cells
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The layers of encoder and decoder, which must be the library's or have ``layers`` too."""
+        return [*cast(Encoder, self.encoder).layers, *cast(Decoder, self.decoder).layers]
 
     def forward(self, images: ImageBatch | Sequence[Tensor]) -> Predictions:
         """Detect objects.

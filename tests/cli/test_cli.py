@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import call
 
 from anchordetr import list_models
 from anchordetr.cli.main import run
@@ -23,12 +24,6 @@ SMALL = {
     "data.short_side": "48",
     "data.train_short_sides": "[48]",
 }
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        run([str(argument) for argument in arguments])
-    return int(exit_info.value.code or 0)
 
 
 def train_arguments(data: object, output: Path) -> list[object]:

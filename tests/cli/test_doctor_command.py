@@ -10,15 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import call
 from PIL import Image
-
-from anchordetr.cli.main import run
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        run([str(argument) for argument in arguments])
-    return int(exit_info.value.code or 0)
 
 
 @pytest.fixture

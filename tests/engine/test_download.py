@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import call
 from PIL import Image
-from test_original_file import call, detrex, original_weights
+from test_original_file import detrex, original_weights
 
 from anchordetr import Detector
 from anchordetr.engine import download as download_module

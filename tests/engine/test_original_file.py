@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from commands import call
 from pseudo_weights import pseudo_image, pseudo_state_dict
 from torch import Tensor
 
 from anchordetr import Detector
-from anchordetr.cli.main import run
 from anchordetr.config import Config, ModelConfig
 from anchordetr.data.coco_classes import COCO_CLASSES
 from anchordetr.engine.original_file import read_original, write_original
@@ -25,12 +25,6 @@ from anchordetr.models.builders import build_model
 from anchordetr.models.original import to_original
 
 Weights = dict[str, Tensor]
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as exit_info:
-        run([str(argument) for argument in arguments])
-    return int(exit_info.value.code or 0)
 
 
 def official(state: Mapping[str, Tensor], **arguments: Any) -> dict[str, Any]:
