@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anchordetr.rcda.operator import empty_output, empty_value_gradient, register
+from anchordetr.rcda.product import batched_product
 
 _CPU_TILE_BYTES = 8 << 20
 _DEVICE_TILE_BYTES = 128 << 20
@@ -32,9 +33,9 @@ class _Axis(NamedTuple):
     key: Tensor
     mask: Tensor | None
 
-    def weights(self, rows: slice) -> Tensor:
-        """Return attention weights (M, n, S) of some queries; zeros where nothing may be attended."""
-        logits = torch.bmm(self.query[:, rows].to(self.key.dtype), self.key.transpose(1, 2))
+    def weights(self, heads: slice, rows: slice) -> Tensor:
+        """Return attention weights (m, n, S) of some queries; zeros where nothing may be attended."""
+        logits = torch.bmm(self.query[heads, rows].to(self.key.dtype), self.key[heads].transpose(1, 2))
         if self.mask is None:
             return logits.softmax(dim=-1)
         return logits.masked_fill_(~self.mask, float("-inf")).softmax(dim=-1).masked_fill_(~self.mask, 0.0)
@@ -51,21 +52,26 @@ class _Picture(NamedTuple):
     second: _Axis
     value: Tensor
 
-    def tiles(self, budget: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield ranges of n queries whose Z fits into ``budget`` bytes, and memory (M, n, S_second · Dv) for it."""
+    def tiles(self, budget: int) -> Iterator[tuple[slice, slice]]:
+        """Yield ranges of m heads and n queries whose Z fits into ``budget`` bytes: one head at a time on a CPU."""
         heads, queries, _ = self.first.query.shape
-        width = self.value.shape[2]
-        step = heads * width * self.value.element_size() * _TILE_STEP
-        size = min(max(budget // step, 1) * _TILE_STEP, queries)
-        memory = self.value.new_empty(heads * size * width)
-        for start in range(0, queries, size):
-            count = min(size, queries - start)
-            yield slice(start, start + count), memory[: heads * count * width].view(heads, count, width)
+        together = 1 if self.value.device.type == "cpu" else heads
+        step = together * self.value.shape[2] * self.value.element_size() * _TILE_STEP
+        size = max(budget // step, 1) * _TILE_STEP
+        for head in range(0, heads, together):
+            for start in range(0, queries, size):
+                yield slice(head, head + together), slice(start, min(start + size, queries))
 
-    def contract_first(self, a_first: Tensor, memory: Tensor) -> Tensor:
-        """Return Z (M · n, S_second, Dv) = a_first (M, n, S_first) times the value, in ``memory``."""
-        torch.bmm(a_first.to(memory.dtype), self.value, out=memory)
-        return memory.view(memory.shape[0] * memory.shape[1], self.second.key.shape[1], -1)
+    def contract_first(self, a_first: Tensor, heads: slice) -> Tensor:
+        """Return Z (m · n, S_second, Dv): a_first (m, n, S_first) times the value."""
+        z = batched_product(a_first.to(self.value.dtype), self.value[heads])
+        return z.view(z.shape[0] * z.shape[1], self.second.key.shape[1], -1)
+
+    def answer(self, heads: slice, rows: slice) -> Tensor:
+        """Return the answer (m, n, Dv) of some queries."""
+        z = self.contract_first(self.first.weights(heads, rows), heads)
+        a_second = self.second.weights(heads, rows)
+        return torch.bmm(a_second.to(z.dtype).view(len(z), 1, -1), z).view(*a_second.shape[:2], -1)
 
 
 def _forward(
@@ -82,12 +88,39 @@ def _forward(
     budget = tile_bytes(value.device.type)
     for index in range(len(value)):
         picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
-        for rows, memory in picture.tiles(budget):
-            a_second = picture.second.weights(rows)
-            z = picture.contract_first(picture.first.weights(rows), memory)
-            tile = torch.bmm(a_second.to(z.dtype).view(len(z), 1, -1), z)
-            output[index, :, rows] = tile.view(*a_second.shape[:2], -1)
+        for heads, rows in picture.tiles(budget):
+            output[index, heads, rows] = picture.answer(heads, rows)
     return output
+
+
+class _Gradients(NamedTuple):
+    """Gradients of one picture, which tiles write or add to.
+
+    Attributes:
+        queries: two of (M, N, D), of the first axis and of the second. keys: two of (M, S, D), before the scale.
+        value: (M, S_first, S_second · Dv).
+    """
+
+    queries: tuple[Tensor, Tensor]
+    keys: tuple[Tensor, Tensor]
+    value: Tensor
+
+    def add_tile(self, picture: _Picture, gradient: Tensor, heads: slice, rows: slice) -> None:
+        """Add what one tile contributes; gradient (m, n, Dv) of its answer."""
+        a_first, a_second = picture.first.weights(heads, rows), picture.second.weights(heads, rows)
+        z = picture.contract_first(a_first, heads)
+        gradient = gradient.to(z.dtype)
+        da_second = torch.bmm(gradient.reshape(len(z), 1, -1), z.transpose(1, 2)).view_as(a_second)
+        spread = z.view(*a_second.shape, -1)
+        torch.mul(a_second.to(z.dtype).unsqueeze(-1), gradient.unsqueeze(2), out=spread)
+        spread = spread.flatten(2)
+        da_first = batched_product(spread, picture.value[heads].transpose(1, 2))
+        self.value[heads] += batched_product(a_first.transpose(1, 2).to(spread.dtype), spread)
+        parts = zip(picture[:2], (a_first, a_second), (da_first, da_second), self.queries, self.keys, strict=True)
+        for axis, a, da, dquery, dkey in parts:
+            dlogits = torch._softmax_backward_data(da.to(a.dtype), a, -1, a.dtype)
+            dquery[heads, rows] = torch.bmm(dlogits, axis.key[heads])
+            dkey[heads].baddbmm_(dlogits.transpose(1, 2), axis.query[heads, rows].to(dlogits.dtype))
 
 
 def _backward(
@@ -105,32 +138,20 @@ def _backward(
     dq_x, dq_y, dk_x, dk_y = (tensor.new_empty(tensor.shape) for tensor in (q_x, q_y, k_x, k_y))
     dvalue = empty_value_gradient(value).zero_()
     dvalue_by_axis = dvalue.transpose(2, 3) if _width_first(value) else dvalue
-    by_axis = [(dq_x, dk_x), (dq_y, dk_y)] if _width_first(value) else [(dq_y, dk_y), (dq_x, dk_x)]
+    by_axis = ((dq_x, dk_x), (dq_y, dk_y)) if _width_first(value) else ((dq_y, dk_y), (dq_x, dk_x))
+    (dq_first, dk_first), (dq_second, dk_second) = by_axis
     budget = 2 * tile_bytes(value.device.type)
     for index in range(len(value)):
         picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
-        axes = picture.first, picture.second
-        dkeys = [torch.zeros_like(axis.key) for axis in axes]
-        dvalues = dvalue_by_axis[index].flatten(2).to(picture.first.key.dtype)
-        for rows, memory in picture.tiles(budget):
-            weights = a_first, a_second = picture.first.weights(rows), picture.second.weights(rows)
-            grad = gradient[index, :, rows].to(memory.dtype)
-            z = picture.contract_first(a_first, memory)
-            da_second = torch.bmm(grad.reshape(len(z), 1, -1), z.transpose(1, 2)).view_as(a_second)
-            spread = memory.view(*a_second.shape, -1)
-            torch.mul(a_second.to(memory.dtype).unsqueeze(-1), grad.unsqueeze(2), out=spread)
-            da_first = torch.bmm(memory, picture.value.transpose(1, 2))
-            _add_product(dvalues, a_first, memory)
-            for axis, a, da, (dquery, _), dkey in zip(
-                axes, weights, (da_first, da_second), by_axis, dkeys, strict=True
-            ):
-                dlogits = torch._softmax_backward_data(da.to(a.dtype), a, -1, a.dtype)
-                dquery[index, :, rows] = torch.bmm(dlogits, axis.key)
-                _add_product(dkey, dlogits, axis.query[:, rows].to(dlogits.dtype))
-        for (_, dkey), total in zip(by_axis, dkeys, strict=True):
+        keys = torch.zeros_like(picture.first.key), torch.zeros_like(picture.second.key)
+        values = dvalue_by_axis[index].flatten(2).to(picture.first.key.dtype)
+        gradients = _Gradients((dq_first[index], dq_second[index]), keys, values)
+        for heads, rows in picture.tiles(budget):
+            gradients.add_tile(picture, gradient[index, heads, rows], heads, rows)
+        for dkey, total in zip((dk_first, dk_second), keys, strict=True):
             dkey[index] = total * scale
-        if dvalues.dtype != dvalue.dtype:
-            dvalue_by_axis[index] = dvalues.view_as(dvalue_by_axis[index])
+        if values.dtype != dvalue.dtype:
+            dvalue_by_axis[index] = values.view_as(dvalue_by_axis[index])
     return dq_x, dq_y, dk_x, dk_y, dvalue
 
 
@@ -166,15 +187,6 @@ def _product_dtype(value: Tensor) -> torch.dtype:
         return value.dtype
     multiplies_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return value.dtype if value.dtype == torch.bfloat16 and multiplies_bfloat16 else torch.float32
-
-
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """Add aᵀ·b to total (M, S, K), a product in the dtype of b: a (M, n, S), b (M, n, K)."""
-    a = a.transpose(1, 2).to(b.dtype)
-    if b.dtype == total.dtype:
-        total.baddbmm_(a, b)
-    else:
-        total += torch.bmm(a, b)
 
 
 rcda_tiled = register("rcda_tiled", _forward, _backward)
