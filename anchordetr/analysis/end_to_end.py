@@ -24,6 +24,7 @@ def benchmark_inference(
     batch_size: int = 1,
     dtypes: Sequence[str] = ("float32", "bfloat16"),
     rounds: int = 5,
+    compiled: bool = False,
 ) -> list[Timing]:
     """Compare a network as built with :meth:`AnchorDETR.optimize_for_inference` in several dtypes.
 
@@ -32,11 +33,14 @@ def benchmark_inference(
         height, width: of the pictures in pixels.
         dtypes: names from ``anchordetr.analysis.speed.DTYPES``.
         rounds: how often each rival runs.
+        compiled: run each prepared network through ``torch.compile`` too.
     """
     model = _random_model(config, device).eval()
     images = _pictures(batch_size, height, width, device)
     rivals: dict[str, nn.Module] = {"as built": model}
     rivals |= {f"optimized {name}": model.optimize_for_inference(DTYPES[name]) for name in dtypes}
+    if compiled:
+        rivals |= {f"compiled {name}": _compile(rivals[f"optimized {name}"]) for name in dtypes}
     runs = {name: _prediction(rival, images) for name, rival in rivals.items()}
     return hold("inference", runs, "as built", device, rounds)
 
@@ -88,6 +92,11 @@ def benchmark_training(
         "matching alone": lambda: criterion.matcher(answers, targets),
     }
     return hold("training step", runs, "as built", device, rounds)
+
+
+def _compile(network: nn.Module) -> nn.Module:
+    compiled: nn.Module = torch.compile(network)  # type: ignore[assignment]
+    return compiled
 
 
 def _random_model(config: Config, device: torch.device) -> AnchorDETR:

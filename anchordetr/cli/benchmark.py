@@ -64,6 +64,7 @@ def inference(
     size: Annotated[str, typer.Option(help="Pixels of the pictures, HEIGHTxWIDTH.")] = "800x1088",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 1,
     dtypes: Annotated[str, typer.Option(help="Of the optimized network, separated by commas.")] = "float32,bfloat16",
+    compile: Annotated[bool, typer.Option("--compile", help="Run torch.compile too; needs a C++ compiler.")] = False,
     rounds: Rounds = 5,
     device: options.Device = "auto",
     output: Output = None,
@@ -81,7 +82,7 @@ def inference(
     _check_known("dtype", chosen, DTYPES)
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))
-    timings = benchmark_inference(config, height, width, place, batch_size, chosen, rounds)
+    timings = benchmark_inference(config, height, width, place, batch_size, chosen, rounds, compile)
     sizes = {"height": height, "width": width, "batch_size": batch_size}
     result = {"model": model, "sizes": sizes, "rounds": rounds, "machine": describe_machine(place)}
     title = f"{model}, {batch_size} picture(s) of {height}x{width}, {place.type}"

@@ -67,8 +67,8 @@ class FusedConvolution(nn.Module):
 
 
 def fuses(features: Tensor) -> bool:
-    """Whether oneDNN's fused kernels can take these features."""
-    if features.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    """Whether oneDNN's fused kernels can take these features; ``torch.compile`` fuses by itself."""
+    if torch.compiler.is_compiling() or features.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if features.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

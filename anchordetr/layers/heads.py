@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from anchordetr.rcda.product import Linear
 
-class ClassHead(nn.Linear):
+
+class ClassHead(Linear):
     """Linear class logits (..., C) -> (..., K); scores start at 0.01, as focal loss wants them."""
 
     def __init__(self, embed_dim: int, num_classes: int) -> None:
@@ -25,9 +27,9 @@ class AnchorBoxHead(nn.Module):
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(embed_dim, embed_dim),
+            Linear(embed_dim, embed_dim),
             nn.ReLU(),
-            nn.Linear(embed_dim, embed_dim),
+            Linear(embed_dim, embed_dim),
             nn.ReLU(),
             output := nn.Linear(embed_dim, 4),
         )

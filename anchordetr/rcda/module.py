@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anchordetr.rcda.functional import rcda
+from anchordetr.rcda.product import Linear, linear
 from anchordetr.rcda.reference import axis_weights
 
 
@@ -36,7 +36,7 @@ class RowColumnAttention(nn.Module):
         self.backend = backend
         self.in_proj_weight = nn.Parameter(torch.empty(5 * embed_dim, embed_dim))
         self.in_proj_bias = nn.Parameter(torch.zeros(5 * embed_dim))
-        self.out_proj = nn.Linear(embed_dim, embed_dim)
+        self.out_proj = Linear(embed_dim, embed_dim)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
@@ -89,7 +89,7 @@ class RowColumnAttention(nn.Module):
     def _project(self, first: int, features: Tensor, parts: int = 1, bias: bool = True) -> Tensor:
         """Apply ``parts`` consecutive blocks of the input projection: (..., C) -> (..., parts · C)."""
         rows = slice(first * self.embed_dim, (first + parts) * self.embed_dim)
-        return F.linear(features, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
+        return linear(features, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
 
     def _project_queries(self, query: Tensor, pos_x: Tensor | None, pos_y: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, ..., C) -> q_x and q_y (B, M, N, D).

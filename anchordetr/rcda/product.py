@@ -1,6 +1,6 @@
 """Matrix products on a CPU with AVX-512, through oneDNN.
 
-torch gives float32 products to MKL, which uses half of AVX-512 on processors of other makers; oneDNN's kernels use all of it.
+torch gives float32 products to MKL, which uses half of AVX-512 on processors of other makers; oneDNN uses all of it.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+_FEW_PRODUCTS = 1 << 22
 
 
 def batched_product(a: Tensor, b: Tensor) -> Tensor:
     """Return a (P, n, S) times b (P, S, K), without gradient: (P, n, K)."""
-    if len(a) == 1 and _is_faster_in_onednn(a):
+    if len(a) == 1 and _is_faster_in_onednn(a, b.shape[-1]):
         product: Tensor = torch.ops.mkldnn._linear_pointwise(a[0], b[0].t(), None, "none", [], "")
         return product.unsqueeze(0)
     return torch.bmm(a, b)
@@ -22,15 +24,26 @@ def batched_product(a: Tensor, b: Tensor) -> Tensor:
 
 def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a linear layer as ``F.linear`` does: (..., C) and weight (S, C) -> (..., S)."""
-    if not _is_faster_in_onednn(features) or torch.is_autocast_enabled(features.device.type):
+    if torch.is_autocast_enabled(features.device.type) or not _is_faster_in_onednn(features, len(weight)):
         return F.linear(features, weight, bias)
     rows = features.reshape(1, 1, -1, features.shape[-1]).permute(0, 3, 1, 2)
     output = F.conv2d(rows, weight[:, :, None, None], bias)
     return output.permute(0, 2, 3, 1).reshape(*features.shape[:-1], len(weight))
 
 
-def _is_faster_in_onednn(features: Tensor) -> bool:
-    return features.device.type == "cpu" and features.dtype == torch.float32 and features.numel() > 0 and _has_kernels()
+class Linear(nn.Linear):
+    """``nn.Linear`` by way of :func:`linear`."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(..., C) -> (..., S)."""
+        return linear(features, self.weight, self.bias)
+
+
+def _is_faster_in_onednn(features: Tensor, outputs: int) -> bool:
+    """Whether a product of features with a matrix of so many columns is large, and of a kind that MKL is slow with."""
+    if torch.compiler.is_compiling() or features.device.type != "cpu" or features.dtype != torch.float32:
+        return False
+    return features.numel() * outputs > _FEW_PRODUCTS and _has_kernels()
 
 
 @cache

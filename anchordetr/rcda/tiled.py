@@ -11,7 +11,7 @@ from torch import Tensor
 from anchordetr.rcda.operator import empty_output, empty_value_gradient, register
 from anchordetr.rcda.product import batched_product
 
-_CPU_TILE_BYTES = 8 << 20
+_CPU_TILE_BYTES = 4 << 20
 _DEVICE_TILE_BYTES = 128 << 20
 _TILE_STEP = 16
 

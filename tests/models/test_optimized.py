@@ -15,6 +15,7 @@ from anchordetr.config import ModelConfig
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
 from anchordetr.models.original import from_original
+from anchordetr.types import ImageBatch
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -104,3 +105,13 @@ def test_the_originals_answers(golden: Callable[[str], dict[str, Tensor]], golde
         predictions = prepared([pseudo_image(*row) for row in tensors["images"].tolist()])
     torch.testing.assert_close(predictions.logits[-1][:, ::9], tensors["logits"], atol=1e-4, rtol=0)
     torch.testing.assert_close(predictions.boxes[-1], tensors["boxes"], atol=1e-5, rtol=0)
+
+
+def test_the_prepared_network_is_one_graph_for_torch_compile(small_model: ModelConfig) -> None:
+    prepared = build(small_model).optimize_for_inference()
+    batch = ImageBatch.from_list(IMAGES[:2])
+    compiled = torch.compile(prepared, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        expected, found = prepared(batch), compiled(batch)
+    torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=1e-5)
