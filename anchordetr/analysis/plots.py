@@ -70,7 +70,7 @@ def plot_budgets(results: Sequence[BudgetResult], path: Path) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    figure = _figure(8, 5)
+    figure = _figure(9, 5)
     axes = figure.subplots()
     for anchors, patterns in dict.fromkeys((result.anchors, result.patterns) for result in results):
         line = [result for result in results if (result.anchors, result.patterns) == (anchors, patterns)]
@@ -80,7 +80,7 @@ def plot_budgets(results: Sequence[BudgetResult], path: Path) -> None:
             axes.annotate(str(result.layers), (result.seconds * 1000, result.ap))
     axes.set_xlabel("ms a picture (numbers: decoder layers)")
     axes.set_ylabel("AP")
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(path)
 
 
