@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -40,6 +41,7 @@ from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, 
 from anchordetr.engine.trainer import Trainer
 from anchordetr.engine.transfer import copy_rows, transfer_table
 from anchordetr.errors import InputError, UsageError
+from anchordetr.layers.budget import Budget
 from anchordetr.layers.heads import ClassHead
 from anchordetr.layers.recompute import recomputing
 from anchordetr.models.builders import build_class_head, build_model, preset
@@ -274,17 +276,30 @@ class Detector:
 
     # ------------------------------------------------------------------ evaluation
 
-    def evaluate(self, data: str | Path, split: str = "val") -> Metrics:
+    def evaluate(
+        self,
+        data: str | Path,
+        split: str = "val",
+        anchors: int | None = None,
+        patterns: int | Sequence[int] | None = None,
+        layers: int | None = None,
+    ) -> Metrics:
         """Compute COCO's metrics on one split of a data set.
+
+        Args:
+            data, split: as in :meth:`train`.
+            anchors, patterns, layers: as in :meth:`predict`.
 
         Raises:
             InputError: the data cannot be used, or has other classes than this detector.
+            UsageError: the network has fewer anchors, patterns or layers.
         """
+        model = self.model.with_budget(Budget(anchors, patterns, layers))
         dataset = self._open(data, split)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector {self.class_names}.")
         with joined(self.device) as world:
-            return self._evaluate(dataset, self.model, world)
+            return self._evaluate(dataset, model, world)
 
     def _evaluate(self, dataset: DetectionDataset, model: nn.Module, world: World) -> Metrics:
         return evaluate(
@@ -304,7 +319,12 @@ class Detector:
     # ------------------------------------------------------------------ prediction
 
     def predict(
-        self, source: ImageSource | Sequence[ImageSource], threshold: float = 0.5
+        self,
+        source: ImageSource | Sequence[ImageSource],
+        threshold: float = 0.5,
+        anchors: int | None = None,
+        patterns: int | Sequence[int] | None = None,
+        layers: int | None = None,
     ) -> Detections | list[Detections]:
         """Detect objects.
 
@@ -312,27 +332,38 @@ class Detector:
             source: a path, URL, PIL picture, RGB uint8 array (H, W, 3) or tensor (3, H, W): one answer. A list, a
                 folder or a glob pattern: a list of answers.
             threshold: only scores of at least this are returned.
+            anchors: use so many of the anchors, spread evenly among all.
+            patterns: use so many of the patterns, the first ones; or those of these numbers.
+            layers: use so many of the decoder layers, the first ones. Less takes less time and finds less.
 
         Raises:
             InputError: a picture cannot be read; the message names it.
+            UsageError: the network has fewer anchors, patterns or layers.
         """
+        each = partial(self.predict_each, threshold=threshold, anchors=anchors, patterns=patterns, layers=layers)
         if isinstance(source, (list, tuple)):
             if not source:
                 raise InputError("The list of images is empty; give at least one image.")
-            return list(self.predict_each(source, threshold))
+            return list(each(source))
         if isinstance(source, (str, Path)) and not is_url(source) and not Path(source).is_file():
-            return list(self.predict_each(expand_source(source), threshold))
-        return next(self.predict_each([cast(ImageSource, source)], threshold))
+            return list(each(expand_source(source)))
+        return next(each([cast(ImageSource, source)]))
 
     def predict_each(
-        self, sources: Sequence[ImageSource], threshold: float = 0.5, skip_broken: bool = False
+        self,
+        sources: Sequence[ImageSource],
+        threshold: float = 0.5,
+        skip_broken: bool = False,
+        anchors: int | None = None,
+        patterns: int | Sequence[int] | None = None,
+        layers: int | None = None,
     ) -> Iterator[Detections]:
         """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`.
 
         With ``skip_broken`` a picture that cannot be read is named in a warning and gives no answer.
         """
         self.model.eval()
-        model = self._prepared.of(self.model)
+        model = self._prepared.of(self.model, Budget(anchors, patterns, layers))
         transform = self._eval_transform()
         for start in range(0, len(sources), _CHUNK):
             chunk = sources[start : start + _CHUNK]

@@ -29,7 +29,10 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
     extent = torch.tensor([(width, height) for height, width in sizes], device=boxes.device)[:, None]
     xyxy = box_convert(_rows(boxes, query), "cxcywh", "xyxy") * extent.repeat(1, 1, 2)
     anchors = _rows(predictions.anchors.float(), query) * extent
-    columns = (xyxy, scores, flat % num_classes, anchors, query // predictions.num_anchors)
+    pattern = query // predictions.num_anchors
+    if predictions.patterns is not None:
+        pattern = predictions.patterns[pattern]
+    columns = (xyxy, scores, flat % num_classes, anchors, pattern)
     arrays = [column.cpu().numpy() for column in columns]
     return [Detections(*rows) for rows in zip(*arrays, strict=True)]
 

@@ -123,6 +123,7 @@ class Predictions:
         anchors: (B, Q, 2) x, y as fractions of the unpadded picture.
         num_anchors: number of anchor points A; Q is A times the number of patterns.
         cells: what the cells of the encoded map say, each a query of its own; only in training, where it is asked for.
+        patterns: (P,) int64, which of the trained network's patterns these are; None is all of them.
     """
 
     logits: Tensor
@@ -130,6 +131,7 @@ class Predictions:
     anchors: Tensor
     num_anchors: int
     cells: Predictions | None = None
+    patterns: Tensor | None = None
 
 
 @dataclass

@@ -13,6 +13,7 @@ from PIL import Image
 from anchordetr import Detections, Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
+from anchordetr.layers.budget import Budget
 
 
 @pytest.fixture
@@ -146,3 +147,52 @@ def test_predictions_follow_changed_weights(small_config: Config) -> None:
         detector.model.box_head.layers[-1].bias.add_(1.0)
     changed = detector.predict(picture, threshold=0.0)
     assert not np.array_equal(changed.xyxy, before.xyxy)
+
+
+def test_a_budget_finds_with_a_part_of_the_queries(detector: Detector, picture: np.ndarray) -> None:
+    found = detector.predict(picture, threshold=0.0, anchors=4, patterns=[1])
+    assert len(found) == 4 * 3
+    assert set(found.pattern_id) == {1}
+    kept = detector.model.with_budget(Budget(anchors=4)).queries.anchors
+    anchors = detector.model.queries.anchors.points.detach()[kept].numpy() * (70, 50)
+    distance = np.abs(found.anchor_xy[:, None] - anchors[None]).max(axis=-1)
+    assert distance.min(axis=1).max() < 1e-3
+    assert set(distance.argmin(axis=1)) == {0, 1, 2, 3}
+    for budget in ({}, {"layers": 2, "anchors": 9, "patterns": 2}):
+        whole = detector.predict([picture], threshold=0.0, **budget)[0]
+        np.testing.assert_array_equal(whole.xyxy, detector.predict(picture, threshold=0.0).xyxy)
+    with pytest.raises(UsageError, match="layers is 7; this model has 2"):
+        detector.predict(picture, layers=7)
+
+
+def test_budgets_take_turns_and_follow_changed_weights(detector: Detector, picture: np.ndarray) -> None:
+    budgets = ({}, {"layers": 1}, {"anchors": 3, "patterns": 1})
+    alone = []
+    for budget in budgets:
+        detector._prepared.drop()
+        alone.append(detector.predict(picture, 0.0, **budget))
+    for _ in range(2):
+        for budget, expected in zip(budgets, alone, strict=True):
+            np.testing.assert_array_equal(detector.predict(picture, 0.0, **budget).xyxy, expected.xyxy)
+    copies = [detector._prepared.of(detector.model, Budget(**budget)) for budget in budgets]
+    assert len({id(copy) for copy in copies}) == 3
+    assert len({id(copy.encoder) for copy in copies}) == 1
+    with torch.no_grad():
+        detector.model.queries.anchors.points.copy_(detector.model.queries.anchors.points.flip(1) ** 2)
+    for budget, expected in zip(budgets, alone, strict=True):
+        changed = detector.predict(picture, 0.0, **budget)
+        assert changed.xyxy.shape == expected.xyxy.shape
+        assert not np.array_equal(changed.xyxy, expected.xyxy)
+        detector._prepared.drop()
+        np.testing.assert_array_equal(detector.predict(picture, 0.0, **budget).xyxy, changed.xyxy)
+
+
+def test_an_evaluation_within_a_budget_uses_no_more(detector: Detector, coco_folder: Path) -> None:
+    detector.class_names = ["circle", "rectangle", "triangle"]
+    whole = detector.evaluate(coco_folder)
+    assert detector.evaluate(coco_folder, anchors=9, patterns=(0, 1), layers=2) == whole
+    seen = []
+    detector.model.class_head.register_forward_hook(lambda head, inputs, logits: seen.append(logits.shape))
+    detector.evaluate(coco_folder, anchors=5, patterns=[1], layers=1)
+    assert {(shape[0], shape[2]) for shape in seen} == {(1, 5)}
+    assert not detector.model.training

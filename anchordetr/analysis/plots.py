@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anchordetr.analysis.budget import BudgetResult
 from anchordetr.analysis.memory import AttentionMemory
 from anchordetr.errors import InputError
 
@@ -60,6 +61,26 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.legend()
+    figure.savefig(path)
+
+
+def plot_budgets(results: Sequence[BudgetResult], path: Path) -> None:
+    """Draw AP by time, a line for each choice of queries, its points the numbers of decoder layers.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(9, 5)
+    axes = figure.subplots()
+    for anchors, patterns in dict.fromkeys((result.anchors, result.patterns) for result in results):
+        line = [result for result in results if (result.anchors, result.patterns) == (anchors, patterns)]
+        label = f"{anchors} anchors, patterns {', '.join(map(str, patterns))}"
+        axes.plot([result.seconds * 1000 for result in line], [result.ap for result in line], ".-", label=label)
+        for result in line:
+            axes.annotate(str(result.layers), (result.seconds * 1000, result.ap))
+    axes.set_xlabel("ms a picture (numbers: decoder layers)")
+    axes.set_ylabel("AP")
+    figure.legend(loc="outside right upper")
     figure.savefig(path)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anchordetr.cli import options
+from anchordetr.cli.benchmark_budget import budget
 from anchordetr.cli.tables import print_json
 from anchordetr.errors import UsageError, closest_match
 
@@ -24,6 +25,7 @@ Rounds = Annotated[int, typer.Option(min=1, help="How often each rival runs.")]
 Output = Annotated[Path | None, typer.Option(help="JSON file for the results.")]
 
 app = typer.Typer(no_args_is_help=True, help="Measure speed as ratios, rivals in turn in one process.")
+app.command("budget")(budget)
 
 
 @app.command("rcda")

@@ -21,6 +21,9 @@ def evaluate(
     plots: Annotated[
         bool, typer.Option("--plots", help="Draw precision_recall.png and confusion_matrix.png there too.")
     ] = False,
+    anchors: options.Anchors = None,
+    patterns: options.Patterns = None,
+    layers: options.Layers = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -30,7 +33,8 @@ def evaluate(
     from anchordetr.engine.distributed import is_main_process
     from anchordetr.engine.files import write_json
 
-    metrics = Detector.from_pretrained(weights, device).evaluate(data, split)
+    detector = Detector.from_pretrained(weights, device)
+    metrics = detector.evaluate(data, split, anchors, options.parse_patterns(patterns), layers)
     if is_main_process():
         output_dir.mkdir(parents=True, exist_ok=True)
         write_json(output_dir / "metrics.json", metrics.to_dict())

@@ -30,6 +30,12 @@ GradientCheckpointing = Annotated[
     bool | None,
     typer.Option("--gradient-checkpointing", help="Train in less memory: compute features of layers twice."),
 ]
+Anchors = Annotated[int | None, typer.Option(help="Use so many of the anchors, spread evenly among all.")]
+Patterns = Annotated[
+    str | None,
+    typer.Option(help="Use so many of the patterns, the first ones; or those of these numbers: '0,2', or '2,' alone."),
+]
+Layers = Annotated[int | None, typer.Option(help="Use so many of the decoder layers, the first ones.")]
 Config = Annotated[Path | None, typer.Option(help="YAML or JSON file of changes to the preset.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: section.key=value. Can be repeated.")]
 
@@ -42,6 +48,30 @@ def given(**values: Any) -> dict[str, Any]:
 def silence_profiler() -> None:
     """Keep torch's profiler, which measures memory, from writing to stderr; call before torch is imported."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+
+
+def parse_patterns(text: str | None) -> int | list[int] | None:
+    """Read how many patterns (``2``), or which (``0,2``, or ``2,`` for one).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    numbers = parse_numbers("--patterns", text.removesuffix(","))
+    return numbers if "," in text else numbers[0]
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Read whole numbers, separated by commas.
+
+    Raises:
+        UsageError: there is something else.
+    """
+    numbers = [number.strip() for number in text.split(",")]
+    if not all(number.isdecimal() for number in numbers):
+        raise UsageError(f"{option} {text} is no whole number or list of such, for example 2 or 0,2.")
+    return [int(number) for number in numbers]
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -22,6 +22,9 @@ def predict(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, with a count.")
     ] = False,
+    anchors: options.Anchors = None,
+    patterns: options.Patterns = None,
+    layers: options.Layers = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
@@ -35,7 +38,8 @@ def predict(
     output_dir.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     image_id = 0
-    for image_id, detections in enumerate(detector.predict_each(images, threshold, skip_broken), start=1):
+    budget = (anchors, options.parse_patterns(patterns), layers)
+    for image_id, detections in enumerate(detector.predict_each(images, threshold, skip_broken, *budget), start=1):
         name = str(detections.source)
         results += [{**result, "file_name": name} for result in detections.to_coco(image_id)]
         picture = output_dir / f"{image_id:04d}_{Path(name).stem}.jpg"

@@ -36,10 +36,10 @@ def print_metrics(metrics: Metrics, as_json: bool) -> None:
         return
     table = Table("metric", "IoU", "area", "max. detections", "value")
     for name, iou, area, limit, key in _ROWS:
-        table.add_row(name, iou, area, limit, _fraction(values[key]))
+        table.add_row(name, iou, area, limit, fraction(values[key]))
     classes = Table("class", "AP")
     for name, value in metrics.per_class.items():
-        classes.add_row(name, _fraction(value))
+        classes.add_row(name, fraction(value))
     console = Console()
     console.print(table)
     console.print(classes)
@@ -58,5 +58,6 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
-def _fraction(value: float) -> str:
+def fraction(value: float) -> str:
+    """Return three decimals, '-' for what could not be measured."""
     return "-" if value < 0 else f"{value:.3f}"

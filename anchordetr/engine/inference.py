@@ -8,28 +8,45 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.engine.device import autocast
+from anchordetr.layers.budget import Budget, with_parts
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.postprocess import postprocess
 from anchordetr.types import Detections, ImageBatch
 
+_WHOLE = Budget()
+_SHARED = ("backbone", "projection", "key_encoder", "encoder")
+
 
 class PreparedCopy:
-    """A network's copy for inference, made at its first use and again after the weights have changed."""
+    """A network's copies for inference, each made at its first use and again after the weights have changed.
+
+    The copies of all budgets share what no budget changes.
+    """
 
     def __init__(self) -> None:
-        self._copy: AnchorDETR | None = None
+        self._copies: dict[Budget, AnchorDETR] = {}
         self._state: list[tuple[int, int]] = []
 
-    def of(self, model: AnchorDETR) -> AnchorDETR:
-        """Return the network as :meth:`AnchorDETR.optimize_for_inference` prepares it."""
+    def of(self, model: AnchorDETR, budget: Budget = _WHOLE) -> AnchorDETR:
+        """Return the network as :meth:`AnchorDETR.optimize_for_inference` prepares it.
+
+        Raises:
+            UsageError: the network has less than the budget asks for.
+        """
         state = [(id(value), value._version) for value in (*model.parameters(), *model.buffers())]
-        if self._copy is None or state != self._state:
-            self._copy, self._state = model.optimize_for_inference(), state
-        return self._copy
+        if state != self._state:
+            self._copies, self._state = {}, state
+        if budget not in self._copies:
+            copy = model.with_budget(budget).optimize_for_inference()
+            if self._copies:
+                other = next(iter(self._copies.values()))
+                copy = with_parts(copy, **{name: getattr(other, name) for name in _SHARED})
+            self._copies[budget] = copy
+        return self._copies[budget]
 
     def drop(self) -> None:
-        """Forget the copy, for the sake of memory."""
-        self._copy = None
+        """Forget the copies, for the sake of memory."""
+        self._copies = {}
 
 
 @torch.inference_mode()

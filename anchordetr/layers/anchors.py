@@ -20,12 +20,14 @@ class Queries(NamedTuple):
         positions: encodings ``Q_p`` of Q positions.
         points: (1, Q, 2) anchors x, y in [0, 1].
         num_anchors: A.
+        patterns: which of the trained patterns these are, ascending; None is all.
     """
 
     content: Tensor
     positions: Positions
     points: Tensor
     num_anchors: int
+    patterns: Tensor | None = None
 
 
 class Patterns(nn.Module):

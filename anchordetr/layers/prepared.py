@@ -29,19 +29,21 @@ class ConstantQueries(nn.Module):
 
     content: Tensor
     points: Tensor
+    patterns: Tensor | None
 
     def __init__(self, queries: Queries, dtype: torch.dtype) -> None:
         super().__init__()
         self.num_anchors = queries.num_anchors
         self.register_buffer("content", queries.content.detach().to(dtype))
         self.register_buffer("points", queries.points.detach().clone())
+        self.register_buffer("patterns", queries.patterns)
         for name, encoding in queries.positions._asdict().items():
             self.register_buffer(name, encoding.detach().to(dtype))
 
     def forward(self, encoder: nn.Module) -> Queries:
         """Return the queries of any picture; ``encoder`` has nothing left to encode."""
         positions = Positions(*(self.get_buffer(name) for name in Positions._fields))
-        return Queries(self.content, positions, self.points, self.num_anchors)
+        return Queries(self.content, positions, self.points, self.num_anchors, self.patterns)
 
 
 class MapPositions(nn.Module):

@@ -9,8 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from anchordetr.errors import UsageError
 from anchordetr.layers import prepared
 from anchordetr.layers.backbone import Backbone
+from anchordetr.layers.budget import Budget, choose_queries, first_layers, with_parts
 from anchordetr.layers.decoder import Decoder
 from anchordetr.layers.encoder import Encoder
 from anchordetr.layers.folded import fold_backbone
@@ -98,6 +100,34 @@ class AnchorDETR(nn.Module):
             anchors=queries.points.expand(batch, -1, -1),
             num_anchors=queries.num_anchors,
             cells=self._predict_cells(memory, features) if self.predict_cells and self.training else None,
+            patterns=queries.patterns,
+        )
+
+    @property
+    def largest_budget(self) -> tuple[int, int, int]:
+        """The numbers of anchors, patterns and decoder layers that there are."""
+        queries = self.queries(self.query_encoder or self.key_encoder)
+        num_patterns = queries.points.shape[1] // queries.num_anchors
+        return queries.num_anchors, num_patterns, len(cast(Decoder, self.decoder).layers)
+
+    @torch.no_grad()
+    def with_budget(self, budget: Budget) -> AnchorDETR:
+        """Return a network that uses a part of this one's queries and decoder layers, and shares all weights with it.
+
+        Any first layers can answer, since all layers were trained to and share their heads. The anchors are chosen for
+        the places that they have now.
+
+        Raises:
+            UsageError: there is less than the budget asks for, or this network is prepared for inference already.
+        """
+        if budget == Budget():
+            return self
+        if isinstance(self.queries, prepared.ConstantQueries):
+            raise UsageError("A prepared network keeps its queries; call with_budget before optimize_for_inference.")
+        return with_parts(
+            self,
+            queries=choose_queries(self.queries, self.query_encoder or self.key_encoder, budget),
+            decoder=first_layers(self.decoder, budget.layers),
         )
 
     @torch.no_grad()

@@ -72,6 +72,49 @@ def test_predict_writes_results_and_pictures(
     assert "shapes_val_00003.png" in capsys.readouterr().out
 
 
+def test_a_budget_from_the_shell(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = coco_folder / "val" / "shapes_val_00000.png"
+    arguments = ["--weights", run_folder, "--output-dir", tmp_path, "--anchors", 4, "--layers", 1]
+    for patterns, queries in (("2", 8), ("1", 4), ("1,", 4), ("0, 1", 8)):
+        assert call("predict", picture, *arguments, "--threshold", 0.0, "--patterns", patterns) == 0
+        assert len(json.loads((tmp_path / "predictions.json").read_text())) == queries * 3
+    assert call("eval", "--data", "shapes", *arguments, "--patterns", "1,") == 0
+    assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
+    capsys.readouterr()
+    for options, message in (
+        (["--patterns", "one"], "--patterns one is no whole number or list"),
+        (["--patterns", "0,2"], "patterns names 0, 2; this model has the patterns 0, 1"),
+        (["--anchors", 10], "anchors is 10; this model has 9, choose from 1 to 9."),
+    ):
+        assert call("predict", picture, *arguments, *options) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_benchmark_budget(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--weights", run_folder, "--data", coco_folder, "--rounds", 1, "--device", "cpu"]
+    assert call("benchmark", "budget", *options, "--output", tmp_path / "new" / "budget.json", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert json.loads((tmp_path / "new" / "budget.json").read_text()) == printed
+    rows = printed["budgets"]
+    assert [row["anchors"] for row in rows[:3]] == [9, 5, 3]
+    assert sorted({tuple(row["patterns"]) for row in rows}) == [(0,), (0, 1), (1,)]
+    assert rows[0]["queries"] == 18
+    assert printed["picture"] == [64, 64]
+    evaluate = ["eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--json"]
+    assert call(*evaluate, "--anchors", 5) == 0
+    assert json.loads(capsys.readouterr().out)["ap50"] == rows[1]["ap50"]
+    pytest.importorskip("matplotlib", reason="needs the extra anchordetr[plots]")
+    assert call("benchmark", "budget", *options, "--anchors", "9,2", "--plot", tmp_path / "budget.svg") == 0
+    assert "times as" in capsys.readouterr().out
+    assert "2 anchors, patterns 0, 1" in (tmp_path / "budget.svg").read_text()
+    assert call("benchmark", "budget", *options, "--layers", "2") == 2
+    assert "layers is 2; this model has 1" in capsys.readouterr().err
+
+
 def test_two_pictures_of_one_name_are_told_apart(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
     names = ("shapes_val_00000.png", "shapes_val_00001.png")
     for folder, name in zip(("a", "b"), names, strict=True):

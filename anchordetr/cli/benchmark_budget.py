@@ -1,0 +1,98 @@
+"""``anchordetr benchmark budget``: what fewer queries and decoder layers cost, and what they save."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from anchordetr.cli import options
+from anchordetr.cli.tables import fraction, print_json
+
+if TYPE_CHECKING:
+    from anchordetr.analysis.budget import BudgetResult
+
+
+def budget(
+    weights: options.Weights,
+    data: options.Data,
+    split: Annotated[str, typer.Option(help="Split of the data set.")] = "val",
+    anchors: Annotated[
+        str | None, typer.Option(help="Numbers of anchors, separated by commas; all, a half, a quarter if not given.")
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(help="Numbers of decoder layers, separated by commas; every one if not given.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each budget predicts.")] = 15,
+    plot: Annotated[Path | None, typer.Option(help="Draw AP by time into this file (png, svg, pdf); replaced.")] = None,
+    device: options.Device = "auto",
+    output: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Measure AP and time of a trained model with a part of its anchors, patterns and decoder layers."""
+    from anchordetr.analysis.budget import halves, measure_budgets
+    from anchordetr.analysis.plots import plot_budgets
+    from anchordetr.analysis.speed import describe_machine
+    from anchordetr.data.layouts import open_dataset
+    from anchordetr.detector import Detector
+    from anchordetr.engine.files import write_json
+    from anchordetr.engine.progress import say
+
+    detector = Detector.from_pretrained(weights, device)
+    num_anchors, num_patterns, num_layers = detector.model.largest_budget
+    has_points = detector.config.model.anchors != "none"
+    picture = open_dataset(data, split, detector.config.data.layout).image(0)
+
+    def evaluate(anchors: int, patterns: tuple[int, ...], layers: int) -> tuple[float, float]:
+        metrics = detector.evaluate(data, split, anchors, patterns, layers)
+        say(f"{anchors} anchors, patterns {patterns}, {layers} layers: AP {metrics.ap:.3f}")
+        return metrics.ap, metrics.ap50
+
+    results = measure_budgets(
+        options.parse_numbers("--anchors", anchors)
+        if anchors
+        else halves(num_anchors)
+        if has_points
+        else [num_anchors],
+        num_patterns,
+        options.parse_numbers("--layers", layers) if layers else range(1, num_layers + 1),
+        evaluate,
+        lambda *budget: detector.predict(picture, 0.5, *budget),
+        detector.device,
+        rounds,
+    )
+    result = {
+        "weights": weights,
+        "data": data,
+        "split": split,
+        "picture": list(picture.shape[-2:]),
+        "rounds": rounds,
+        "machine": describe_machine(detector.device),
+        "budgets": [asdict(row) for row in results],
+    }
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(output, result)
+    if plot is not None:
+        plot_budgets(results, plot)
+    if json:
+        print_json(result)
+    else:
+        _print(results, f"{weights} on {data}, {split}")
+
+
+def _print(results: list[BudgetResult], title: str) -> None:
+    table = Table(title=title)
+    for column in ("anchors", "patterns", "queries", "layers", "ms a picture", "times as fast", "AP", "AP50"):
+        table.add_column(column, justify="left" if column == "patterns" else "right")
+    slowest = results[0].seconds
+    for row in results:
+        patterns = " ".join(map(str, row.patterns))
+        speed = f"{row.seconds * 1000:.1f}", f"{slowest / row.seconds:.2f}"
+        accuracy = fraction(row.ap), fraction(row.ap50)
+        table.add_row(str(row.anchors), patterns, str(row.queries), str(row.layers), *speed, *accuracy)
+    Console().print(table)
