@@ -81,7 +81,7 @@ def test_cells_add_losses_of_their_own() -> None:
     queries = predictions_of(torch.randn(2, 1, 4, 3), torch.rand(2, 1, 4, 4))
     cells = predictions_of(torch.randn(1, 1, 6, 3), torch.rand(1, 1, 6, 4))
     alone, of_cells = criterion(queries, [target]), criterion(cells, [target])
-    both = criterion(replace(queries, cells=cells), [target])
+    both = criterion(replace(queries, auxiliary={"cells": cells}), [target])
     torch.testing.assert_close(both.total, alone.total + of_cells.total)
     assert both.terms["class_cells"] == of_cells.terms["class"]
     assert both.terms["class"] == alone.terms["class"]

@@ -62,7 +62,7 @@ def test_each_setting_trains_a_step(changes: dict[str, Any], small_model: ModelC
     assert predictions.logits.shape == (config.decoder_layers, 2, queries, 3)
     assert predictions.boxes.shape == (config.decoder_layers, 2, queries, 4)
     assert predictions.anchors.shape == (2, queries, 2)
-    assert (predictions.cells is not None) == config.predict_cells
+    assert ("cells" in predictions.auxiliary) == config.predict_cells
     before = build_criterion(3)(predictions, targets).total
     before.backward()
     optimizer.step()
@@ -118,8 +118,7 @@ def test_an_official_model_without_network_says_what_to_do(monkeypatch: pytest.M
 def test_cells_predict_from_their_centres_and_padding_sees_no_object(small_model: ModelConfig) -> None:
     model = build_model(small_model.model_copy(update={"predict_cells": True})).train()
     images = ImageBatch.from_list([torch.randn(3, 64, 96), torch.randn(3, 32, 64)])
-    cells = model(images).cells
-    assert cells is not None
+    cells = model(images).auxiliary["cells"]
     height, width = (64 // 16, 96 // 16)
     centres_x = (torch.arange(width) + 0.5) / width
     torch.testing.assert_close(cells.anchors[0].view(height, width, 2)[0, :, 0], centres_x)
@@ -129,4 +128,4 @@ def test_cells_predict_from_their_centres_and_padding_sees_no_object(small_model
     assert (scores[1, :2, :4] > 1e-3).all()
     assert scores[1, 2:].max() < 1e-9
     assert scores[1, :, 4:].max() < 1e-9
-    assert model.eval()(images).cells is None
+    assert not model.eval()(images).auxiliary
