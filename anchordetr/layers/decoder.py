@@ -69,9 +69,9 @@ class DecoderLayer(nn.Module):
         padding = None
         if valid is not None:
             padding = (~valid & valid.any(dim=-1, keepdim=True)).flatten(0, 1)  # a group of padding alone sees itself
-            keys, content = (values.view(*padding.shape, -1) for values in (keys, content))
+            keys, content = (values.reshape(*padding.shape, -1) for values in (keys, content))
         answer, _ = self.self_attention(keys, keys, content, key_padding_mask=padding, need_weights=False)
-        return answer if valid is None else answer.view(len(valid), -1, answer.shape[-1])
+        return answer if valid is None else answer.reshape(len(valid), -1, answer.shape[-1])
 
 
 class Decoder(nn.Module):

@@ -28,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "three_levels": {"features": "c3_c4_dc5", "backbone": "resnet10t", "encoder_layers": 2},
     "other_backbone": {"backbone": "test_convnext.r160_in1k"},
     "dropout": {"dropout": 0.5},
-    "predict_cells": {"predict_cells": True},
+    "training_parts": {"predict_cells": True, "denoising": 2, "query_groups": 2},
 }
 IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
 

@@ -44,6 +44,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "local_start": {"start": "local"},
     "predict_cells": {"predict_cells": True},
     "predict_cells_three_levels": {"predict_cells": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
+    "query_groups": {"query_groups": 2},
+    "query_groups_of_embeddings": {"query_groups": 2, "anchors": "none"},
+    "denoising": {"denoising": 2},
+    "denoising_negatives": {"denoising": 2, "denoising_negatives": True, "share_position_encoder": False},
+    "denoising_standard": {"denoising": 2, "attention": "standard", "dropout": 0.1},
+    "denoising_embeddings": {"denoising": 2, "anchors": "none", "position_encoder": "sine"},
+    "denoising_three_levels": {"denoising": 2, "features": "c3_c4_dc5", "backbone": "resnet10t"},
+    "denoising_three_levels_standard": {
+        "denoising": 2,
+        "features": "c3_c4_dc5",
+        "backbone": "resnet10t",
+        "attention": "standard",
+    },
 }
 
 
@@ -57,7 +70,7 @@ def test_each_setting_trains_a_step(changes: dict[str, Any], small_model: ModelC
         Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
     ]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    predictions = model(images)
+    predictions = model(images, targets)
     queries = config.num_anchors * max(config.num_patterns, 1)
     assert predictions.logits.shape == (config.decoder_layers, 2, queries, 3)
     assert predictions.boxes.shape == (config.decoder_layers, 2, queries, 4)
