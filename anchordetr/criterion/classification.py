@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from anchordetr.criterion.boxes import iou
+
+
+class ClassLoss(Protocol):
+    """What the criterion asks of a class loss."""
+
+    def scores(self, boxes: Tensor, wanted: Tensor) -> Tensor:
+        """Return the scores that P matched queries shall have: boxes and their objects' (P, 4) -> (P,)."""
+
+    def __call__(self, logits: Tensor, scores: Tensor) -> Tensor:
+        """Return the loss of each logit (...) for the score that it shall have (...), 0 for no object."""
 
 
 class FocalLoss(nn.Module):
@@ -23,11 +35,11 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
 
     def scores(self, boxes: Tensor, wanted: Tensor) -> Tensor:
-        """Return the scores that P matched queries shall have: boxes and their objects' (P, 4) -> (P,)."""
+        """Return ones: boxes and their objects' (P, 4) -> (P,)."""
         return boxes.new_ones(len(boxes))
 
     def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
-        """Return the loss of each logit (...) for the score that it shall have (...), 0 for no object."""
+        """Arguments as of :class:`ClassLoss`."""
         loss: Tensor = sigmoid_focal_loss(logits, scores, alpha=self.alpha, gamma=self.gamma, reduction="none")
         return loss
 
@@ -49,10 +61,10 @@ class VarifocalLoss(nn.Module):
 
     @torch.no_grad()
     def scores(self, boxes: Tensor, wanted: Tensor) -> Tensor:
-        """Return the scores that P matched queries shall have: boxes and their objects' (P, 4) -> (P,)."""
+        """Return the IoUs: boxes and their objects' (P, 4) -> (P,)."""
         return iou(boxes, wanted)
 
     def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
-        """Return the loss of each logit (...) for the score that it shall have (...), 0 for no object."""
+        """Arguments as of :class:`ClassLoss`."""
         weight = torch.where(scores > 0, scores, self.alpha * logits.sigmoid() ** self.gamma)
         return weight * F.binary_cross_entropy_with_logits(logits, scores, reduction="none")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from anchordetr.config import LossConfig
 from anchordetr.criterion.boxes import generalized_iou
-from anchordetr.criterion.classification import FocalLoss, VarifocalLoss
+from anchordetr.criterion.classification import ClassLoss, FocalLoss, VarifocalLoss
 from anchordetr.criterion.matcher import HungarianMatcher, Matches, known_matches
 from anchordetr.types import Predictions, Target
 
@@ -45,7 +45,7 @@ class SetCriterion(nn.Module):
         *,
         matcher: nn.Module,
         num_classes: int,
-        class_loss: FocalLoss | VarifocalLoss | None = None,
+        class_loss: ClassLoss | None = None,
         class_weight: float = 2.0,
         box_weight: float = 5.0,
         giou_weight: float = 2.0,
