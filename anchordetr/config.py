@@ -24,6 +24,11 @@ class ModelConfig(_Section):
     timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
     that training starts from: the paper's, or attention that looks at its own place (``layers/local_start.py``).
     ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training.
+
+    ``query_groups`` counts the groups of queries that learn side by side in training, of which the first one answers.
+    ``denoising`` is the number of groups of denoising queries, 0 for none: their points move by up to
+    ``denoising_point_noise`` of half the box, and a share ``denoising_label_noise`` of their labels is random;
+    ``denoising_negatives`` adds queries farther away that have to find nothing.
     """
 
     num_classes: PositiveInt = 80
@@ -47,6 +52,11 @@ class ModelConfig(_Section):
     dropout: float = Field(default=0.0, ge=0.0, le=1.0)
     start: Literal["paper", "local"] = "paper"
     predict_cells: bool = False
+    query_groups: PositiveInt = 1
+    denoising: int = Field(default=0, ge=0)
+    denoising_point_noise: float = Field(default=0.4, ge=0.0)
+    denoising_label_noise: float = Field(default=0.2, ge=0.0, le=1.0)
+    denoising_negatives: bool = False
 
     @property
     def num_queries(self) -> int:
@@ -83,13 +93,18 @@ class DataConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Weights of the losses and of the matching cost (section 4.1 of the paper)."""
+    """Weights of the losses and of the matching cost (section 4.1 of the paper).
+
+    ``classification`` chooses the class loss: ``focal``, or ``varifocal``, which teaches a score that tells how well
+    the box fits. ``focal_alpha`` and ``focal_gamma`` are those of the focal loss and of the matching cost.
+    """
 
     class_weight: float = Field(default=2.0, ge=0.0)
     box_weight: float = Field(default=5.0, ge=0.0)
     giou_weight: float = Field(default=2.0, ge=0.0)
     focal_alpha: float = Field(default=0.25, ge=0.0, le=1.0)
     focal_gamma: float = Field(default=2.0, ge=0.0)
+    classification: Literal["focal", "varifocal"] = "focal"
 
 
 class TrainConfig(_Section):

@@ -42,9 +42,8 @@ from anchordetr.engine.trainer import Trainer
 from anchordetr.engine.transfer import copy_rows, transfer_table
 from anchordetr.errors import InputError, UsageError
 from anchordetr.layers.budget import Budget
-from anchordetr.layers.heads import ClassHead
 from anchordetr.layers.recompute import recomputing
-from anchordetr.models.builders import build_class_head, build_model, preset
+from anchordetr.models.builders import build_class_head, build_denoising, build_model, preset
 from anchordetr.types import Detections
 
 log = logging.getLogger("anchordetr")
@@ -245,15 +244,21 @@ class Detector:
         return open_dataset(data, split, self.config.data.layout, self.config.data.skip_broken)
 
     def _adopt_classes(self, dataset: DetectionDataset, match: str) -> None:
-        """Take over a data set's classes; a class head for other classes is replaced."""
+        """Take over a data set's classes; what has a row for each class is replaced if they are others."""
         names = dataset.class_names
         if self.class_names != names or match == "none":
-            old = cast(ClassHead, self.model.class_head)
+            old_head, old_denoising = self.model.class_head, self.model.denoising
             self.config = self.config.updated({"model.num_classes": len(names)})
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(self.config.train.seed)
-                self.model.class_head = head = build_class_head(self.config.model).to(self.device)
-            copied = copy_rows(old, self.class_names, head, names) if match == "name" else []
+                self.model.class_head = build_class_head(self.config.model)
+                self.model.denoising = build_denoising(self.config.model)
+            copied = []
+            if match == "name":
+                copied = copy_rows(old_head, self.class_names, self.model.class_head, names)
+                if old_denoising is not None and self.model.denoising is not None:
+                    copy_rows(old_denoising, self.class_names, self.model.denoising, names)
+            self.model.to(self.device)
             if self.origin:
                 say(transfer_table(self.model, copied, names))
             else:

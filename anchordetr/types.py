@@ -7,7 +7,7 @@ Dimension letters used everywhere: ``B`` batch, ``H W`` feature height and width
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -122,16 +122,20 @@ class Predictions:
         boxes: (L, B, Q, 4) cx, cy, w, h as fractions of the unpadded picture.
         anchors: (B, Q, 2) x, y as fractions of the unpadded picture.
         num_anchors: number of anchor points A; Q is A times the number of patterns.
-        cells: what the cells of the encoded map say, each a query of its own; only in training, where it is asked for.
         patterns: (P,) int64, which of the trained network's patterns these are; None is all of them.
+        auxiliary: by name, what else learns in training: ``cells`` of the encoded map, each a query of its own, further
+            groups of queries ``group_1``, ..., and ``denoising`` queries; empty in eval mode.
+        objects: (B, G, Q/G) which of its picture's objects each query has to find, -1 for none, in G groups that each
+            hold every object; None where the matching decides.
     """
 
     logits: Tensor
     boxes: Tensor
     anchors: Tensor
     num_anchors: int
-    cells: Predictions | None = None
     patterns: Tensor | None = None
+    auxiliary: Mapping[str, Predictions] = field(default_factory=dict)
+    objects: Tensor | None = None
 
 
 @dataclass

@@ -75,7 +75,7 @@ def benchmark_training(
         def run() -> None:
             with recomputing(recomputed):
                 with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16):
-                    predictions = model(images)
+                    predictions = model(images, targets)
                 optimizer.zero_grad(set_to_none=True)
                 criterion(predictions, targets).total.backward()
             nn.utils.clip_grad_norm_(weights, config.train.clip_norm)
@@ -84,7 +84,7 @@ def benchmark_training(
         return run
 
     with torch.no_grad():
-        answers = model(images)
+        answers = model(images, targets)
     runs = {
         "as built": step(),
         "gradient checkpointing": step(recomputed=model.layers),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from anchordetr.analysis.peak import Enter, StageMemory, stage_memory
 from anchordetr.config import Config
@@ -91,7 +92,7 @@ def _prediction(model: AnchorDETR, images: ImageBatch) -> Callable[[Enter], obje
     def run(enter: Enter) -> None:
         model.eval()
         with torch.no_grad():
-            _forward(model, images, enter)
+            _forward(model, images, None, enter)
 
     return run
 
@@ -103,12 +104,13 @@ def _training_step(
     device = images.pixels.device
     boxes = torch.rand(_OBJECTS, 4, device=device) / 4 + 0.25
     target = Target(boxes, torch.zeros(_OBJECTS, dtype=torch.int64, device=device))
+    targets = [target] * len(images)
 
     def run(enter: Enter) -> None:
         model.train()
-        predictions = _forward(model, images, enter)
+        predictions = _forward(model, images, targets, enter)
         enter("loss")
-        total = criterion(predictions, [target] * len(images)).total
+        total = criterion(predictions, targets).total
         enter("backward")
         total.backward()
         enter("optimizer")
@@ -118,14 +120,19 @@ def _training_step(
     return run
 
 
-def _forward(model: AnchorDETR, images: ImageBatch, enter: Enter) -> Predictions:
-    """Run the network; hooks say where encoder and decoder begin."""
+def _forward(model: AnchorDETR, images: ImageBatch, targets: Sequence[Target] | None, enter: Enter) -> Predictions:
+    """Run the network; hooks say where encoder and decoder begin, the first time if they run several times."""
     parts = {"encoder": model.encoder, "decoder": model.decoder}
-    handles = [part.register_forward_pre_hook(lambda *_, name=name: enter(name)) for name, part in parts.items()]
+    handles: dict[str, RemovableHandle] = {}
+
+    def begin(name: str) -> None:
+        handles[name].remove()
+        enter(name)
+
+    for name, part in parts.items():
+        handles[name] = part.register_forward_pre_hook(lambda *_, name=name: begin(name))
     enter("backbone")
-    predictions: Predictions = model(images)
-    for handle in handles:
-        handle.remove()
+    predictions: Predictions = model(images, targets)
     return predictions
 
 

@@ -1,6 +1,7 @@
 """Hungarian matching and the set-prediction losses."""
 
+from anchordetr.criterion.classification import FocalLoss, VarifocalLoss
 from anchordetr.criterion.criterion import Losses, SetCriterion, build_criterion
 from anchordetr.criterion.matcher import HungarianMatcher, Matches
 
-__all__ = ["HungarianMatcher", "Losses", "Matches", "SetCriterion", "build_criterion"]
+__all__ = ["FocalLoss", "HungarianMatcher", "Losses", "Matches", "SetCriterion", "VarifocalLoss", "build_criterion"]

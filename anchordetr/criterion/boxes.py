@@ -1,4 +1,4 @@
-"""Generalised IoU with broadcasting: pairwise for the matching, element by element for the loss."""
+"""IoU and generalised IoU with broadcasting: pairwise for the matching, element by element for the losses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,24 @@ def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
     Returns:
         (...) in [-1, 1].
     """
+    intersection, union, hull = _areas(boxes, others)
+    tiny = torch.finfo(union.dtype).tiny
+    return intersection / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+
+
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the intersection over union in [0, 1]; arguments as of :func:`generalized_iou`."""
+    intersection, union, _ = _areas(boxes, others)
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def _areas(boxes: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the areas of intersection, union and smallest enclosing box."""
     low, high, area = _corners_and_area(boxes)
     other_low, other_high, other_area = _corners_and_area(others)
     intersection = (torch.min(high, other_high) - torch.max(low, other_low)).clamp(min=0).prod(-1)
-    union = area + other_area - intersection
     hull = (torch.max(high, other_high) - torch.min(low, other_low)).prod(-1)
-    tiny = torch.finfo(union.dtype).tiny
-    return intersection / union.clamp(min=tiny) - (hull - union) / hull.clamp(min=tiny)
+    return intersection, area + other_area - intersection, hull
 
 
 def _corners_and_area(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

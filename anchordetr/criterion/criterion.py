@@ -1,4 +1,4 @@
-"""The set-prediction loss: focal, L1 and generalised IoU losses on every decoder layer (section 4.1)."""
+"""The set-prediction loss: class, L1 and generalised IoU losses on every decoder layer (section 4.1)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import sigmoid_focal_loss
 
 from anchordetr.config import LossConfig
 from anchordetr.criterion.boxes import generalized_iou
-from anchordetr.criterion.matcher import HungarianMatcher, Matches
+from anchordetr.criterion.classification import ClassLoss, FocalLoss, VarifocalLoss
+from anchordetr.criterion.matcher import HungarianMatcher, Matches, known_matches
 from anchordetr.types import Predictions, Target
 
 
@@ -19,9 +19,9 @@ class Losses(NamedTuple):
     """What the criterion returns.
 
     Attributes:
-        total: scalar, the weighted sum over terms and layers, and over the cells where they predict.
+        total: scalar, the weighted sum over terms and layers, auxiliary predictions included.
         terms: unweighted values without gradient: ``class``, ``box`` and ``giou`` of the last layer, ``class_0``, ...
-            of the layers before it, ``class_cells``, ... of the cells.
+            of the layers before it, ``class_cells``, ``class_denoising``, ... of auxiliary predictions by their names.
         matches: which query was matched with which object.
     """
 
@@ -36,8 +36,8 @@ class SetCriterion(nn.Module):
     Args:
         matcher: module from predictions and targets to :class:`Matches`.
         num_classes: K of the predictions.
+        class_loss: see ``criterion/classification.py``; the focal loss if not given.
         class_weight, box_weight, giou_weight: weights of the three losses.
-        focal_alpha, focal_gamma: of the focal loss (Lin et al., ICCV 2017).
     """
 
     def __init__(
@@ -45,18 +45,16 @@ class SetCriterion(nn.Module):
         *,
         matcher: nn.Module,
         num_classes: int,
+        class_loss: ClassLoss | None = None,
         class_weight: float = 2.0,
         box_weight: float = 5.0,
         giou_weight: float = 2.0,
-        focal_alpha: float = 0.25,
-        focal_gamma: float = 2.0,
     ) -> None:
         super().__init__()
         self.matcher = matcher
         self.num_classes = num_classes
+        self.class_loss = class_loss or FocalLoss()
         self.weights = {"class": class_weight, "box": box_weight, "giou": giou_weight}
-        self.focal_alpha = focal_alpha
-        self.focal_gamma = focal_gamma
 
     def forward(
         self, predictions: Predictions, targets: Sequence[Target], num_boxes: float | Tensor | None = None
@@ -75,20 +73,23 @@ class SetCriterion(nn.Module):
         num_layers = len(predictions.logits)
         if num_boxes is None:
             num_boxes = max(sum(len(target.labels) for target in targets), 1)
-        matches = self.matcher(predictions, targets)
-        by_term = {"class": self._class_loss(predictions, targets, matches)}
-        by_term["box"], by_term["giou"] = self._box_losses(predictions, targets, matches)
-        by_term = {name: losses / num_boxes for name, losses in by_term.items()}
+        matches, copies = self._match(predictions, targets)
+        boxes = predictions.boxes[matches.layer, matches.image, matches.query].float()
+        wanted = _gather([target.boxes for target in targets], matches)
+        labels = _gather([target.labels for target in targets], matches)
+        by_term = {"class": self._class_losses(predictions, matches, labels, self.class_loss.scores(boxes, wanted))}
+        by_term["box"], by_term["giou"] = self._box_losses(boxes, wanted, matches.layer, num_layers)
+        by_term = {name: losses / (num_boxes * copies) for name, losses in by_term.items()}
         total = torch.stack([self.weights[name] * losses.sum() for name, losses in by_term.items()]).sum()
         terms = {}
         for name, losses in by_term.items():
             values = losses.detach().unbind()
             terms[name] = values[-1]
             terms.update({f"{name}_{layer}": values[layer] for layer in range(num_layers - 1)})
-        if predictions.cells is not None:
-            cells = self(predictions.cells, targets, num_boxes)
-            total = total + cells.total
-            terms.update({f"{name}_cells": value for name, value in cells.terms.items()})
+        for part, auxiliary in predictions.auxiliary.items():
+            losses_of_part = self(auxiliary, targets, num_boxes)
+            total = total + losses_of_part.total
+            terms.update({f"{name}_{part}": value for name, value in losses_of_part.terms.items()})
         return Losses(total, terms, matches)
 
     def _check(self, predictions: Predictions, targets: Sequence[Target]) -> None:
@@ -106,23 +107,23 @@ class SetCriterion(nn.Module):
                     "expected (T, 4) and (T,)."
                 )
 
-    def _class_loss(self, predictions: Predictions, targets: Sequence[Target], matches: Matches) -> Tensor:
-        """Focal loss summed over queries and classes: (L,)."""
+    def _match(self, predictions: Predictions, targets: Sequence[Target]) -> tuple[Matches, int]:
+        """Return the matches, and how often each object occurs among them."""
+        if predictions.objects is None:
+            return self.matcher(predictions, targets), 1
+        return known_matches(predictions.objects.flatten(1), len(predictions.logits)), predictions.objects.shape[1]
+
+    def _class_losses(self, predictions: Predictions, matches: Matches, labels: Tensor, scores: Tensor) -> Tensor:
+        """Class loss summed over queries and classes: (L,)."""
         logits = predictions.logits.float()
         wanted = torch.zeros_like(logits)
-        labels = _gather([target.labels for target in targets], matches)
-        wanted[matches.layer, matches.image, matches.query, labels] = 1.0
-        loss = sigmoid_focal_loss(logits, wanted, alpha=self.focal_alpha, gamma=self.focal_gamma, reduction="none")
-        return loss.sum(dim=(1, 2, 3))
+        wanted[matches.layer, matches.image, matches.query, labels] = scores
+        return self.class_loss(logits, wanted).sum(dim=(1, 2, 3))
 
-    def _box_losses(
-        self, predictions: Predictions, targets: Sequence[Target], matches: Matches
-    ) -> tuple[Tensor, Tensor]:
-        """L1 and generalised IoU losses summed over the matched pairs: (L,) each."""
-        boxes = predictions.boxes[matches.layer, matches.image, matches.query].float()
-        wanted = _gather([target.boxes for target in targets], matches)
+    def _box_losses(self, boxes: Tensor, wanted: Tensor, layer: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+        """L1 and generalised IoU losses summed over the matched pairs (P, 4) of each layer: (L,) each."""
         per_pair = torch.stack(((boxes - wanted).abs().sum(-1), 1 - generalized_iou(boxes, wanted)))
-        sums = per_pair.new_zeros(2, len(predictions.logits)).index_add(1, matches.layer, per_pair)
+        sums = per_pair.new_zeros(2, num_layers).index_add(1, layer, per_pair)
         return sums[0], sums[1]
 
 
@@ -140,5 +141,11 @@ def build_criterion(num_classes: int, config: LossConfig | None = None) -> SetCr
         config: weights; the paper's if not given.
     """
     config = config or LossConfig()
-    weights = config.model_dump()
-    return SetCriterion(matcher=HungarianMatcher(**weights), num_classes=num_classes, **weights)
+    weights = config.model_dump(include={"class_weight", "box_weight", "giou_weight"})
+    focal = FocalLoss(config.focal_alpha, config.focal_gamma)
+    return SetCriterion(
+        matcher=HungarianMatcher(**weights, focal_alpha=focal.alpha, focal_gamma=focal.gamma),
+        num_classes=num_classes,
+        class_loss=VarifocalLoss() if config.classification == "varifocal" else focal,
+        **weights,
+    )

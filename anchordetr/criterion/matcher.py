@@ -30,6 +30,18 @@ class Matches(NamedTuple):
     target: Tensor
 
 
+def known_matches(objects: Tensor, layers: int) -> Matches:
+    """Return the pairs of queries that know their objects, the same ones in every layer.
+
+    Args:
+        objects: (B, Q) index of each query's object within its picture, -1 for none.
+        layers: L.
+    """
+    image, query = (objects >= 0).nonzero(as_tuple=True)
+    layer = torch.arange(layers, device=objects.device).repeat_interleave(len(image))
+    return Matches(layer, image.repeat(layers), query.repeat(layers), objects[image, query].repeat(layers))
+
+
 class HungarianMatcher(nn.Module):
     """One-to-one assignment of the least cost: focal class cost, L1 of cx cy w h, and minus the generalised IoU.
 

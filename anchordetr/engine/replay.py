@@ -68,7 +68,7 @@ def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> di
     model.zero_grad(set_to_none=True)
     images = ImageBatch(batch["pixels"], tuple((height, width) for height, width in batch["sizes"]))
     targets = [Target(boxes, labels) for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)]
-    losses = build_criterion(config.model.num_classes, config.loss)(model(images), targets)
+    losses = build_criterion(config.model.num_classes, config.loss)(model(images, targets), targets)
     losses.total.backward()
     for hook in hooks:
         hook.remove()

@@ -23,6 +23,7 @@ from anchordetr.config import Config, parse_config
 from anchordetr.engine.device import DTYPES
 from anchordetr.engine.files import write_atomically, write_json
 from anchordetr.errors import InputError, UsageError, closest_match
+from anchordetr.models.anchor_detr import TRAINING_ONLY
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -155,11 +156,16 @@ def understand(
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Load weights into a network of the same architecture; half precision is widened.
 
+    Parts that inference does not use may differ: they stay as they are where weights are missing, and weights for which
+    the network has no part are left out.
+
     Raises:
         InputError: they do not fit; the message lists everything that does not.
     """
-    check_weights(model, weights, source)
-    model.load_state_dict(weights)
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(TRAINING_ONLY)}
+    known = {name: value for name, value in weights.items() if name in own or not name.startswith(TRAINING_ONLY)}
+    check_weights(model, own | known, source)
+    model.load_state_dict(own | known)
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -277,7 +277,7 @@ class Trainer:
         images = batch.images.to(self.device, non_blocking=True)
         targets = [target.to(self.device, non_blocking=True) for target in batch.targets]
         with autocast(self.device, self.precision):
-            predictions: Predictions = self.network(images)
+            predictions: Predictions = self.network(images, targets)
         losses = self.criterion(predictions, targets, num_boxes)
         self.scaler.scale(losses.total).backward()
         return torch.stack([*(losses.terms[name] for name in _TERMS[:-1]), losses.total.detach()])

@@ -1,4 +1,4 @@
-"""Fine-tuning on other classes: which rows of the class head go on, and what is told about it."""
+"""Fine-tuning on other classes: which rows go on, and what is told about it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ from torch import nn
 
 
 @torch.no_grad()
-def copy_rows(old: nn.Linear, old_names: Sequence[str], new: nn.Linear, new_names: Sequence[str]) -> list[str]:
-    """Copy the rows of classes that both heads know by the same name, whatever its case.
+def copy_rows(old: nn.Module, old_names: Sequence[str], new: nn.Module, new_names: Sequence[str]) -> list[str]:
+    """Copy the rows of classes that both know by the same name, whatever its case.
+
+    Args:
+        old, new: modules whose parameters have one row for each class, such as class heads.
+        old_names, new_names: of the classes.
 
     Returns:
-        The names of the copied classes, as the new head has them.
+        The names of the copied classes, as the new module has them.
     """
     rows = {name.casefold().strip(): row for row, name in enumerate(old_names)}
     copied = []
     for row, name in enumerate(new_names):
         known = rows.get(name.casefold().strip())
         if known is not None:
-            new.weight[row], new.bias[row] = old.weight[known], old.bias[known]
+            for key, value in new.named_parameters():
+                value[row] = old.get_parameter(key)[known]
             copied.append(name)
     return copied
 
@@ -38,7 +43,7 @@ def transfer_table(model: nn.Module, copied: Sequence[str], class_names: Sequenc
     table = Table("part", "tensors", "parameters", "what happened")
     for name, part in model.named_children():
         tensors = list(part.state_dict().values())
-        if name != "class_head" and tensors:
+        if name not in ("class_head", "denoising") and tensors:
             count = sum(tensor.numel() for tensor in tensors)
             table.add_row(name, str(len(tensors)), f"{count:,}", "kept")
     new = [name for name in class_names if name not in copied]

@@ -21,6 +21,11 @@ class Queries(NamedTuple):
         points: (1, Q, 2) anchors x, y in [0, 1].
         num_anchors: A.
         patterns: which of the trained patterns these are, ascending; None is all.
+        valid: (B, G, Q/G) which queries are no padding, in G groups that do not see each other; None for one group
+            without padding.
+        objects: (B, G, Q/G) the object that each query has to find, -1 for none; None where the matching decides.
+
+    Queries that differ from picture to picture have B in the place of 1.
     """
 
     content: Tensor
@@ -28,6 +33,8 @@ class Queries(NamedTuple):
     points: Tensor
     num_anchors: int
     patterns: Tensor | None = None
+    valid: Tensor | None = None
+    objects: Tensor | None = None
 
 
 class Patterns(nn.Module):

@@ -47,13 +47,31 @@ class DecoderLayer(nn.Module):
         memory_pos: Positions,
         mask_x: Tensor | None,
         mask_y: Tensor | None,
+        valid: Tensor | None = None,
     ) -> Tensor:
-        """content (B, Q, C), memory (B·G, H, W, C), masks (B·G, W) and (B·G, H) with True = valid -> (B, Q, C)."""
-        keys = content + query_pos.joint
-        answer, _ = self.self_attention(keys, keys, content, need_weights=False)
-        content = self.self_norm(content + self.dropout(answer))
+        """Update the queries of a batch.
+
+        Args:
+            content: (B, Q, C).
+            query_pos: of Q points.
+            memory: (B·G, H, W, C) with memory_pos of a map and masks (B·G, W) and (B·G, H), True = valid cell.
+            valid: (B, groups, Q / groups) which queries are no padding; queries see those of their own group. All see
+                all if not given.
+
+        Returns:
+            (B, Q, C).
+        """
+        content = self.self_norm(content + self.dropout(self._attend(content + query_pos.joint, content, valid)))
         answer = self.cross_attention(content, memory, query_pos, memory_pos, mask_x, mask_y)
         return self.feed_forward(self.cross_norm(content + self.dropout(answer)))
+
+    def _attend(self, keys: Tensor, content: Tensor, valid: Tensor | None) -> Tensor:
+        padding = None
+        if valid is not None:
+            padding = (~valid & valid.any(dim=-1, keepdim=True)).flatten(0, 1)  # a group of padding alone sees itself
+            keys, content = (values.reshape(*padding.shape, -1) for values in (keys, content))
+        answer, _ = self.self_attention(keys, keys, content, key_padding_mask=padding, need_weights=False)
+        return answer if valid is None else answer.reshape(len(valid), -1, answer.shape[-1])
 
 
 class Decoder(nn.Module):
@@ -71,10 +89,11 @@ class Decoder(nn.Module):
         memory_pos: Positions,
         mask_x: Tensor | None,
         mask_y: Tensor | None,
+        valid: Tensor | None = None,
     ) -> Tensor:
-        """content (B, Q, C), memory (B·G, H, W, C), masks (B·G, W) and (B·G, H) with True = valid -> (L, B, Q, C)."""
+        """Arguments as of :class:`DecoderLayer` -> (L, B, Q, C)."""
         answers = []
         for layer in self.layers:
-            content = layer(content, query_pos, memory, memory_pos, mask_x, mask_y)
+            content = layer(content, query_pos, memory, memory_pos, mask_x, mask_y, valid)
             answers.append(content)
         return torch.stack(answers)

@@ -34,6 +34,12 @@ class Positions(NamedTuple):
             raise ValueError("This attention needs joint positions: set joint_position = True on its class.")
         return self.xy
 
+    def repeated(self, levels: int) -> Positions:
+        """Return the positions of queries once for each level of a picture; those of all pictures stay as they are."""
+        if len(self.x) == 1:
+            return self
+        return Positions(*(part.repeat_interleave(levels, dim=0) for part in (self.x, self.y, self.joint)))
+
 
 def sine_encoding(coordinate: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
     """Encode coordinates in [0, 1] as interleaved sines and cosines: (...) -> (..., channels)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -11,14 +12,18 @@ from torch import Tensor, nn
 
 from anchordetr.errors import UsageError
 from anchordetr.layers import prepared
+from anchordetr.layers.anchors import Queries
 from anchordetr.layers.backbone import Backbone
 from anchordetr.layers.budget import Budget, choose_queries, first_layers, with_parts
 from anchordetr.layers.decoder import Decoder
 from anchordetr.layers.encoder import Encoder
 from anchordetr.layers.folded import fold_backbone
-from anchordetr.layers.position import SinePositionEncoder, cell_points
+from anchordetr.layers.position import Positions, SinePositionEncoder, cell_points
 from anchordetr.layers.projection import FeatureMap
-from anchordetr.types import ImageBatch, Predictions
+from anchordetr.types import ImageBatch, Predictions, Target
+
+TRAINING_ONLY = ("query_groups.", "denoising.")
+"""How the names of parameters begin that inference does not use."""
 
 
 class AnchorDETR(nn.Module):
@@ -35,6 +40,10 @@ class AnchorDETR(nn.Module):
         joint_position: whether the map attentions read both coordinates in one encoding.
         predict_cells: in training, let every cell of the encoded map predict too, so that the encoder learns from
             losses of its own, as with the encoder's proposals of Deformable DETR (Zhu et al., ICLR 2021).
+        query_groups: modules like ``queries``: further groups of queries in training, each decoded and matched on its
+            own, as in Group DETR (Chen et al., ICCV 2023).
+        denoising: module from a position encoder and targets to further queries in training, see
+            ``layers/denoising.py``; None for none.
     """
 
     def __init__(
@@ -51,6 +60,8 @@ class AnchorDETR(nn.Module):
         joint_position: bool,
         predict_cells: bool = False,
         query_encoder: SinePositionEncoder | None = None,
+        query_groups: Sequence[nn.Module] = (),
+        denoising: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -64,44 +75,46 @@ class AnchorDETR(nn.Module):
         self.box_head = box_head
         self.joint_position = joint_position
         self.predict_cells = predict_cells
+        self.query_groups = nn.ModuleList(query_groups)
+        self.denoising = denoising
 
     @property
     def layers(self) -> list[nn.Module]:
         """The layers of encoder and decoder, which must be the library's or have ``layers`` too."""
         return [*cast(Encoder, self.encoder).layers, *cast(Decoder, self.decoder).layers]
 
-    def forward(self, images: ImageBatch | Sequence[Tensor]) -> Predictions:
+    def forward(self, images: ImageBatch | Sequence[Tensor], targets: Sequence[Target] | None = None) -> Predictions:
         """Detect objects.
 
         Args:
             images: a batch, or a list of normalised float (3, H, W) pictures of any sizes.
+            targets: the objects of each picture; only denoising queries need them, in training.
 
         Returns:
             Predictions of every decoder layer, the last one is the answer.
 
         Raises:
             InputError: the list is empty or holds something that is no picture.
+            ValueError: targets are needed and not given.
         """
         batch = images if isinstance(images, ImageBatch) else ImageBatch.from_list(images)
-        return self.detect(self.projection(self.backbone(batch)))
+        return self.detect(self.projection(self.backbone(batch)), targets)
 
-    def detect(self, features: FeatureMap) -> Predictions:
+    def detect(self, features: FeatureMap, targets: Sequence[Target] | None = None) -> Predictions:
         """Run everything behind the backbone: encoder, decoder and heads."""
         queries = self.queries(self.query_encoder or self.key_encoder)
-        masks = features.attention_masks
         cells = self.key_encoder.of_map(features.mask_x, features.mask_y, joint=self.joint_position)
-        memory = self.encoder(features.values, cells, *masks)
-        batch = len(memory) // features.levels
-        content = queries.content.expand(batch, -1, -1)
-        hidden = self.decoder(content, queries.positions, memory, cells, *masks)
-        return Predictions(
-            logits=self.class_head(hidden),
-            boxes=self.box_head(hidden, queries.points),
-            anchors=queries.points.expand(batch, -1, -1),
-            num_anchors=queries.num_anchors,
-            cells=self._predict_cells(memory, features) if self.predict_cells and self.training else None,
-            patterns=queries.patterns,
-        )
+        memory = self.encoder(features.values, cells, *features.attention_masks)
+        answer = self._decode(queries, memory, cells, features)
+        if not self.training:
+            return answer
+        auxiliary = {
+            name: self._decode(queries, memory, cells, features)
+            for name, queries in self._training_queries(targets).items()
+        }
+        if self.predict_cells:
+            auxiliary["cells"] = self._predict_cells(memory, features)
+        return replace(answer, auxiliary=auxiliary)
 
     @property
     def largest_budget(self) -> tuple[int, int, int]:
@@ -163,6 +176,35 @@ class AnchorDETR(nn.Module):
             )
             .eval()
             .requires_grad_(False)
+        )
+
+    def _training_queries(self, targets: Sequence[Target] | None) -> dict[str, Queries]:
+        encoder = self.query_encoder or self.key_encoder
+        queries = {f"group_{number}": group(encoder) for number, group in enumerate(self.query_groups, start=1)}
+        if self.denoising is not None:
+            if targets is None:
+                raise ValueError(
+                    "Denoising queries are made from targets: call model(images, targets), or model.eval()."
+                )
+            queries["denoising"] = self.denoising(encoder, targets)
+        return queries
+
+    def _decode(self, queries: Queries, memory: Tensor, cells: Positions, features: FeatureMap) -> Predictions:
+        """Let queries read the memory, whose cells have positions ``cells``; queries of the padding see no object."""
+        batch = len(memory) // features.levels
+        content = queries.content.expand(batch, -1, -1)
+        groups = () if queries.valid is None else (queries.valid,)
+        hidden = self.decoder(content, queries.positions, memory, cells, *features.attention_masks, *groups)
+        logits = self.class_head(hidden)
+        if queries.valid is not None:
+            logits = logits.masked_fill(~queries.valid.flatten(1).unsqueeze(-1), _NO_OBJECT)
+        return Predictions(
+            logits=logits,
+            boxes=self.box_head(hidden, queries.points),
+            anchors=queries.points.expand(batch, -1, -1),
+            num_anchors=queries.num_anchors,
+            patterns=queries.patterns,
+            objects=queries.objects,
         )
 
     def _predict_cells(self, memory: Tensor, features: FeatureMap) -> Predictions:

@@ -10,6 +10,7 @@ from anchordetr.layers.anchors import AnchorQueries, EmbeddingQueries, Patterns
 from anchordetr.layers.attention import MultiLevelAttention
 from anchordetr.layers.backbone import Backbone, TimmBody
 from anchordetr.layers.decoder import Decoder, DecoderLayer
+from anchordetr.layers.denoising import Denoising
 from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
 from anchordetr.layers.feed_forward import FeedForward
 from anchordetr.layers.heads import AnchorBoxHead, ClassHead
@@ -118,6 +119,8 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         box_head=AnchorBoxHead(config.embed_dim),
         joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
         predict_cells=config.predict_cells,
+        query_groups=[build_queries(config) for _ in range(config.query_groups - 1)],
+        denoising=build_denoising(config),
     )
     if config.start == "local":
         start_locally(model)
@@ -210,6 +213,20 @@ def build_self_attention(config: ModelConfig) -> nn.MultiheadAttention:
 def build_feed_forward(config: ModelConfig) -> FeedForward:
     """Build the feed-forward part of a layer."""
     return FeedForward(config.embed_dim, config.ffn_dim, config.dropout)
+
+
+def build_denoising(config: ModelConfig) -> Denoising | None:
+    """Build what makes denoising queries, or None where there are none."""
+    if config.denoising == 0:
+        return None
+    return Denoising(
+        num_classes=config.num_classes,
+        embed_dim=config.embed_dim,
+        groups=config.denoising,
+        point_noise=config.denoising_point_noise,
+        label_noise=config.denoising_label_noise,
+        negatives=config.denoising_negatives,
+    )
 
 
 def build_class_head(config: ModelConfig) -> ClassHead:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anchordetr.config import ModelConfig
 from anchordetr.errors import InputError, UsageError
+from anchordetr.models.anchor_detr import TRAINING_ONLY
 
 _SHARED_RULES: tuple[tuple[str, str], ...] = (
     ("backbone.body.", "backbone.body.network."),
@@ -112,7 +113,7 @@ def to_original(state: Mapping[str, Tensor], decoder_layers: int) -> dict[str, T
     rules = [(ours, theirs) for theirs, ours in (_SEVERAL_LEVELS if several else _ONE_LEVEL)]
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        if name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked") or name.startswith(TRAINING_ONLY):
             continue
         key = _translate(name, rules)
         if key is None:

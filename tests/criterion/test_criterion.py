@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou
+from torchvision.ops import box_convert, box_iou, generalized_box_iou, sigmoid_focal_loss
 
+from anchordetr.config import LossConfig
 from anchordetr.criterion import build_criterion
 from anchordetr.criterion.boxes import generalized_iou
 from anchordetr.types import Predictions, Target
@@ -81,10 +83,56 @@ def test_cells_add_losses_of_their_own() -> None:
     queries = predictions_of(torch.randn(2, 1, 4, 3), torch.rand(2, 1, 4, 4))
     cells = predictions_of(torch.randn(1, 1, 6, 3), torch.rand(1, 1, 6, 4))
     alone, of_cells = criterion(queries, [target]), criterion(cells, [target])
-    both = criterion(replace(queries, cells=cells), [target])
+    both = criterion(replace(queries, auxiliary={"cells": cells}), [target])
     torch.testing.assert_close(both.total, alone.total + of_cells.total)
     assert both.terms["class_cells"] == of_cells.terms["class"]
     assert both.terms["class"] == alone.terms["class"]
+
+
+def test_known_objects_are_not_matched_and_each_counts_once() -> None:
+    logits, boxes = torch.randn(2, 2, 6, 3), torch.rand(2, 2, 6, 4)
+    targets = [Target(torch.rand(2, 4), torch.tensor([0, 2])), Target(torch.rand(1, 4), torch.tensor([1]))]
+    objects = torch.tensor([[[0, 1, -1], [0, 1, -1]], [[0, -1, -1], [0, -1, -1]]])
+    main = predictions_of(torch.randn(2, 2, 4, 3), torch.rand(2, 2, 4, 4))
+    known = replace(predictions_of(logits, boxes), objects=objects)
+    terms = build_criterion(3)(replace(main, auxiliary={"denoising": known}), targets).terms
+    for layer, suffix in ((0, "_0"), (1, "")):
+        wanted, distance, overlap = torch.zeros(2, 6, 3), torch.tensor(0.0), torch.tensor(0.0)
+        for image, target in enumerate(targets):
+            for query, index in enumerate(objects[image].flatten().tolist()):
+                if index >= 0:
+                    wanted[image, query, target.labels[index]] = 1.0
+                    distance += (boxes[layer, image, query] - target.boxes[index]).abs().sum()
+                    overlap += 1 - generalized_iou(boxes[layer, image, query], target.boxes[index])
+        focal = sigmoid_focal_loss(logits[layer], wanted, reduction="sum")
+        for name, value in (("class", focal), ("box", distance), ("giou", overlap)):
+            torch.testing.assert_close(terms[f"{name}{suffix}_denoising"], value / (3 * 2))
+
+
+def test_varifocal_scores_are_the_ious() -> None:
+    logits, boxes = torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4) / 4 + 0.3
+    target = Target(torch.rand(2, 4) / 4 + 0.3, torch.tensor([2, 0]))
+    losses = build_criterion(3, LossConfig(classification="varifocal"))(predictions_of(logits, boxes), [target])
+    scores = torch.zeros(4, 3)
+    for query, index in zip(losses.matches.query.tolist(), losses.matches.target.tolist(), strict=True):
+        corners = [box_convert(box[None], "cxcywh", "xyxy") for box in (boxes[0, 0, query], target.boxes[index])]
+        scores[query, target.labels[index]] = box_iou(*corners)[0, 0]
+    assert (scores > 0).sum() == 2
+    expected = 0.0
+    for logit, q in zip(logits.flatten().tolist(), scores.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-logit))
+        positive = -q * (q * math.log(p) + (1 - q) * math.log(1 - p))
+        expected += positive if q > 0 else -0.75 * p**2 * math.log(1 - p)
+    assert losses.terms["class"].item() == pytest.approx(expected / 2, rel=1e-5)
+
+
+def test_varifocal_scores_carry_no_gradient_to_the_boxes() -> None:
+    boxes = (torch.rand(1, 1, 4, 4) / 4 + 0.3).requires_grad_()
+    target = Target(torch.rand(2, 4) / 4 + 0.3, torch.tensor([2, 0]))
+    config = LossConfig(classification="varifocal", box_weight=0.0, giou_weight=0.0)
+    build_criterion(3, config)(predictions_of(torch.randn(1, 1, 4, 3), boxes), [target]).total.backward()
+    assert boxes.grad is not None
+    assert not boxes.grad.any()
 
 
 def test_non_finite_predictions_do_not_raise_in_the_matcher() -> None:

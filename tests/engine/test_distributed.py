@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -68,6 +69,21 @@ def test_two_processes_train_like_one(accumulate: int, start: Path, coco_folder:
         apart.max() < 4 * 5e-3
     )  # four steps of the highest rate: where a gradient is rounding alone, Adam makes whole steps of it
     assert done.stdout.count("max. detections") == 1  # one table, of the first process
+
+
+def test_two_processes_train_with_what_only_training_uses(start: Path, coco_folder: Path, tmp_path: Path) -> None:
+    file = coco_folder / "annotations" / "instances_train.json"
+    shutil.copytree(coco_folder, tmp_path / "data")
+    content = json.loads(file.read_text())
+    kept = {image["id"] for image in content["images"][:2]}  # most batches of a process have no object
+    content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in kept]
+    (tmp_path / "data" / "annotations" / file.name).write_text(json.dumps(content))
+    settings = ["model.denoising=2", "model.query_groups=2", "train.gradient_checkpointing=true"]
+    changes = [part for setting in settings for part in ("--set", setting)]
+    done = launch(2, *options(start, tmp_path / "data", tmp_path / "run"), *changes)
+    assert done.returncode == 0, done.stderr
+    assert len(log(tmp_path / "run")) == 2
+    assert "denoising.labels.weight" in read_model(tmp_path / "run" / "last").weights
 
 
 def test_another_number_of_processes_goes_on_with_the_same_steps(

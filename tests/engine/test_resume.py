@@ -56,6 +56,12 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Any:
     return arm
 
 
+_BEYOND = {
+    "model.denoising": 2,
+    "model.denoising_negatives": True,
+    "model.query_groups": 2,
+    "loss.classification": "varifocal",
+}
 _AVERAGE = {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine", "train.warmup": 0.2}
 
 
@@ -68,6 +74,7 @@ _AVERAGE = {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine",
         pytest.param(3, {"data.workers": 2}, id="3-workers"),
         pytest.param(6, _AVERAGE, id="6-average, accumulation"),
         pytest.param(2, {"model.dropout": 0.1, "train.save_every": 1}, id="2-dropout"),
+        pytest.param(3, _BEYOND, id="3-denoising, groups, varifocal"),
     ],
 )
 def test_stopping_at_any_step_and_going_on_equals_never_stopping(

@@ -44,6 +44,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "local_start": {"start": "local"},
     "predict_cells": {"predict_cells": True},
     "predict_cells_three_levels": {"predict_cells": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
+    "query_groups": {"query_groups": 2},
+    "query_groups_of_embeddings": {"query_groups": 2, "anchors": "none"},
+    "denoising": {"denoising": 2},
+    "denoising_negatives": {"denoising": 2, "denoising_negatives": True, "share_position_encoder": False},
+    "denoising_standard": {"denoising": 2, "attention": "standard", "dropout": 0.1},
+    "denoising_embeddings": {"denoising": 2, "anchors": "none", "position_encoder": "sine"},
+    "denoising_three_levels": {"denoising": 2, "features": "c3_c4_dc5", "backbone": "resnet10t"},
+    "denoising_three_levels_standard": {
+        "denoising": 2,
+        "features": "c3_c4_dc5",
+        "backbone": "resnet10t",
+        "attention": "standard",
+    },
 }
 
 
@@ -57,12 +70,12 @@ def test_each_setting_trains_a_step(changes: dict[str, Any], small_model: ModelC
         Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
     ]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    predictions = model(images)
+    predictions = model(images, targets)
     queries = config.num_anchors * max(config.num_patterns, 1)
     assert predictions.logits.shape == (config.decoder_layers, 2, queries, 3)
     assert predictions.boxes.shape == (config.decoder_layers, 2, queries, 4)
     assert predictions.anchors.shape == (2, queries, 2)
-    assert (predictions.cells is not None) == config.predict_cells
+    assert ("cells" in predictions.auxiliary) == config.predict_cells
     before = build_criterion(3)(predictions, targets).total
     before.backward()
     optimizer.step()
@@ -118,8 +131,7 @@ def test_an_official_model_without_network_says_what_to_do(monkeypatch: pytest.M
 def test_cells_predict_from_their_centres_and_padding_sees_no_object(small_model: ModelConfig) -> None:
     model = build_model(small_model.model_copy(update={"predict_cells": True})).train()
     images = ImageBatch.from_list([torch.randn(3, 64, 96), torch.randn(3, 32, 64)])
-    cells = model(images).cells
-    assert cells is not None
+    cells = model(images).auxiliary["cells"]
     height, width = (64 // 16, 96 // 16)
     centres_x = (torch.arange(width) + 0.5) / width
     torch.testing.assert_close(cells.anchors[0].view(height, width, 2)[0, :, 0], centres_x)
@@ -129,4 +141,4 @@ def test_cells_predict_from_their_centres_and_padding_sees_no_object(small_model
     assert (scores[1, :2, :4] > 1e-3).all()
     assert scores[1, 2:].max() < 1e-9
     assert scores[1, :, 4:].max() < 1e-9
-    assert model.eval()(images).cells is None
+    assert not model.eval()(images).auxiliary

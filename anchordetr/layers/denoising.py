@@ -1,0 +1,88 @@
+"""Denoising queries: the objects themselves, moved a little, from which the decoder learns to find them again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from anchordetr.layers.anchors import Queries
+from anchordetr.layers.position import Positions, SinePositionEncoder
+from anchordetr.types import Target
+
+
+class Denoising(nn.Module):
+    """Makes queries from objects: the point is the centre plus noise, the content an embedding of the class.
+
+    Denoising training (Li et al., CVPR 2022, arXiv 2203.01305) for queries that are points: sizes are not encoded. Each
+    coordinate of the centre moves by up to ``point_noise`` of half the box; a label is replaced by a random one with
+    probability ``label_noise``. With ``negatives`` each group holds every object twice (Zhang et al., arXiv
+    2203.03605): the second query moves by one to two times as much and has to answer that there is no object.
+
+    Args:
+        num_classes: K. embed_dim: C.
+        groups: how many queries, each in a group of its own, try to find each object.
+        point_noise, label_noise, negatives: see above.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        embed_dim: int,
+        groups: int,
+        point_noise: float = 0.4,
+        label_noise: float = 0.2,
+        negatives: bool = False,
+    ) -> None:
+        super().__init__()
+        self.labels = nn.Embedding(num_classes, embed_dim)
+        self.groups = groups
+        self.rings = 2 if negatives else 1
+        self.point_noise = point_noise
+        self.label_noise = label_noise
+
+    def forward(self, encoder: SinePositionEncoder, targets: Sequence[Target]) -> Queries:
+        """Return the queries of a batch, their positions encoded by ``encoder``; noise comes from torch's generator.
+
+        A group has a place for each object of the fullest picture, at least one.
+        """
+        boxes, labels, is_object = _side_by_side(targets)
+        shape = (len(targets), self.groups, self.rings, boxes.shape[1])  # B, G, rings, S
+        boxes, labels, is_object = (values[:, None, None] for values in (boxes, labels, is_object))
+        points = self._move(boxes.expand(*shape, 4)).flatten(1, 3)
+        content = self.labels(self._flip(labels.expand(shape))).flatten(1, 3)
+        valid = is_object.expand(shape)
+        is_positive = valid & (torch.arange(self.rings, device=valid.device) == 0)[:, None]
+        objects = torch.where(is_positive, torch.arange(shape[-1], device=valid.device), -1)
+        positions = Positions(*encoder.of_points(points))
+        return Queries(content, positions, points, points.shape[1], valid=valid.flatten(2), objects=objects.flatten(2))
+
+    def _move(self, boxes: Tensor) -> Tensor:
+        """(B, G, rings, S, 4) -> (B, G, rings, S, 2), inside of the picture."""
+        ring = torch.arange(self.rings, device=boxes.device)[:, None, None]
+        distance = ring + torch.rand_like(boxes[..., :2])
+        sign = torch.rand_like(distance).sub(0.5).sign()
+        offset = self.point_noise * sign * distance * boxes[..., 2:] / 2
+        return (boxes[..., :2] + offset).clamp(0.0, 1.0)
+
+    def _flip(self, labels: Tensor) -> Tensor:
+        is_flipped = torch.rand(labels.shape, device=labels.device) < self.label_noise
+        return torch.where(is_flipped, torch.randint_like(labels, self.labels.num_embeddings), labels)
+
+
+def _side_by_side(targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return boxes (B, S, 4), labels (B, S) and which of them are objects (B, S).
+
+    S is a power of two, so that kernels that are tuned for each number of queries meet few of them.
+    """
+    boxes = pad_sequence([target.boxes.float() for target in targets], batch_first=True)
+    labels = pad_sequence([target.labels for target in targets], batch_first=True)
+    counts = torch.tensor([len(target.labels) for target in targets], device=labels.device)
+    most = labels.shape[1]
+    slots = 1 << max(most - 1, 0).bit_length()
+    is_object = torch.arange(slots, device=labels.device) < counts[:, None]
+    return F.pad(boxes, (0, 0, 0, slots - most)), F.pad(labels, (0, slots - most)), is_object
