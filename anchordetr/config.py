@@ -23,7 +23,8 @@ class ModelConfig(_Section):
     ``attention``, ``anchors``, ``position_encoder`` and ``backbone`` take registered names, ``backbone`` also any
     timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
     that training starts from: the paper's, or attention that looks at its own place (``layers/local_start.py``).
-    ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training.
+    ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training. ``refine`` lets
+    each decoder layer start from the boxes of the one before.
     """
 
     num_classes: PositiveInt = 80
@@ -47,6 +48,7 @@ class ModelConfig(_Section):
     dropout: float = Field(default=0.0, ge=0.0, le=1.0)
     start: Literal["paper", "local"] = "paper"
     predict_cells: bool = False
+    refine: bool = False
 
     @property
     def num_queries(self) -> int:
@@ -61,6 +63,12 @@ class ModelConfig(_Section):
     def _check_sizes(self) -> Self:
         if self.embed_dim % 32 or self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim must be a multiple of 32 and of num_heads; got {self.embed_dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_anchors(self) -> Self:
+        if self.refine and self.anchors == "none":
+            raise ValueError("refine moves anchors; choose anchors=learned or grid, or refine=false")
         return self
 
 

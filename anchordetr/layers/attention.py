@@ -104,5 +104,5 @@ class MultiLevelAttention(nn.Module):
         """query (B, N, C), memory (B·G, H, W, C), masks (B·G, ...) -> (B, N, C)."""
         levels = len(memory) // len(query)
         repeated = query.repeat_interleave(levels, dim=0)
-        answers = self.attention(repeated, memory, query_pos, memory_pos, mask_x, mask_y)
+        answers = self.attention(repeated, memory, query_pos.repeated(levels), memory_pos, mask_x, mask_y)
         return self.fuse(answers.unflatten(0, (-1, levels)).permute(0, 2, 3, 1).flatten(2))

@@ -29,7 +29,7 @@ class AnchorDETR(nn.Module):
         key_encoder: position encoder of the map's cells.
         query_encoder: position encoder of the anchors; None shares the one of the keys, as the paper does.
         encoder, decoder: see ``layers/encoder.py`` and ``layers/decoder.py``.
-        class_head: (..., C) -> (..., K). box_head: (..., C) and anchors (..., 2) -> (..., 4).
+        class_head: (..., C) -> (..., K). box_head: (..., C) and the decoder's references (..., 2 or 4) -> (..., 4).
         joint_position: whether the map attentions read both coordinates in one encoding.
         predict_cells: in training, let every cell of the encoded map predict too, so that the encoder learns from
             losses of its own, as with the encoder's proposals of Deformable DETR (Zhu et al., ICLR 2021).
@@ -48,7 +48,7 @@ class AnchorDETR(nn.Module):
         box_head: nn.Module,
         joint_position: bool,
         predict_cells: bool = False,
-        query_encoder: SinePositionEncoder | None = None,
+        query_encoder: SinePositionEncoder | prepared.MapPositions | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -85,16 +85,17 @@ class AnchorDETR(nn.Module):
 
     def detect(self, features: FeatureMap) -> Predictions:
         """Run everything behind the backbone: encoder, decoder and heads."""
-        queries = self.queries(self.query_encoder or self.key_encoder)
+        encoder = self.query_encoder or self.key_encoder
+        queries = self.queries(encoder)
         masks = features.attention_masks
         cells = self.key_encoder.of_map(features.mask_x, features.mask_y, joint=self.joint_position)
         memory = self.encoder(features.values, cells, *masks)
         batch = len(memory) // features.levels
         content = queries.content.expand(batch, -1, -1)
-        hidden = self.decoder(content, queries.positions, memory, cells, *masks)
+        hidden, references = self.decoder(content, queries.positions, memory, cells, *masks, encoder, self.box_head)
         return Predictions(
             logits=self.class_head(hidden),
-            boxes=self.box_head(hidden, queries.points),
+            boxes=self.box_head(hidden, references),
             anchors=queries.points.expand(batch, -1, -1),
             num_anchors=queries.num_anchors,
             cells=self._predict_cells(memory, features) if self.predict_cells and self.training else None,
@@ -125,6 +126,7 @@ class AnchorDETR(nn.Module):
                 projection=prepared.prepare_projection(self.projection).to(dtype),
                 queries=prepared.ConstantQueries(queries, dtype),
                 key_encoder=prepared.MapPositions(self.key_encoder, dtype),
+                query_encoder=self.query_encoder and prepared.MapPositions(self.query_encoder, dtype),
                 encoder=prepared.prepare_encoder(self.encoder).to(dtype),
                 decoder=prepared.prepare_decoder(self.decoder, queries).to(dtype),
                 class_head=copy.deepcopy(self.class_head),

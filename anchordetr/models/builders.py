@@ -9,10 +9,10 @@ from anchordetr.errors import UsageError, closest_match
 from anchordetr.layers.anchors import AnchorQueries, EmbeddingQueries, Patterns
 from anchordetr.layers.attention import MultiLevelAttention
 from anchordetr.layers.backbone import Backbone, TimmBody
-from anchordetr.layers.decoder import Decoder, DecoderLayer
+from anchordetr.layers.decoder import Decoder, DecoderLayer, RefiningDecoder
 from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
 from anchordetr.layers.feed_forward import FeedForward
-from anchordetr.layers.heads import AnchorBoxHead, ClassHead
+from anchordetr.layers.heads import AnchorBoxHead, ClassHead, RefiningBoxHead
 from anchordetr.layers.local_start import start_locally
 from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.layers.projection import InputProjection
@@ -111,11 +111,9 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         key_encoder=build_position_encoder(config),
         query_encoder=None if config.share_position_encoder else build_position_encoder(config),
         encoder=build_encoder(config, levels=len(backbone.channels)),
-        decoder=Decoder(
-            layers=[build_decoder_layer(config, len(backbone.channels)) for _ in range(config.decoder_layers)]
-        ),
+        decoder=build_decoder(config, levels=len(backbone.channels)),
         class_head=build_class_head(config),
-        box_head=AnchorBoxHead(config.embed_dim),
+        box_head=(RefiningBoxHead if config.refine else AnchorBoxHead)(config.embed_dim),
         joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
         predict_cells=config.predict_cells,
     )
@@ -178,6 +176,12 @@ def build_encoder(config: ModelConfig, levels: int) -> Encoder:
         ],
         level_embedding=nn.Embedding(levels, config.embed_dim) if level_layers else None,
     )
+
+
+def build_decoder(config: ModelConfig, levels: int) -> Decoder | RefiningDecoder:
+    """Build the decoder, whose queries stay at their anchors or move from layer to layer."""
+    layers = [build_decoder_layer(config, levels) for _ in range(config.decoder_layers)]
+    return RefiningDecoder(layers=layers) if config.refine else Decoder(layers=layers)
 
 
 def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:

@@ -29,6 +29,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "other_backbone": {"backbone": "test_convnext.r160_in1k"},
     "dropout": {"dropout": 0.5},
     "predict_cells": {"predict_cells": True},
+    "refine": {"refine": True, "decoder_layers": 3},
+    "refine_standard": {"refine": True, "attention": "standard", "share_position_encoder": False},
 }
 IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
 
@@ -55,7 +57,9 @@ def test_the_same_answers(changes: dict[str, Any], images: list[Tensor], small_m
     assert found.cells is None
 
 
-@pytest.mark.parametrize("changes", [{}, {"attention": "standard"}], ids=["rcda", "standard"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"attention": "standard"}, {"refine": True}], ids=["rcda", "standard", "refine"]
+)
 def test_bfloat16(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build(small_model, **changes)
     with torch.inference_mode():

@@ -43,6 +43,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.1},
     "local_start": {"start": "local"},
     "predict_cells": {"predict_cells": True},
+    "refine": {"refine": True},
+    "refine_everything": {"refine": True, "predict_cells": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
     "predict_cells_three_levels": {"predict_cells": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
 }
 
