@@ -21,6 +21,7 @@ SIZES = [(64, 80), (80, 64), (33, 97), (64, 80), (120, 40), (50, 50), (1, 70), (
         {},
         {"attention": "standard"},
         {"features": "c3_c4_dc5", "backbone": "resnet10t"},
+        {"attention": "rcda_rotary"},
         {"refine": True},
     ],
     ids=str,

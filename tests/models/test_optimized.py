@@ -29,6 +29,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "other_backbone": {"backbone": "test_convnext.r160_in1k"},
     "dropout": {"dropout": 0.5},
     "predict_cells": {"predict_cells": True},
+    "rotary": {"attention": "rcda_rotary", "encoder_layers": 2},
+    "rotary_refine": {"attention": "rcda_rotary", "refine": True},
     "refine": {"refine": True, "decoder_layers": 3},
     "refine_standard": {"refine": True, "attention": "standard", "share_position_encoder": False},
 }
@@ -58,7 +60,9 @@ def test_the_same_answers(changes: dict[str, Any], images: list[Tensor], small_m
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"attention": "standard"}, {"refine": True}], ids=["rcda", "standard", "refine"]
+    "changes",
+    [{}, {"attention": "standard"}, {"attention": "rcda_rotary"}, {"refine": True}],
+    ids=["rcda", "standard", "rotary", "refine"],
 )
 def test_bfloat16(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build(small_model, **changes)
