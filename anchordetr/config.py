@@ -24,7 +24,8 @@ class ModelConfig(_Section):
     timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
     that training starts from: the paper's, or attention that looks at its own place (``layers/local_start.py``).
     ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training. ``refine`` lets
-    each decoder layer start from the boxes of the one before.
+    each decoder layer start from the boxes of the one before. ``fuse_at`` sums all levels of ``features`` into one map
+    of this level's size; without it each level stays a map of its own.
     """
 
     num_classes: PositiveInt = 80
@@ -33,7 +34,8 @@ class ModelConfig(_Section):
     backbone_weights: Path | None = None
     freeze_batch_norm: bool = True
     frozen_stages: int = Field(default=1, ge=0, le=4)
-    features: Literal["c3", "c4", "c5", "dc5", "c3_c4_dc5"] = "c5"
+    features: Literal["c3", "c4", "c5", "dc5", "c3_c4_dc5", "c4_c5", "c3_c4_c5"] = "c5"
+    fuse_at: Literal["c3", "c4", "c5"] | None = None
     attention: str = "rcda"
     anchors: str = "learned"
     num_anchors: PositiveInt = 300
@@ -69,6 +71,12 @@ class ModelConfig(_Section):
     def _check_anchors(self) -> Self:
         if self.refine and self.anchors == "none":
             raise ValueError("refine moves anchors; choose anchors=learned or grid, or refine=false")
+        return self
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if self.features == "c3_c4_c5" and self.fuse_at is None:
+            raise ValueError("features=c3_c4_c5 are maps of three sizes; sum them with fuse_at=c4 (or c3, c5)")
         return self
 
 

@@ -18,6 +18,7 @@ from anchordetr.layers.decoder import Decoded, Decoder, DecoderLayer
 from anchordetr.layers.encoder import Encoder, EncoderLayer
 from anchordetr.layers.feed_forward import FeedForward
 from anchordetr.layers.fused import FusedConvolution, FusedLinear
+from anchordetr.layers.fusion import FusedProjection
 from anchordetr.layers.position import Positions, SinePositionEncoder
 from anchordetr.layers.projection import InputProjection
 from anchordetr.rcda import RowColumnAttention, rcda
@@ -250,6 +251,8 @@ def prepare_projection(projection: nn.Module) -> nn.Module:
     copied = copy.deepcopy(projection)
     if isinstance(copied, InputProjection):
         copied.convolutions = nn.ModuleList(FusedConvolution(cast(nn.Conv2d, x)) for x in copied.convolutions)
+    elif isinstance(copied, FusedProjection):
+        copied.laterals = nn.ModuleList(FusedConvolution(cast(nn.Conv2d, x)) for x in copied.laterals)
     return copied
 
 

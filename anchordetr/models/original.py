@@ -170,6 +170,7 @@ def check_original_holds(config: ModelConfig) -> None:
             ("share_position_encoder", config.share_position_encoder, {True}),
             ("num_patterns", config.num_patterns, range(1, 1 << 16)),
             ("refine", config.refine, {False}),
+            ("fuse_at", config.fuse_at, {None}),
         )
         if value not in known
     ]

@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "other_backbone": {"backbone": "test_convnext.r160_in1k"},
     "dropout": {"dropout": 0.5},
     "predict_cells": {"predict_cells": True},
+    "fused": {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
     "rotary": {"attention": "rcda_rotary", "encoder_layers": 2},
     "rotary_refine": {"attention": "rcda_rotary", "refine": True},
     "refine": {"refine": True, "decoder_layers": 3},
@@ -61,8 +62,14 @@ def test_the_same_answers(changes: dict[str, Any], images: list[Tensor], small_m
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"attention": "standard"}, {"attention": "rcda_rotary"}, {"refine": True}],
-    ids=["rcda", "standard", "rotary", "refine"],
+    [
+        {},
+        {"attention": "standard"},
+        {"attention": "rcda_rotary"},
+        {"refine": True},
+        {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+    ],
+    ids=["rcda", "standard", "rotary", "refine", "fused"],
 )
 def test_bfloat16(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build(small_model, **changes)
