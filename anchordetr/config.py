@@ -121,6 +121,7 @@ class TrainConfig(_Section):
     ``ema`` is the decay of the moving average of the weights that is then evaluated and saved, 0 for none. ``freeze``
     names parts of the network that stay as they are, such as ``backbone`` or ``encoder.layers.0``. ``save_every`` saves
     after every so many steps too, ``patience`` stops after so many evaluations without a better AP; 0 is never.
+    ``anchors_from_data`` lets learned anchors start where the objects of the training data are.
     """
 
     epochs: PositiveInt = 50
@@ -146,6 +147,7 @@ class TrainConfig(_Section):
     gradient_checkpointing: bool = False
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
+    anchors_from_data: bool = False
 
 
 class Config(_Section):
@@ -155,6 +157,12 @@ class Config(_Section):
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check_anchors(self) -> Self:
+        if self.train.anchors_from_data and self.model.anchors in ("grid", "none"):
+            raise ValueError("train.anchors_from_data moves learned anchors; set model.anchors=learned")
+        return self
 
     def updated(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy with ``{"section.key": value}`` or ``{"section": {"key": value}}`` changed.
@@ -185,6 +193,8 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if not key:
+            raise UsageError(f"Configuration: {first['msg']}.") from error
         raise UsageError(f"Configuration key '{key}': {first['msg']} (got {first['input']!r}).") from error
 
 
