@@ -130,9 +130,8 @@ def start_anchors(model: AnchorDETR, train_set: DetectionDataset, config: Config
     centres = box_centres(train_set.annotations, config.data.flips)
     means = representatives(centres, len(points), config.train.seed)
     points.copy_(torch.from_numpy(means))
-    say(
-        f"The {len(points)} anchors start from the data: the centres of {int((~train_set.annotations.crowd).sum())} boxes."
-    )
+    boxes = int((~train_set.annotations.crowd).sum())
+    say(f"The {len(points)} anchors start from the data: the centres of {boxes} boxes.")
 
 
 def build_trainer(

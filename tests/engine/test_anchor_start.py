@@ -59,7 +59,9 @@ def test_anchors_start_where_the_objects_are(
     )
 
 
-def test_resuming_leaves_the_anchors_alone(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+def test_resuming_leaves_the_anchors_alone(
+    small_config: Config, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = small_config.updated({"train.anchors_from_data": True, "train.lr": 0.05, "train.drop_at": 1.0})
 
     def points(folder: str, epochs: int, resume: bool = False) -> torch.Tensor:
@@ -70,7 +72,9 @@ def test_resuming_leaves_the_anchors_alone(small_config: Config, coco_folder: Pa
 
     whole = points("whole", 2)
     points("parts", 1)
+    assert capsys.readouterr().err.count("start from the data") == 2
     torch.testing.assert_close(points("parts", 2, resume=True), whole, rtol=0, atol=0)
+    assert "start from the data" not in capsys.readouterr().err
 
 
 def test_models_without_learned_anchors_are_refused(small_config: Config, coco_folder: Path) -> None:
