@@ -23,7 +23,9 @@ class ModelConfig(_Section):
     ``attention``, ``anchors``, ``position_encoder`` and ``backbone`` take registered names, ``backbone`` also any
     timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
     that training starts from: the paper's, or attention that looks at its own place (``layers/local_start.py``).
-    ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training.
+    ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training. ``refine`` lets
+    each decoder layer start from the boxes of the one before. ``fuse_at`` sums all levels of ``features`` into one map
+    of this level's size; without it each level stays a map of its own.
 
     ``query_groups`` counts the groups of queries that learn side by side in training, of which the first one answers.
     ``denoising`` is the number of groups of denoising queries, 0 for none: their points move by up to
@@ -37,7 +39,8 @@ class ModelConfig(_Section):
     backbone_weights: Path | None = None
     freeze_batch_norm: bool = True
     frozen_stages: int = Field(default=1, ge=0, le=4)
-    features: Literal["c3", "c4", "c5", "dc5", "c3_c4_dc5"] = "c5"
+    features: Literal["c3", "c4", "c5", "dc5", "c3_c4_dc5", "c4_c5", "c3_c4_c5"] = "c5"
+    fuse_at: Literal["c3", "c4", "c5"] | None = None
     attention: str = "rcda"
     anchors: str = "learned"
     num_anchors: PositiveInt = 300
@@ -52,6 +55,7 @@ class ModelConfig(_Section):
     dropout: float = Field(default=0.0, ge=0.0, le=1.0)
     start: Literal["paper", "local"] = "paper"
     predict_cells: bool = False
+    refine: bool = False
     query_groups: PositiveInt = 1
     denoising: int = Field(default=0, ge=0)
     denoising_point_noise: float = Field(default=0.4, ge=0.0)
@@ -71,6 +75,18 @@ class ModelConfig(_Section):
     def _check_sizes(self) -> Self:
         if self.embed_dim % 32 or self.embed_dim % self.num_heads:
             raise ValueError(f"embed_dim must be a multiple of 32 and of num_heads; got {self.embed_dim}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_anchors(self) -> Self:
+        if self.refine and self.anchors == "none":
+            raise ValueError("refine moves anchors; choose anchors=learned or grid, or refine=false")
+        return self
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        if self.features == "c3_c4_c5" and self.fuse_at is None:
+            raise ValueError("features=c3_c4_c5 are maps of three sizes; sum them with fuse_at=c4 (or c3, c5)")
         return self
 
 
@@ -120,6 +136,7 @@ class TrainConfig(_Section):
     ``ema`` is the decay of the moving average of the weights that is then evaluated and saved, 0 for none. ``freeze``
     names parts of the network that stay as they are, such as ``backbone`` or ``encoder.layers.0``. ``save_every`` saves
     after every so many steps too, ``patience`` stops after so many evaluations without a better AP; 0 is never.
+    ``anchors_from_data`` lets learned anchors start where the objects of the training data are.
     """
 
     epochs: PositiveInt = 50
@@ -145,6 +162,7 @@ class TrainConfig(_Section):
     gradient_checkpointing: bool = False
     device: str = "auto"
     seed: int = Field(default=0, ge=0)
+    anchors_from_data: bool = False
 
 
 class Config(_Section):
@@ -154,6 +172,12 @@ class Config(_Section):
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check_anchors(self) -> Self:
+        if self.train.anchors_from_data and self.model.anchors in ("grid", "none"):
+            raise ValueError("train.anchors_from_data moves learned anchors; set model.anchors=learned")
+        return self
 
     def updated(self, changes: Mapping[str, Any]) -> Config:
         """Return a copy with ``{"section.key": value}`` or ``{"section": {"key": value}}`` changed.
@@ -184,6 +208,8 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if not key:
+            raise UsageError(f"Configuration: {first['msg']}.") from error
         raise UsageError(f"Configuration key '{key}': {first['msg']} (got {first['input']!r}).") from error
 
 

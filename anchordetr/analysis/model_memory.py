@@ -157,7 +157,7 @@ def largest_pictures(
     batch, with other attentions also with its square.
     """
     profiles = [profile_model(config, side, side, 1, device) for side in _PROBE_SIDES]
-    powers = 1 if config.model.attention == "rcda" else 2
+    powers = 1 if config.model.attention in ("rcda", "rcda_rotary") else 2
     fits = []
     for mode in ("inference", "training"):
         kept = profiles[0][mode].kept_bytes

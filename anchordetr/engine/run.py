@@ -16,6 +16,7 @@ from torch import nn
 
 from anchordetr.config import Config, TrainConfig, differences
 from anchordetr.criterion import build_criterion
+from anchordetr.data.centres import box_centres, representatives
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.loader import EpochBatches, TrainBatch, train_loader
 from anchordetr.data.transforms import train_transform
@@ -116,6 +117,23 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
             value.requires_grad_(False)
 
 
+@torch.no_grad()
+def start_anchors(model: AnchorDETR, train_set: DetectionDataset, config: Config) -> None:
+    """Let learned anchors start where the objects of the training data are; say so.
+
+    Raises:
+        UsageError: the network's anchors are not learned points.
+    """
+    points = getattr(getattr(model.queries, "anchors", None), "points", None)
+    if not isinstance(points, nn.Parameter):
+        raise UsageError("train.anchors_from_data moves learned anchors, which this model lacks; leave it false.")
+    centres = box_centres(train_set.annotations, config.data.flips)
+    means = representatives(centres, len(points), config.train.seed)
+    points.copy_(torch.from_numpy(means))
+    boxes = int((~train_set.annotations.crowd).sum())
+    say(f"The {len(points)} anchors start from the data: the centres of {boxes} boxes.")
+
+
 def build_trainer(
     *,
     model: AnchorDETR,
@@ -141,6 +159,8 @@ def build_trainer(
     """
     settings, data = config.train, config.data
     torch.manual_seed(settings.seed + world.rank)
+    if settings.anchors_from_data and state is None:
+        start_anchors(model, train_set, config)
     freeze(model, settings.freeze)
     batches = EpochBatches(
         len(train_set),

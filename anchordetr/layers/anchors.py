@@ -103,9 +103,9 @@ class AnchorQueries(nn.Module):
         points = self.anchors().unsqueeze(0)
         repeats = (1, len(self.patterns), 1)
         x, y, xy = encoder.of_points(points)
-        positions = Positions(x.repeat(repeats), y.repeat(repeats), xy.repeat(repeats))
-        num_anchors = points.shape[1]
-        return Queries(self.patterns(num_anchors), positions, points.repeat(repeats), num_anchors)
+        num_anchors, points = points.shape[1], points.repeat(repeats)
+        positions = Positions(x.repeat(repeats), y.repeat(repeats), xy.repeat(repeats), points)
+        return Queries(self.patterns(num_anchors), positions, points, num_anchors)
 
 
 class EmbeddingQueries(nn.Module):
@@ -124,4 +124,5 @@ class EmbeddingQueries(nn.Module):
         encoding = self.position.repeat(len(self.patterns), 1).unsqueeze(0)
         points = encoding.new_full((1, encoding.shape[1], 2), 0.5)
         num_anchors = len(self.position)
-        return Queries(self.patterns(num_anchors), Positions(encoding, encoding, encoding), points, num_anchors)
+        positions = Positions(encoding, encoding, encoding, points)
+        return Queries(self.patterns(num_anchors), positions, points, num_anchors)

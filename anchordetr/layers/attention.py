@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from anchordetr.layers.position import Positions
 from anchordetr.rcda import RowColumnAttention
+from anchordetr.rcda.rotary import RotaryPositions
 from anchordetr.registry import ATTENTIONS
 
 
@@ -48,6 +49,32 @@ class RowColumnMapAttention(nn.Module):
         if query.ndim == 4:
             pos_x, pos_y = pos_x.unsqueeze(1), pos_y.unsqueeze(2)
         return self.attention(query, memory, pos_x, pos_y, memory_pos.x, memory_pos.y, mask_x, mask_y)
+
+
+@ATTENTIONS.register("rcda_rotary")
+class RotaryMapAttention(nn.Module):
+    """Row-column decoupled attention that knows places by rotary positions alone; it reads ``points`` of positions."""
+
+    joint_position: ClassVar[bool] = False
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.attention = RowColumnAttention(embed_dim, num_heads, dropout)
+        self.rotary = RotaryPositions(embed_dim // num_heads)
+
+    def forward(
+        self,
+        query: Tensor,
+        memory: Tensor,
+        query_pos: Positions,
+        memory_pos: Positions,
+        mask_x: Tensor | None,
+        mask_y: Tensor | None,
+    ) -> Tensor:
+        """Arguments as of :class:`RowColumnMapAttention`."""
+        cells = memory_pos.coordinates
+        turn = self.rotary.between(query_pos.coordinates.flatten(1, -2), cells[:, 0, :, 0], cells[:, :, 0, 1])
+        return self.attention(query, memory, mask_x=mask_x, mask_y=mask_y, turn=turn)
 
 
 @ATTENTIONS.register("standard")
@@ -104,6 +131,5 @@ class MultiLevelAttention(nn.Module):
         """query (B, N, C), memory (B·G, H, W, C), masks (B·G, ...) -> (B, N, C)."""
         levels = len(memory) // len(query)
         repeated = query.repeat_interleave(levels, dim=0)
-        positions = query_pos.repeated(levels)
-        answers = self.attention(repeated, memory, positions, memory_pos, mask_x, mask_y)
+        answers = self.attention(repeated, memory, query_pos.repeated(levels), memory_pos, mask_x, mask_y)
         return self.fuse(answers.unflatten(0, (-1, levels)).permute(0, 2, 3, 1).flatten(2))

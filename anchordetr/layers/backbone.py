@@ -80,7 +80,7 @@ class TimmBody(nn.Module):
     Args:
         name: timm's name, with or without a pretrained tag ("resnet50.tv_in1k").
         features: ``c3``, ``c4``, ``c5`` (stride 8, 16, 32), ``dc5`` (the last stage dilated to stride 16), or
-            ``c3_c4_dc5`` (three levels).
+            several of them: ``c3_c4_dc5``, ``c4_c5``, ``c3_c4_c5``.
         pretrained: load timm's weights, from the network unless ``weights`` is given.
         weights: a file with timm's weights for this network.
         freeze_batch_norm: keep batch norm in eval mode and its parameters fixed.
@@ -146,6 +146,8 @@ _LEVEL_STRIDES: dict[str, tuple[int | None, ...]] = {
     "c5": (32,),
     "dc5": (_LAST,),
     "c3_c4_dc5": (8, 16, _LAST),
+    "c4_c5": (16, 32),
+    "c3_c4_c5": (8, 16, 32),
 }
 
 

@@ -59,9 +59,10 @@ class ChosenQueries(nn.Module):
         queries: Queries = self.queries(encoder)
         rows = (self.patterns[:, None] * queries.num_anchors + self.anchors).flatten()
         x, y, xy = queries.positions.x, queries.positions.y, queries.positions.joint
-        positions = Positions(x[:, rows], y[:, rows], xy[:, rows])
+        points = queries.points[:, rows]
+        positions = Positions(x[:, rows], y[:, rows], xy[:, rows], points)
         patterns = self.patterns if queries.patterns is None else queries.patterns[self.patterns]
-        return Queries(queries.content[:, rows], positions, queries.points[:, rows], len(self.anchors), patterns)
+        return Queries(queries.content[:, rows], positions, points, len(self.anchors), patterns)
 
 
 def spread(points: Tensor, count: int) -> Tensor:

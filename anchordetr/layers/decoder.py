@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from anchordetr.layers.heads import boxes_at
 from anchordetr.layers.position import Positions
+
+
+class Decoded(NamedTuple):
+    """What a decoder gives to the heads.
+
+    Attributes:
+        features: (L, B, Q, C), every layer's answer.
+        references: what the boxes are offsets from: (1, Q, 2) anchors, or (L, B, Q, 4) boxes of each layer's own.
+    """
+
+    features: Tensor
+    references: Tensor
 
 
 class DecoderLayer(nn.Module):
@@ -75,7 +89,10 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Decoder layers one after the other; every layer's answer is kept for the auxiliary losses."""
+    """Decoder layers one after the other; every layer's answer is kept for the auxiliary losses.
+
+    ``encoder`` and ``box_head`` of a call are for decoders whose queries move; the ones here stay at their anchors.
+    """
 
     def __init__(self, *, layers: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -89,11 +106,60 @@ class Decoder(nn.Module):
         memory_pos: Positions,
         mask_x: Tensor | None,
         mask_y: Tensor | None,
+        encoder: Any,
+        box_head: nn.Module,
         valid: Tensor | None = None,
-    ) -> Tensor:
-        """Arguments as of :class:`DecoderLayer` -> (L, B, Q, C)."""
+    ) -> Decoded:
+        """Let the layers read the memory.
+
+        Args:
+            content: (B, Q, C). memory: (B·G, H, W, C), with the positions of both.
+            mask_x: (B·G, W), mask_y: (B·G, H): boolean, True = valid cell.
+            encoder: position encoder of the queries. box_head: features and references -> boxes.
+            valid: as of :class:`DecoderLayer`.
+        """
         answers = []
         for layer in self.layers:
             content = layer(content, query_pos, memory, memory_pos, mask_x, mask_y, valid)
             answers.append(content)
-        return torch.stack(answers)
+        return Decoded(torch.stack(answers), query_pos.coordinates)
+
+
+class RefiningDecoder(nn.Module):
+    """Decoder layers that move the queries: each layer's boxes are where the next layer looks and starts from.
+
+    Iterative box refinement (Deformable DETR, Zhu et al., ICLR 2021, appendix) with positions that are encoded anew
+    (DAB-DETR, Liu et al., ICLR 2022). No gradient flows through the boxes from layer to layer.
+
+    Args:
+        layers: as of :class:`Decoder`, with the same parameters.
+    """
+
+    def __init__(self, *, layers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(
+        self,
+        content: Tensor,
+        query_pos: Positions,
+        memory: Tensor,
+        memory_pos: Positions,
+        mask_x: Tensor | None,
+        mask_y: Tensor | None,
+        encoder: Any,
+        box_head: nn.Module,
+        valid: Tensor | None = None,
+    ) -> Decoded:
+        """Arguments as of :class:`Decoder`; ``box_head`` is a :class:`~anchordetr.layers.heads.RefiningBoxHead`."""
+        answers: list[Tensor] = []
+        boxes = [boxes_at(query_pos.coordinates).expand(len(content), -1, -1)]
+        for layer in self.layers:
+            if answers:
+                boxes.append(box_head(content.float(), boxes[-1]).detach())
+                points = boxes[-1][..., :2]
+                x, y, xy = encoder.of_points(points)
+                query_pos = Positions(x, y, xy, points)
+            content = layer(content, query_pos, memory, memory_pos, mask_x, mask_y, valid)
+            answers.append(content)
+        return Decoded(torch.stack(answers), torch.stack(boxes))

@@ -58,7 +58,7 @@ class Denoising(nn.Module):
         valid = is_object.expand(shape)
         is_positive = valid & (torch.arange(self.rings, device=valid.device) == 0)[:, None]
         objects = torch.where(is_positive, torch.arange(shape[-1], device=valid.device), -1)
-        positions = Positions(*encoder.of_points(points))
+        positions = Positions(*encoder.of_points(points), points)
         return Queries(content, positions, points, points.shape[1], valid=valid.flatten(2), objects=objects.flatten(2))
 
     def _move(self, boxes: Tensor) -> Tensor:

@@ -6,8 +6,11 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from anchordetr.rcda.product import Linear
+
+_START_SIZE = 1 / (1 + math.exp(2.0))
 
 
 class ClassHead(Linear):
@@ -42,3 +45,25 @@ class AnchorBoxHead(nn.Module):
         offset = self.layers(features).float()
         centre = offset[..., :2] + torch.logit(points, eps=1e-5)
         return torch.cat((centre, offset[..., 2:]), dim=-1).sigmoid()
+
+
+class RefiningBoxHead(AnchorBoxHead):
+    """Boxes as offsets from other boxes, all four numbers before the sigmoid (Deformable DETR, Zhu et al., ICLR 2021).
+
+    Boxes start as they were; those from points get a width and height of sigmoid(-2) = 0.12 of the picture.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__(embed_dim)
+        output = self.layers[-1]
+        assert isinstance(output, nn.Linear)
+        nn.init.zeros_(output.bias)
+
+    def forward(self, features: Tensor, references: Tensor) -> Tensor:
+        """features (..., Q, C), boxes (..., Q, 4) or points (..., Q, 2) -> boxes (..., Q, 4) cx cy w h in [0, 1]."""
+        return (self.layers(features).float() + torch.logit(boxes_at(references), eps=1e-5)).sigmoid()
+
+
+def boxes_at(references: Tensor) -> Tensor:
+    """Return boxes cx, cy, w, h as they are, and around points x, y boxes of the starting size: (..., 4)."""
+    return references if references.shape[-1] == 4 else F.pad(references, (0, 2), value=_START_SIZE)

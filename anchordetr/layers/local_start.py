@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.layers.anchors import LearnedAnchors, Patterns
+from anchordetr.layers.attention import RotaryMapAttention
 from anchordetr.layers.position import SineMLPPositionEncoder
 from anchordetr.rcda import RowColumnAttention
 
 _FAST_CHANNELS = 8
 _POSITION_GAIN = 1.2
 _PATTERN_SCALE = 0.1
+_ROTARY_BIAS = 1.6  # adds 1.6² to the logit of a query's own column, whatever the number of heads
 
 
 @torch.no_grad()
@@ -28,6 +30,7 @@ def start_locally(model: nn.Module) -> None:
     - Anchors stand on a grid, and patterns begin alike.
     - The position MLPs read the fast channels of the sine encoding, so that near places differ.
     - RCDA's keys begin as its queries, so that like positions attend to each other; its values pass unchanged.
+      With rotary positions queries and keys share a bias, which turns alike at like places.
     """
     for module in model.modules():
         if isinstance(module, LearnedAnchors):
@@ -39,6 +42,9 @@ def start_locally(model: nn.Module) -> None:
             _spread(module.mlp_2d, [0, module.embed_dim // 2])
         elif isinstance(module, RowColumnAttention):
             _tie(module)
+        elif isinstance(module, RotaryMapAttention):
+            depth = module.attention.embed_dim // module.attention.num_heads
+            module.attention.in_proj_bias[: 4 * module.attention.embed_dim].fill_(_ROTARY_BIAS / depth**0.25)
         elif isinstance(module, nn.MultiheadAttention):
             _start_blocks(module.in_proj_weight, 3)
 

@@ -17,11 +17,20 @@ class Positions(NamedTuple):
     Attributes:
         x: (B, Q, C) of queries, (B, W, C) of a map's columns. y: (B, Q, C) or (B, H, C) of a map's rows.
         xy: (B, Q, C) or (B, H, W, C), both coordinates in one vector; None on maps whose attention needs no such.
+        points: (B, Q, 2) or (B, H, W, 2), what was encoded: x, y in [0, 1], always float32.
     """
 
     x: Tensor
     y: Tensor
     xy: Tensor | None
+    points: Tensor | None = None
+
+    def repeated(self, count: int) -> Positions:
+        """Repeat the positions of each picture, (B·count, ...); those that all pictures share stay (1, ...)."""
+        if len(self.x) == 1:
+            return self
+        parts = (None if part is None else part.repeat_interleave(count, dim=0) for part in self)
+        return Positions(*parts)  # type: ignore[arg-type]
 
     @property
     def joint(self) -> Tensor:
@@ -34,11 +43,16 @@ class Positions(NamedTuple):
             raise ValueError("This attention needs joint positions: set joint_position = True on its class.")
         return self.xy
 
-    def repeated(self, levels: int) -> Positions:
-        """Return the positions of queries once for each level of a picture; those of all pictures stay as they are."""
-        if len(self.x) == 1:
-            return self
-        return Positions(*(part.repeat_interleave(levels, dim=0) for part in (self.x, self.y, self.joint)))
+    @property
+    def coordinates(self) -> Tensor:
+        """The points that were encoded.
+
+        Raises:
+            ValueError: they were not kept.
+        """
+        if self.points is None:
+            raise ValueError("The points behind these positions are needed: give them as Positions(x, y, xy, points).")
+        return self.points
 
 
 def sine_encoding(coordinate: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
@@ -99,8 +113,9 @@ class SinePositionEncoder(nn.Module):
             mask_x: (B, W), mask_y: (B, H): boolean, True = valid cell.
             joint: also encode both coordinates together, for attentions that need it.
         """
-        xy = self.encode_2d(cell_points(mask_x, mask_y)) if joint else None
-        return Positions(self.encode_1d(cell_centres(mask_x)), self.encode_1d(cell_centres(mask_y)), xy)
+        points = cell_points(mask_x, mask_y)
+        xy = self.encode_2d(points) if joint else None
+        return Positions(self.encode_1d(cell_centres(mask_x)), self.encode_1d(cell_centres(mask_y)), xy, points)
 
 
 @POSITION_ENCODERS.register("sine_mlp")

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from anchordetr.layers.anchors import Queries
 from anchordetr.layers.attention import RowColumnMapAttention
-from anchordetr.layers.decoder import Decoder, DecoderLayer
+from anchordetr.layers.decoder import Decoded, Decoder, DecoderLayer
 from anchordetr.layers.encoder import Encoder, EncoderLayer
 from anchordetr.layers.feed_forward import FeedForward
 from anchordetr.layers.fused import FusedConvolution, FusedLinear
+from anchordetr.layers.fusion import FusedProjection
 from anchordetr.layers.position import Positions, SinePositionEncoder
 from anchordetr.layers.projection import InputProjection
 from anchordetr.rcda import RowColumnAttention, rcda
@@ -29,6 +30,9 @@ class ConstantQueries(nn.Module):
 
     content: Tensor
     points: Tensor
+    x: Tensor
+    y: Tensor
+    xy: Tensor
     patterns: Tensor | None
 
     def __init__(self, queries: Queries, dtype: torch.dtype) -> None:
@@ -37,17 +41,18 @@ class ConstantQueries(nn.Module):
         self.register_buffer("content", queries.content.detach().to(dtype))
         self.register_buffer("points", queries.points.detach().clone())
         self.register_buffer("patterns", queries.patterns)
-        for name, encoding in queries.positions._asdict().items():
+        x, y, xy = queries.positions.x, queries.positions.y, queries.positions.joint
+        for name, encoding in {"x": x, "y": y, "xy": xy}.items():
             self.register_buffer(name, encoding.detach().to(dtype))
 
     def forward(self, encoder: nn.Module) -> Queries:
         """Return the queries of any picture; ``encoder`` has nothing left to encode."""
-        positions = Positions(*(self.get_buffer(name) for name in Positions._fields))
+        positions = Positions(self.x, self.y, self.xy, self.points)
         return Queries(self.content, positions, self.points, self.num_anchors, self.patterns)
 
 
 class MapPositions(nn.Module):
-    """A position encoder whose encodings of a map come in ``dtype``."""
+    """A position encoder whose encodings come in ``dtype``, computed in float32."""
 
     def __init__(self, encoder: SinePositionEncoder | MapPositions, dtype: torch.dtype) -> None:
         super().__init__()
@@ -56,8 +61,13 @@ class MapPositions(nn.Module):
 
     def of_map(self, mask_x: Tensor, mask_y: Tensor, joint: bool) -> Positions:
         """Encode the cells of a map as :meth:`SinePositionEncoder.of_map` does."""
-        x, y, xy = self.encoder.of_map(mask_x, mask_y, joint)
-        return Positions(x.to(self.dtype), y.to(self.dtype), None if xy is None else xy.to(self.dtype))
+        x, y, xy, points = self.encoder.of_map(mask_x, mask_y, joint)
+        return Positions(x.to(self.dtype), y.to(self.dtype), None if xy is None else xy.to(self.dtype), points)
+
+    def of_points(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode points as :meth:`SinePositionEncoder.of_points` does."""
+        x, y, xy = self.encoder.of_points(points)
+        return x.to(self.dtype), y.to(self.dtype), xy.to(self.dtype)
 
 
 class _FeedForward(nn.Module):
@@ -202,15 +212,17 @@ class PreparedDecoder(nn.Module):
         memory_pos: Positions,
         mask_x: Tensor | None,
         mask_y: Tensor | None,
-    ) -> Tensor:
-        """Arguments as of :class:`Decoder`; ``query_pos`` is known already -> (1, B, Q, C), float32."""
+        encoder: Any,
+        box_head: nn.Module,
+    ) -> Decoded:
+        """Arguments as of :class:`Decoder`, of which ``query_pos`` is known already; features (1, B, Q, C), float32."""
         count = len(self.layers)
         keys_x = self.keys_x(valid_mean(memory, mask_y, dim=1) + memory_pos.x).chunk(count, dim=-1)
         keys_y = self.keys_y(valid_mean(memory, mask_x, dim=2) + memory_pos.y).chunk(count, dim=-1)
         values = self.values(memory).chunk(count, dim=-1)
         for layer, k_x, k_y, value in zip(self.layers, keys_x, keys_y, values, strict=True):
             content = layer(content, k_x, k_y, value, mask_x, mask_y)
-        return content.float().unsqueeze(0)
+        return Decoded(content.float().unsqueeze(0), query_pos.coordinates)
 
 
 class LastAnswer(nn.Module):
@@ -228,10 +240,12 @@ class LastAnswer(nn.Module):
         memory_pos: Positions,
         mask_x: Tensor | None,
         mask_y: Tensor | None,
-    ) -> Tensor:
-        """Arguments as of :class:`Decoder` -> (1, B, Q, C), float32."""
-        answers: Tensor = self.decoder(content, query_pos, memory, memory_pos, mask_x, mask_y)
-        return answers[-1:].float()
+        encoder: Any,
+        box_head: nn.Module,
+    ) -> Decoded:
+        """Arguments as of :class:`Decoder`; features (1, B, Q, C), float32."""
+        answers, references = self.decoder(content, query_pos, memory, memory_pos, mask_x, mask_y, encoder, box_head)
+        return Decoded(answers[-1:].float(), references[-1:])
 
 
 def prepare_projection(projection: nn.Module) -> nn.Module:
@@ -239,6 +253,8 @@ def prepare_projection(projection: nn.Module) -> nn.Module:
     copied = copy.deepcopy(projection)
     if isinstance(copied, InputProjection):
         copied.convolutions = nn.ModuleList(FusedConvolution(cast(nn.Conv2d, x)) for x in copied.convolutions)
+    elif isinstance(copied, FusedProjection):
+        copied.laterals = nn.ModuleList(FusedConvolution(cast(nn.Conv2d, x)) for x in copied.laterals)
     return copied
 
 

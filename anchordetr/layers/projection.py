@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from anchordetr.layers.backbone import PaddedMap
+from anchordetr.layers.backbone import PaddedMap, Size
 from anchordetr.layers.norm import MaskedGroupNorm
 
 
@@ -59,11 +59,7 @@ class InputProjection(nn.Module):
         """Project one :class:`PaddedMap` per level."""
         projected = [convolution(level.features) for convolution, level in zip(self.convolutions, maps, strict=True)]
         height, width = projected[-1].shape[-2:]
-        sizes = maps[-1].sizes
-        is_padded = any(size != (height, width) for size in sizes)
-        valid = torch.tensor(sizes if is_padded else sizes[:1], device=projected[-1].device)
-        mask_y = torch.arange(height, device=valid.device) < valid[:, :1]
-        mask_x = torch.arange(width, device=valid.device) < valid[:, 1:]
+        mask_x, mask_y, is_padded = valid_cells(maps[-1].sizes, (height, width), projected[-1].device)
         masks = (mask_x, mask_y) if is_padded else (None, None)
         normed = [norm(level, *masks) for norm, level in zip(self.norms, projected, strict=True)]
         levels = len(normed)
@@ -71,3 +67,12 @@ class InputProjection(nn.Module):
             mask_x, mask_y = (mask.repeat_interleave(levels, dim=0) for mask in (mask_x, mask_y))
         values = torch.stack(normed, dim=1).flatten(0, 1).permute(0, 2, 3, 1)
         return FeatureMap(values, mask_x, mask_y, levels, is_padded)
+
+
+def valid_cells(sizes: Sequence[Size], size: Size, device: torch.device) -> tuple[Tensor, Tensor, bool]:
+    """Return ``mask_x``, ``mask_y`` and ``is_padded`` of :class:`FeatureMap` for pictures inside a map of ``size``."""
+    is_padded = any(own != size for own in sizes)
+    valid = torch.tensor(sizes if is_padded else sizes[:1], device=device)
+    mask_y = torch.arange(size[0], device=device) < valid[:, :1]
+    mask_x = torch.arange(size[1], device=device) < valid[:, 1:]
+    return mask_x, mask_y, is_padded

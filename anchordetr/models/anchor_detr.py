@@ -36,7 +36,7 @@ class AnchorDETR(nn.Module):
         key_encoder: position encoder of the map's cells.
         query_encoder: position encoder of the anchors; None shares the one of the keys, as the paper does.
         encoder, decoder: see ``layers/encoder.py`` and ``layers/decoder.py``.
-        class_head: (..., C) -> (..., K). box_head: (..., C) and anchors (..., 2) -> (..., 4).
+        class_head: (..., C) -> (..., K). box_head: (..., C) and the decoder's references (..., 2 or 4) -> (..., 4).
         joint_position: whether the map attentions read both coordinates in one encoding.
         predict_cells: in training, let every cell of the encoded map predict too, so that the encoder learns from
             losses of its own, as with the encoder's proposals of Deformable DETR (Zhu et al., ICLR 2021).
@@ -59,7 +59,7 @@ class AnchorDETR(nn.Module):
         box_head: nn.Module,
         joint_position: bool,
         predict_cells: bool = False,
-        query_encoder: SinePositionEncoder | None = None,
+        query_encoder: SinePositionEncoder | prepared.MapPositions | None = None,
         query_groups: Sequence[nn.Module] = (),
         denoising: nn.Module | None = None,
     ) -> None:
@@ -168,6 +168,7 @@ class AnchorDETR(nn.Module):
                 projection=prepared.prepare_projection(self.projection).to(dtype),
                 queries=prepared.ConstantQueries(queries, dtype),
                 key_encoder=prepared.MapPositions(self.key_encoder, dtype),
+                query_encoder=self.query_encoder and prepared.MapPositions(self.query_encoder, dtype),
                 encoder=prepared.prepare_encoder(self.encoder).to(dtype),
                 decoder=prepared.prepare_decoder(self.decoder, queries).to(dtype),
                 class_head=copy.deepcopy(self.class_head),
@@ -194,13 +195,16 @@ class AnchorDETR(nn.Module):
         batch = len(memory) // features.levels
         content = queries.content.expand(batch, -1, -1)
         groups = () if queries.valid is None else (queries.valid,)
-        hidden = self.decoder(content, queries.positions, memory, cells, *features.attention_masks, *groups)
+        encoder = self.query_encoder or self.key_encoder
+        hidden, references = self.decoder(
+            content, queries.positions, memory, cells, *features.attention_masks, encoder, self.box_head, *groups
+        )
         logits = self.class_head(hidden)
         if queries.valid is not None:
             logits = logits.masked_fill(~queries.valid.flatten(1).unsqueeze(-1), _NO_OBJECT)
         return Predictions(
             logits=logits,
-            boxes=self.box_head(hidden, queries.points),
+            boxes=self.box_head(hidden, references),
             anchors=queries.points.expand(batch, -1, -1),
             num_anchors=queries.num_anchors,
             patterns=queries.patterns,

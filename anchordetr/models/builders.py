@@ -9,16 +9,19 @@ from anchordetr.errors import UsageError, closest_match
 from anchordetr.layers.anchors import AnchorQueries, EmbeddingQueries, Patterns
 from anchordetr.layers.attention import MultiLevelAttention
 from anchordetr.layers.backbone import Backbone, TimmBody
-from anchordetr.layers.decoder import Decoder, DecoderLayer
+from anchordetr.layers.decoder import Decoder, DecoderLayer, RefiningDecoder
 from anchordetr.layers.denoising import Denoising
 from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
 from anchordetr.layers.feed_forward import FeedForward
-from anchordetr.layers.heads import AnchorBoxHead, ClassHead
+from anchordetr.layers.fusion import FusedProjection
+from anchordetr.layers.heads import AnchorBoxHead, ClassHead, RefiningBoxHead
 from anchordetr.layers.local_start import start_locally
 from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.layers.projection import InputProjection
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, POSITION_ENCODERS
+
+_FUSED_STRIDES = {"c3": 8, "c4": 16, "c5": 32}
 
 PRESETS: dict[str, Config] = {
     "anchordetr_r50_c5": Config(),
@@ -105,18 +108,17 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         InputError: the backbone's weights cannot be loaded.
     """
     backbone = build_backbone(config)
+    levels = 1 if config.fuse_at else len(backbone.channels)
     model = AnchorDETR(
         backbone=backbone,
-        projection=InputProjection(channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim),
+        projection=build_projection(config, backbone),
         queries=build_queries(config),
         key_encoder=build_position_encoder(config),
         query_encoder=None if config.share_position_encoder else build_position_encoder(config),
-        encoder=build_encoder(config, levels=len(backbone.channels)),
-        decoder=Decoder(
-            layers=[build_decoder_layer(config, len(backbone.channels)) for _ in range(config.decoder_layers)]
-        ),
+        encoder=build_encoder(config, levels),
+        decoder=build_decoder(config, levels),
         class_head=build_class_head(config),
-        box_head=AnchorBoxHead(config.embed_dim),
+        box_head=(RefiningBoxHead if config.refine else AnchorBoxHead)(config.embed_dim),
         joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
         predict_cells=config.predict_cells,
         query_groups=[build_queries(config) for _ in range(config.query_groups - 1)],
@@ -140,6 +142,23 @@ def build_backbone(config: ModelConfig) -> Backbone:
             freeze_batch_norm=config.freeze_batch_norm,
             frozen_stages=config.frozen_stages,
         )
+    )
+
+
+def build_projection(config: ModelConfig, backbone: Backbone) -> InputProjection | FusedProjection:
+    """Build what brings the backbone's maps to C channels: each to a level of its own, or all into one.
+
+    Raises:
+        UsageError: no map has the size at which all are to be fused.
+    """
+    if config.fuse_at is None:
+        return InputProjection(channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim)
+    stride = _FUSED_STRIDES[config.fuse_at]
+    if stride not in backbone.strides:
+        known = ", ".join(name for name, level in _FUSED_STRIDES.items() if level in backbone.strides)
+        raise UsageError(f"model.fuse_at={config.fuse_at} is no level of the backbone; it has {known or 'none'}.")
+    return FusedProjection(
+        channels=backbone.channels, strides=backbone.strides, stride=stride, embed_dim=config.embed_dim
     )
 
 
@@ -181,6 +200,12 @@ def build_encoder(config: ModelConfig, levels: int) -> Encoder:
         ],
         level_embedding=nn.Embedding(levels, config.embed_dim) if level_layers else None,
     )
+
+
+def build_decoder(config: ModelConfig, levels: int) -> Decoder | RefiningDecoder:
+    """Build the decoder, whose queries stay at their anchors or move from layer to layer."""
+    layers = [build_decoder_layer(config, levels) for _ in range(config.decoder_layers)]
+    return RefiningDecoder(layers=layers) if config.refine else Decoder(layers=layers)
 
 
 def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:

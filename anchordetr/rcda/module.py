@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from anchordetr.rcda.functional import rcda
 from anchordetr.rcda.product import Linear, linear
 from anchordetr.rcda.reference import axis_weights
+from anchordetr.rcda.rotary import Turn
 
 
 class RowColumnAttention(nn.Module):
@@ -51,6 +52,7 @@ class RowColumnAttention(nn.Module):
         mask_x: Tensor | None = None,
         mask_y: Tensor | None = None,
         need_weights: bool = False,
+        turn: Turn | None = None,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Attend from queries to a feature map.
 
@@ -61,6 +63,8 @@ class RowColumnAttention(nn.Module):
             memory_pos_x: (B, W, C) or (1, W, C). memory_pos_y: (B, H, C) or (1, H, C). None by default.
             mask_x: (B, W), mask_y: (B, H): boolean, True = valid cell. Keys are means over the valid cells only.
             need_weights: also return ``(a_x, a_y)``, (B, M, N, W) and (B, M, N, H).
+            turn: from the projected ``q_x``, ``q_y`` (B, M, N, D), ``k_x`` (B, M, W, D), ``k_y`` (B, M, H, D) to what
+                takes their place, such as :meth:`~anchordetr.rcda.rotary.RotaryPositions.between`.
 
         Returns:
             A tensor of the shape of ``query``, and the weights if asked for.
@@ -74,6 +78,8 @@ class RowColumnAttention(nn.Module):
         q_x, q_y = self._project_queries(query, query_pos_x, query_pos_y)
         k_x = self._project_key(2, memory, memory_pos_x, mask_y, pooled_dim=1)
         k_y = self._project_key(3, memory, memory_pos_y, mask_x, pooled_dim=2)
+        if turn is not None:
+            q_x, q_y, k_x, k_y = turn(q_x, q_y, k_x, k_y)
         value = self._project(4, memory).unflatten(-1, (self.num_heads, -1)).permute(0, 3, 1, 2, 4)
         dropout_p = self.dropout if self.training else 0.0
         heads = rcda(q_x, q_y, k_x, k_y, value, mask_x, mask_y, dropout_p=dropout_p, backend=self.backend)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from anchordetr.config import ModelConfig
+from anchordetr.layers.attention import RotaryMapAttention
 from anchordetr.models.builders import build_model
 from anchordetr.rcda import RowColumnAttention
 
@@ -33,6 +34,19 @@ def test_attention_starts_at_its_own_place(small_model: ModelConfig) -> None:
     local = own_cell_attention(wide.model_copy(update={"start": "local"}))
     assert paper < 0.15  # uniform: 0.125
     assert local > 0.4
+
+
+def test_rotary_attention_starts_at_its_own_place(small_model: ModelConfig) -> None:
+    wide = small_model.model_copy(
+        update={"embed_dim": 96, "num_heads": 6, "attention": "rcda_rotary", "start": "local"}
+    )
+    module = next(module for module in build_model(wide).modules() if isinstance(module, RotaryMapAttention))
+    centres = (torch.arange(8) + 0.5)[None] / 8
+    points = torch.stack((centres, centres), dim=-1)
+    turn = module.rotary.between(points, centres, centres)
+    _, weights = module.attention(torch.zeros(1, 8, 96), torch.zeros(1, 8, 8, 96), turn=turn, need_weights=True)
+    for axis in weights:
+        assert (axis.diagonal(dim1=2, dim2=3) > 0.4).all()
 
 
 def test_anchors_start_on_a_grid(small_model: ModelConfig) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -13,8 +15,21 @@ from anchordetr.models.builders import build_model
 SIZES = [(64, 80), (80, 64), (33, 97), (64, 80), (120, 40), (50, 50), (1, 70), (64, 79)]
 
 
-@pytest.mark.parametrize("changes", [{}, {"attention": "standard"}, {"features": "c3_c4_dc5", "backbone": "resnet10t"}])
-def test_network(changes: dict[str, str], small_model: ModelConfig) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": "standard"},
+        {"features": "c3_c4_dc5", "backbone": "resnet10t"},
+        {"attention": "rcda_rotary"},
+        {"features": "c3_c4_c5", "fuse_at": "c3", "backbone": "resnet10t"},
+        {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+        {"features": "c3_c4_c5", "fuse_at": "c5", "backbone": "resnet10t"},
+        {"refine": True},
+    ],
+    ids=str,
+)
+def test_network(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build_model(ModelConfig(**{**small_model.model_dump(), **changes})).eval()
     torch.nn.init.normal_(model.box_head.layers[-1].weight)
     images = [torch.randn(3, *size) for size in SIZES]

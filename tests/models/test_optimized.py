@@ -30,6 +30,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "other_backbone": {"backbone": "test_convnext.r160_in1k"},
     "dropout": {"dropout": 0.5},
     "training_parts": {"predict_cells": True, "denoising": 2, "query_groups": 2},
+    "fused": {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+    "rotary": {"attention": "rcda_rotary", "encoder_layers": 2},
+    "rotary_refine": {"attention": "rcda_rotary", "refine": True},
+    "refine": {"refine": True, "decoder_layers": 3},
+    "refine_standard": {"refine": True, "attention": "standard", "share_position_encoder": False},
 }
 IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
 
@@ -56,7 +61,17 @@ def test_the_same_answers(changes: dict[str, Any], images: list[Tensor], small_m
     assert not found.auxiliary
 
 
-@pytest.mark.parametrize("changes", [{}, {"attention": "standard"}], ids=["rcda", "standard"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": "standard"},
+        {"attention": "rcda_rotary"},
+        {"refine": True},
+        {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+    ],
+    ids=["rcda", "standard", "rotary", "refine", "fused"],
+)
 def test_bfloat16(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build(small_model, **changes)
     with torch.inference_mode():

@@ -1,0 +1,80 @@
+"""Several backbone maps summed into one, so that encoder and attention see a single map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anchordetr.layers.backbone import PaddedMap, Size
+from anchordetr.layers.norm import MaskedGroupNorm
+from anchordetr.layers.projection import FeatureMap, valid_cells
+
+
+class FusedProjection(nn.Module):
+    """Levels brought to C channels and one size, summed, smoothed and normalised.
+
+    The sum of a feature pyramid (Lin et al., CVPR 2017, arXiv 1612.03144) with one output level only. Finer levels are
+    averaged over the cells that lie in a cell of the output, coarser levels are repeated. A depthwise 3×3 and a
+    pointwise convolution smooth the sum. Cells of the padding count nowhere.
+
+    Args:
+        channels: of the backbone's maps. strides: of the backbone's maps, each a multiple of the other or its divisor.
+        stride: of the output, one of ``strides``.
+        embed_dim: C, a multiple of ``num_groups``.
+    """
+
+    def __init__(
+        self, *, channels: Sequence[int], strides: Sequence[int], stride: int, embed_dim: int, num_groups: int = 32
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(strides)
+        self.stride = stride
+        self.laterals = nn.ModuleList(nn.Conv2d(width, embed_dim, kernel_size=1, bias=False) for width in channels)
+        self.depthwise = nn.Conv2d(embed_dim, embed_dim, kernel_size=3, padding=1, groups=embed_dim, bias=False)
+        self.pointwise = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)
+        self.norm = MaskedGroupNorm(num_groups, embed_dim)
+
+    def forward(self, maps: Sequence[PaddedMap]) -> FeatureMap:
+        """Fuse one :class:`PaddedMap` per level."""
+        target = maps[self.strides.index(self.stride)]
+        height, width = target.features.shape[-2:]
+        levels = [
+            self._resized(level, lateral, stride, (height, width))
+            for level, lateral, stride in zip(maps, self.laterals, self.strides, strict=True)
+        ]
+        mask_x, mask_y, is_padded = valid_cells(target.sizes, (height, width), target.features.device)
+        masks = (mask_x, mask_y) if is_padded else (None, None)
+        fused = torch.stack(levels).sum(dim=0)
+        if is_padded:
+            fused = fused * _valid(mask_x, mask_y, fused)
+        normed = self.norm(self.pointwise(self.depthwise(fused)), *masks)
+        return FeatureMap(normed.permute(0, 2, 3, 1), mask_x, mask_y, levels=1, is_padded=is_padded)
+
+    def _resized(self, level: PaddedMap, lateral: nn.Module, stride: int, size: Size) -> Tensor:
+        """Project a level and bring it to the output's size; (B, C, H, W)."""
+        features = level.features
+        mask_x, mask_y, is_padded = valid_cells(level.sizes, (features.shape[-2], features.shape[-1]), features.device)
+        valid = _valid(mask_x, mask_y, features) if is_padded else None
+        if valid is not None:
+            features = features * valid
+        if stride < self.stride:
+            features = lateral(_mean_of_windows(features, valid, self.stride // stride))
+        else:
+            features = F.interpolate(lateral(features), scale_factor=float(stride // self.stride), mode="nearest")
+        return F.pad(features, (0, size[1] - features.shape[-1], 0, size[0] - features.shape[-2]))
+
+
+def _valid(mask_x: Tensor, mask_y: Tensor, features: Tensor) -> Tensor:
+    """(B, W) and (B, H) -> (B, 1, H, W), 1 where a cell is valid."""
+    return (mask_y[:, :, None] & mask_x[:, None, :]).unsqueeze(1).to(features.dtype)
+
+
+def _mean_of_windows(features: Tensor, valid: Tensor | None, side: int) -> Tensor:
+    """Mean over windows of ``side`` cells, over the valid ones only; what stands in the others is zero already."""
+    means = F.avg_pool2d(features, side, ceil_mode=True)
+    if valid is None:
+        return means
+    return means / F.avg_pool2d(valid, side, ceil_mode=True).clamp(min=torch.finfo(valid.dtype).eps)
