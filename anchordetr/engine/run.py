@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from anchordetr.config import Config, TrainConfig, differences
+from anchordetr.config import Config, TrainConfig, differences, flatten
 from anchordetr.criterion import build_criterion
 from anchordetr.data.centres import box_centres, representatives
 from anchordetr.data.dataset import DetectionDataset
@@ -67,11 +67,14 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
 def resume_state(folder: Path, config: Config, accept_changes: bool) -> dict[str, Any]:
     """Load a run's state, and show what differs between its configuration and the present one.
 
+    Settings that did not exist when the run was saved count as their defaults.
+
     Raises:
         InputError: there is nothing to resume, it is damaged, or the configuration differs and that was not accepted.
     """
     state = load_state(folder / "last")
-    changed = differences(state["config"], config.model_dump(mode="json"))
+    before = flatten(Config().model_dump(mode="json")) | flatten(state["config"])
+    changed = differences(before, config.model_dump(mode="json"))
     if changed:
         lines = [f"{key}: {old} -> {new}" for key, (old, new) in sorted(changed.items())]
         say(f"The configuration differs from that of {folder}:\n  " + "\n  ".join(lines))

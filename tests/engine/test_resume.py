@@ -124,6 +124,17 @@ def test_another_configuration_is_shown_and_refused(
     Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2, accept_changes=True)
 
 
+def test_a_run_saved_before_a_setting_existed_goes_on(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
+    state = checkpoint.load_state(tmp_path / "last")
+    del state["config"]["model"]["denoising"], state["config"]["train"]["clip_norm"]
+    checkpoint.save_state(tmp_path / "last", state)
+    with pytest.raises(InputError, match=r"another configuration \(train\.clip_norm\)"):
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
+    changed = small_config.updated({"train.clip_norm": Config().train.clip_norm})
+    Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
+
+
 def test_a_damaged_state_is_named_and_the_best_model_is_left(
     small_config: Config, coco_folder: Path, tmp_path: Path
 ) -> None:
