@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anchordetr.detector import Detector
     from anchordetr.models.anchor_detr import AnchorDETR
-    from anchordetr.models.builders import create_model, list_models
+    from anchordetr.models.builders import create_model
+    from anchordetr.models.presets import list_models
     from anchordetr.types import Detections, ImageBatch, Predictions, Target
 
 __version__ = "0.1.0"
@@ -21,7 +22,7 @@ _HOMES = {
     "Predictions": "anchordetr.types",
     "Target": "anchordetr.types",
     "create_model": "anchordetr.models.builders",
-    "list_models": "anchordetr.models.builders",
+    "list_models": "anchordetr.models.presets",
 }
 
 __all__ = [

@@ -43,7 +43,8 @@ from anchordetr.engine.transfer import copy_rows, transfer_table
 from anchordetr.errors import InputError, UsageError
 from anchordetr.layers.budget import Budget
 from anchordetr.layers.recompute import recomputing
-from anchordetr.models.builders import build_class_head, build_denoising, build_model, preset
+from anchordetr.models.builders import build_class_head, build_denoising, build_model
+from anchordetr.models.presets import preset
 from anchordetr.types import Detections
 
 log = logging.getLogger("anchordetr")

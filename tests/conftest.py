@@ -21,7 +21,7 @@ from torch import Tensor
 
 from anchordetr.config import Config, ModelConfig
 from anchordetr.data.shapes import ShapesDataset
-from anchordetr.models.builders import preset
+from anchordetr.models.presets import preset
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path[:0] = [str(GOLDEN), str(Path(__file__).parent)]

@@ -78,7 +78,7 @@ def inference(
     from anchordetr.analysis.speed import DTYPES, describe_machine
     from anchordetr.config import parse_assignments
     from anchordetr.engine.device import choose_device
-    from anchordetr.models.builders import preset
+    from anchordetr.models.presets import preset
 
     chosen = [name for name in dtypes.split(",") if name]
     _check_known("dtype", chosen, DTYPES)
@@ -109,7 +109,7 @@ def train_step(
     from anchordetr.analysis.speed import describe_machine
     from anchordetr.config import parse_assignments
     from anchordetr.engine.device import choose_device
-    from anchordetr.models.builders import preset
+    from anchordetr.models.presets import preset
 
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))
@@ -136,7 +136,7 @@ def loader(
     from anchordetr.data.layouts import open_dataset
     from anchordetr.data.loader import EpochBatches, train_loader
     from anchordetr.data.transforms import train_transform
-    from anchordetr.models.builders import preset
+    from anchordetr.models.presets import preset
 
     config = preset(model).updated(parse_assignments(set_ or [])).updated(options.given(data__workers=workers)).data
     dataset = open_dataset(data, "train", config.layout)

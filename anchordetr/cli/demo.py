@@ -30,7 +30,7 @@ def demo(
 
     from anchordetr.data.layouts import open_dataset
     from anchordetr.detector import Detector
-    from anchordetr.models.builders import preset
+    from anchordetr.models.presets import preset
 
     console = Console(stderr=True)
     console.print("Drawing shapes, training anchordetr_tiny on them; nothing is downloaded.")

@@ -50,7 +50,7 @@ def doctor(
     from anchordetr.data.doctor import examine
     from anchordetr.data.repair import write_repaired
     from anchordetr.data.samples import sample_page
-    from anchordetr.models.builders import preset
+    from anchordetr.models.presets import preset
 
     report = examine(data, layout, preset(model).model.num_queries)
     page = sample_page(report.splits)

@@ -14,7 +14,7 @@ def list_models(json: options.Json = False) -> None:
     from rich.table import Table
 
     from anchordetr.engine.zoo import PUBLISHED, is_cached
-    from anchordetr.models.builders import PRESETS
+    from anchordetr.models.presets import PRESETS
 
     rows: list[dict[str, Any]] = [
         {

@@ -61,7 +61,7 @@ def profile_memory(
     if plot is not None:
         raise UsageError("--plot draws attention layers; leave out --model and --fits.")
     from anchordetr.analysis.model_memory import largest_pictures, parse_memory, profile_model
-    from anchordetr.models.builders import preset
+    from anchordetr.models.presets import preset
 
     name = model or "anchordetr_r50_dc5"
     config = preset(name)

@@ -49,7 +49,7 @@ def train(
     from anchordetr.config import flatten, parse_assignments, read_config_file
     from anchordetr.detector import Detector
     from anchordetr.engine.distributed import is_main_process
-    from anchordetr.models.builders import preset
+    from anchordetr.models.presets import preset
 
     if model is not None and weights is not None:
         raise UsageError("--weights brings its own model: leave --model away, and change parts with --set.")

@@ -1,0 +1,65 @@
+"""Named configurations: models with their own recipes, and recipes that go with any model."""
+
+from __future__ import annotations
+
+from anchordetr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
+from anchordetr.errors import UsageError, closest_match
+
+PRESETS: dict[str, Config] = {
+    "anchordetr_r50_c5": Config(),
+    "anchordetr_r50_dc5": Config(model=ModelConfig(features="dc5")),
+    "anchordetr_r101_c5": Config(model=ModelConfig(backbone="resnet101.tv_in1k")),
+    "anchordetr_r101_dc5": Config(model=ModelConfig(backbone="resnet101.tv_in1k", features="dc5")),
+    "anchordetr_tiny": Config(
+        model=ModelConfig(
+            backbone="hgnetv2_b0",
+            pretrained_backbone=False,
+            freeze_batch_norm=False,
+            frozen_stages=0,
+            features="c3",
+            num_anchors=36,
+            num_patterns=2,
+            embed_dim=96,
+            num_heads=6,
+            encoder_layers=1,
+            decoder_layers=2,
+            ffn_dim=192,
+            start="local",
+            predict_cells=True,
+        ),
+        data=DataConfig(
+            short_side=64,
+            long_side=107,
+            train_short_sides=(64,),
+            crop=False,
+            flips=("horizontal", "vertical"),
+            workers=0,
+        ),
+        loss=LossConfig(class_weight=8.0),
+        train=TrainConfig(
+            epochs=5,
+            batch_size=16,
+            lr_batch_size=16,
+            lr=1.3e-3,
+            backbone_lr=5e-3,
+            warmup=0.05,
+            clip_norm=1.0,
+        ),
+    ),
+}
+
+
+def list_models() -> list[str]:
+    """Return the names that :func:`create_model` knows."""
+    return sorted(PRESETS)
+
+
+def preset(name: str) -> Config:
+    """Return the configuration of a preset.
+
+    Raises:
+        UsageError: there is no preset of this name.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"Unknown model '{name}'.{closest_match(name, PRESETS)}")
+    return PRESETS[name]
