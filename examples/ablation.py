@@ -50,14 +50,14 @@ PHOTOGRAPHS: dict[str, Any] = {
     "model.backbone_weights": "../shared/data/backbones/tf_efficientnet_lite0.safetensors",
     "model.freeze_batch_norm": True,
     "model.frozen_stages": 1,
-    "model.features": "c4",
+    "model.features": "c3",
     "data.short_side": 128,
     "data.long_side": 213,
     "data.train_short_sides": [128],
     "train.batch_size": 8,
     "train.lr_batch_size": 8,
     "train.lr": 1e-3,
-    "train.backbone_lr": 2e-4,
+    "train.backbone_lr": 5e-4,
     "loss.class_weight": 2.0,
 }
 EPOCHS = {"shapes": 6, "photographs": 60}

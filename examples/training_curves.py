@@ -167,7 +167,13 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def report(results: Sequence[Result], target: float, reference: str, folder: Path) -> str:
-    """Write ``summary.json``, ``summary.md`` and ``curves.png`` of all runs, and return the table."""
+    """Write ``summary.json``, ``summary.md`` and ``curves.png`` of all runs, and return the table.
+
+    Raises:
+        UsageError: the target is no AP to be reached.
+    """
+    if not 0 < target <= 1:
+        raise UsageError(f"--target-ap is {target:g}; it must be above 0 and at most 1.")
     rows = summary_rows(results, target, reference)
     machines = {json.dumps(result["machine"]) for result in results}
     table = markdown(rows)
