@@ -113,7 +113,7 @@ def test_a_small_comparison(
     for name in ("ours", "detr", "deformable_detr"):
         kept = json.loads((tmp_path / coco_folder.name / "results" / f"{name}_seed0.json").read_text())
         assert [entry["pictures"] for entry in kept["history"]] == [8]
-        assert f"| {name} | 8 | 0.000 (1) |" in table
+        assert f"| {name} | 8 | {kept['history'][-1]['ap']:.3f} (1) |" in table
     monkeypatch.setattr(compare_peers, "build_network", None)  # nothing is trained again
     training_curves.run_command(compare_peers.main)
     assert capsys.readouterr().out == table
