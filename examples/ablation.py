@@ -54,6 +54,7 @@ PHOTOGRAPHS: dict[str, Any] = {
     "data.short_side": 128,
     "data.long_side": 213,
     "data.train_short_sides": [128],
+    "train.eval_every": 2,
     "train.batch_size": 8,
     "train.lr_batch_size": 8,
     "train.lr": 1e-3,

@@ -55,13 +55,18 @@ from anchordetr.engine.run import build_trainer, resume_state
 from anchordetr.engine.trainer import Trainer
 from anchordetr.models.builders import build_model
 
-MODELS = ("ours", *PEERS)
+OURS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "ours_with_helps": {"model.start": "local", "model.predict_cells": True},
+}
+MODELS = (*OURS, *PEERS)
 
 
 def build_network(name: str, config: Config) -> Any:
     """Build the library's network or a peer, from the seed's random weights."""
     torch.manual_seed(config.train.seed)
-    return build_model(config.model) if name == "ours" else build_peer(name, config.model)
+    changed = config.updated(OURS.get(name, {})).model
+    return build_model(changed) if name in OURS else build_peer(name, changed)
 
 
 def make_trainer(
@@ -85,7 +90,7 @@ def make_trainer(
         world=ALONE,
         state=resume_state(folder, config, accept_changes=False) if is_started(folder) else None,
     )
-    if name != "ours":
+    if name in PEERS:
         trainer.criterion = PeerCriterion()
     return trainer
 
@@ -110,7 +115,7 @@ def train_model(
         "name": name,
         "data": data,
         "seed": config.train.seed,
-        "changes": {},
+        "changes": OURS.get(name, {}),
         "history": read_history(trainer.progress.history, pictures),
         "parameters": sum(value.numel() for value in network.parameters()),
         "parameters_of_the_backbone": sum(value.numel() for value in network.backbone.parameters()),  # type: ignore

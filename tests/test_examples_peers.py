@@ -106,11 +106,11 @@ def test_a_small_comparison(
 ) -> None:
     pytest.importorskip("matplotlib")
     flags = ["--data", coco_folder, "--output", tmp_path, "--epochs", "1", "--rounds", "1", "--target-ap", "0.5"]
-    arguments = [*flags, "--models", "ours", "detr", "deformable_detr", "--set", *SMALL]
+    arguments = [*flags, "--models", "ours", "ours_with_helps", "detr", "deformable_detr", "--set", *SMALL]
     monkeypatch.setattr(sys, "argv", ["compare_peers.py", *map(str, arguments)])
     training_curves.run_command(compare_peers.main)
     table = capsys.readouterr().out
-    for name in ("ours", "detr", "deformable_detr"):
+    for name in ("ours", "ours_with_helps", "detr", "deformable_detr"):
         kept = json.loads((tmp_path / coco_folder.name / "results" / f"{name}_seed0.json").read_text())
         assert [entry["pictures"] for entry in kept["history"]] == [8]
         assert f"| {name} | 8 | {kept['history'][-1]['ap']:.3f} (1) |" in table
