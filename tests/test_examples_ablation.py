@@ -30,6 +30,7 @@ SMALL = [
     "model.decoder_layers=2",
     "data.short_side=48",
     "data.train_short_sides=[48]",
+    "train.eval_every=1",
     "train.batch_size=4",
     "train.lr_batch_size=4",
 ]
