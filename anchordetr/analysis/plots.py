@@ -155,3 +155,28 @@ def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: 
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
     figure.savefig(path)
+
+
+def plot_bands(
+    curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]], x_label: str, y_label: str, path: Path
+) -> None:
+    """Draw the mean of each name's runs, in a band from the least to the most.
+
+    Args:
+        curves: the points x, y of every run by name; runs of one name are compared as far as the shortest goes.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(8, 5)
+    axes = figure.subplots()
+    for name, runs in curves.items():
+        length = min(len(run) for run in runs)
+        x = [point[0] for point in runs[0][:length]]
+        y = np.array([[point[1] for point in run[:length]] for run in runs])
+        (line,) = axes.plot(x, y.mean(axis=0), ".-", label=name)
+        axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend()
+    figure.savefig(path)

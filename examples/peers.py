@@ -1,0 +1,207 @@
+"""Detectors of Hugging Face's `transformers` behind the library's backbone, trainer and evaluator.
+
+A peer has its own encoder, decoder, heads, matching and losses, with the weights of the losses that its class has by
+default. Its backbone, pictures, augmentation, optimizer, schedule and evaluation are the library's, as are the numbers
+of channels, heads, layers and queries. All start from random weights but for the backbone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anchordetr.config import ModelConfig
+from anchordetr.criterion.criterion import Losses
+from anchordetr.criterion.matcher import Matches
+from anchordetr.errors import InputError, UsageError
+from anchordetr.layers.backbone import Backbone
+from anchordetr.models.builders import build_backbone
+from anchordetr.types import ImageBatch, Predictions, Target
+
+_CLASS_HEADS = {"class_labels_classifier", "class_embed", "enc_score_head"}
+_BOX_HEADS = {"bbox_predictor", "bbox_embed", "enc_bbox_head"}
+_FIRST_SCORE = 0.01
+PEERS = ("detr", "conditional_detr", "deformable_detr", "rt_detr")
+_NEVER = -50.0
+Call = Callable[..., Any]
+
+
+class OneBackbone(nn.Module):
+    """Stands where a peer has its backbone: the same network, weights and frozen parts for all of them.
+
+    Args:
+        body: from pictures to a list of maps.
+        least_cells: how many cells the peer must find in a map.
+    """
+
+    def __init__(self, body: nn.Module, least_cells: int) -> None:
+        super().__init__()
+        self.body = body
+        self.least_cells = least_cells
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Pictures (B, 3, H, W) and their mask (B, H, W) -> maps (B, C, H', W') with masks, True = valid.
+
+        Raises:
+            UsageError: a map has too few cells.
+        """
+        maps = self.body(pixel_values)
+        cells = maps[0][0, 0].numel()
+        if cells < self.least_cells:
+            raise UsageError(
+                f"RT-DETR chooses its {self.least_cells} queries among the cells of the map, and here are {cells}. "
+                "Enlarge the pictures (data.short_side, data.train_short_sides) or lower model.num_anchors."
+            )
+        masks = [F.interpolate(pixel_mask[None].float(), size=features.shape[-2:])[0].bool() for features in maps]
+        return list(zip(maps, masks, strict=True))
+
+
+class Peer(nn.Module):
+    """A detector of `transformers` that the library's trainer and evaluator can hold.
+
+    Args:
+        backbone: the library's; the first part, so that its parameters have the backbone's learning rate.
+        network: a ``...ForObjectDetection`` with :class:`OneBackbone` in it.
+        has_no_object: whether its last class means that there is no object, and scores are a softmax.
+    """
+
+    def __init__(self, *, backbone: Backbone, network: nn.Module, has_no_object: bool) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.network = network
+        self.has_no_object = has_no_object
+
+    def forward(self, images: ImageBatch) -> Predictions | Call:
+        """Return predictions, or in training the call that waits for ``labels`` and returns the peer's own losses."""
+        pixels = images.pixels
+        mask = torch.zeros(pixels[:, 0].shape, dtype=torch.int64, device=pixels.device)
+        for row, (height, width) in zip(mask, images.sizes, strict=True):
+            row[:height, :width] = 1
+        call = partial(self.network, pixel_values=pixels, pixel_mask=mask)
+        if self.training:
+            return call
+        outputs = call()
+        logits = softmax_scores_as_logits(outputs.logits) if self.has_no_object else outputs.logits
+        boxes = outputs.pred_boxes
+        return Predictions(logits[None], boxes[None], boxes[..., :2], num_anchors=boxes.shape[1])
+
+
+def softmax_scores_as_logits(logits: Tensor) -> Tensor:
+    """Return logits (B, Q, K) whose sigmoids are DETR's scores: each query answers with its best class alone.
+
+    Args:
+        logits: (B, Q, K + 1), the last class means that there is no object.
+    """
+    scores = logits.softmax(-1)[..., :-1]
+    best = scores == scores.amax(-1, keepdim=True)
+    return scores.logit(eps=1e-6).masked_fill(~best, _NEVER)
+
+
+class PeerCriterion(nn.Module):
+    """Completes a peer's call with the objects; the losses are the peer's own."""
+
+    def forward(self, call: Call, targets: Sequence[Target], num_boxes: Tensor) -> Losses:
+        """Return the total and the last layer's terms; a peer divides by the number of objects of the batch itself."""
+        outputs = call(labels=[{"class_labels": target.labels, "boxes": target.boxes} for target in targets])
+        found: Mapping[str, Tensor] = outputs.loss_dict
+        named = {"class": found.get("loss_ce", found.get("loss_vfl")), "box": found["loss_bbox"]}
+        named["giou"] = found["loss_giou"]
+        terms = {name: torch.as_tensor(value).detach() for name, value in named.items()}
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return Losses(outputs.loss, terms, Matches(nothing, nothing, nothing, nothing))
+
+
+def build_peer(name: str, config: ModelConfig) -> Peer:
+    """Build a peer with as many channels, heads, layers and queries as the configuration's network has.
+
+    Raises:
+        InputError: `transformers` is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            "The peers are those of transformers, which is not here; run: pip install transformers"
+        ) from error
+    backbone = build_backbone(config)
+    classes = {
+        "detr": (transformers.DetrConfig, transformers.DetrForObjectDetection),
+        "conditional_detr": (transformers.ConditionalDetrConfig, transformers.ConditionalDetrForObjectDetection),
+        "deformable_detr": (transformers.DeformableDetrConfig, transformers.DeformableDetrForObjectDetection),
+        "rt_detr": (transformers.RTDetrConfig, transformers.RTDetrForObjectDetection),
+    }
+    make_config, make_network = classes[name]
+    network = make_network(make_config(**_sizes(config, backbone), **_own_sizes(name, config, backbone)))
+    start_as_published(name, network)
+    network.model.backbone = OneBackbone(backbone.body, config.num_queries if name == "rt_detr" else 0)
+    return Peer(backbone=backbone, network=network, has_no_object=name == "detr")
+
+
+@torch.no_grad()
+def start_as_published(name: str, network: nn.Module) -> None:
+    """Give a peer's network the random weights of its paper.
+
+    Layers start as torch's do, matrices of encoder and decoder by Xavier's rule; with a focal loss scores start at 0.01
+    (Lin et al., ICCV 2017) and boxes at their reference points, in Deformable DETR with small sides. Deformable
+    attentions and reference points stay as `transformers` makes them, which is as published.
+    """
+    kept = {part for part, module in network.named_modules() if hasattr(module, "sampling_offsets")} | {"model"}
+    for part, module in network.named_modules():
+        is_kept = part.rpartition(".")[0] in kept and isinstance(module, nn.Linear)
+        if hasattr(module, "reset_parameters") and not is_kept:
+            module.reset_parameters()
+            if part.startswith(("model.encoder.", "model.decoder.")) and isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+    if name == "detr":
+        return
+    for part, module in network.named_modules():
+        if isinstance(module, nn.Linear) and _CLASS_HEADS & set(part.split(".")):
+            nn.init.constant_(module.bias, -math.log((1 - _FIRST_SCORE) / _FIRST_SCORE))
+        elif isinstance(module, nn.Linear) and _BOX_HEADS & set(part.split(".")) and module.out_features == 4:
+            nn.init.zeros_(module.weight)
+            module.bias.copy_(torch.tensor([0.0, 0.0, *([-2.0] * 2 if name == "deformable_detr" else [0.0] * 2)]))
+
+
+def _sizes(config: ModelConfig, backbone: Backbone) -> dict[str, Any]:
+    """What all peers' configurations call alike; their own backbone only tells its channels, and is then replaced."""
+    return {
+        "backbone_config": {
+            "model_type": "timm_backbone",
+            "backbone": config.backbone.split(".")[0],
+            "out_indices": list(backbone.body.network.feature_info.out_indices),
+        },
+        "num_labels": config.num_classes,
+        "num_queries": config.num_queries,
+        "d_model": config.embed_dim,
+        "encoder_layers": config.encoder_layers,
+        "encoder_ffn_dim": config.ffn_dim,
+        "encoder_attention_heads": config.num_heads,
+        "decoder_layers": config.decoder_layers,
+        "decoder_ffn_dim": config.ffn_dim,
+        "decoder_attention_heads": config.num_heads,
+        "dropout": config.dropout,
+        "auxiliary_loss": True,
+    }
+
+
+def _own_sizes(name: str, config: ModelConfig, backbone: Backbone) -> dict[str, Any]:
+    """Deformable DETR and RT-DETR read the one map too, and RT-DETR's pyramid has nothing to fuse then."""
+    if name == "deformable_detr":
+        return {"num_feature_levels": 1, "disable_custom_kernels": True}
+    if name == "rt_detr":
+        return {
+            "num_feature_levels": 1,
+            "encoder_hidden_dim": config.embed_dim,
+            "encoder_in_channels": list(backbone.channels),
+            "feat_strides": list(backbone.strides),
+            "encode_proj_layers": [0],
+            "decoder_in_channels": [config.embed_dim],
+        }
+    return {}
