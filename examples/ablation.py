@@ -36,7 +36,7 @@ from anchordetr.config import Config, parse_assignments
 from anchordetr.data.layouts import open_dataset
 from anchordetr.engine.device import choose_device
 from anchordetr.errors import UsageError, closest_match
-from anchordetr.models.builders import preset
+from anchordetr.models.presets import preset
 
 BASE: dict[str, Any] = {
     "model.start": "paper",
@@ -64,6 +64,14 @@ PHOTOGRAPHS: dict[str, Any] = {
 EPOCHS = {"shapes": 6, "photographs": 60}
 
 DETR_QUERIES = {"model.anchors": "none", "model.num_anchors": 108, "model.num_patterns": 0}
+SUM = {
+    "model.start": "local",
+    "model.predict_cells": True,
+    "model.denoising": 3,
+    "model.refine": True,
+    "model.features": "c3_c4_c5",
+    "model.fuse_at": "c3",
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     "anchor_detr": {},
     "detr_queries": {**DETR_QUERIES, "model.attention": "standard"},
@@ -78,13 +86,38 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "local_start": {"model.start": "local"},
     "cells": {"model.predict_cells": True},
     "local_start_cells": {"model.start": "local", "model.predict_cells": True},
+    "denoising": {"model.denoising": 3},
+    "query_groups": {"model.query_groups": 3},
+    "refine": {"model.refine": True},
+    "varifocal": {"loss.classification": "varifocal"},
+    "rotary": {"model.attention": "rcda_rotary"},
+    "fused": {"model.features": "c3_c4_c5", "model.fuse_at": "c3"},
+    "anchors_from_data": {"train.anchors_from_data": True},
+    "sum": SUM,
+    "sum_without_start": {**SUM, "model.start": "paper"},
+    "sum_with_groups": {**SUM, "model.query_groups": 3},
+    "sum_with_varifocal": {**SUM, "loss.classification": "varifocal"},
 }
 GROUPS: dict[str, list[str]] = {
     "headline": ["detr_queries", "anchor_detr"],
     "ladder": ["detr_queries", "anchors", "anchors_patterns", "anchor_detr"],
     "patterns": ["1_pattern", "anchor_detr", "9_patterns"],
     "parts": ["anchor_detr", "grid", "anchors_patterns", "separate_encoders", "sine_alone"],
-    "past_the_paper": ["anchor_detr", "local_start", "cells", "local_start_cells"],
+    "past_the_paper": [
+        "anchor_detr",
+        "local_start",
+        "cells",
+        "local_start_cells",
+        "denoising",
+        "query_groups",
+        "refine",
+        "varifocal",
+        "rotary",
+        "fused",
+        "anchors_from_data",
+        "sum",
+    ],
+    "sums": ["anchor_detr", "sum", "sum_without_start", "sum_with_groups", "sum_with_varifocal"],
     "all": list(VARIANTS),
 }
 
