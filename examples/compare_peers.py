@@ -58,6 +58,12 @@ from anchordetr.models.builders import build_model
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours_with_helps": {"model.start": "local", "model.predict_cells": True},
+    "ours_past_the_paper": {
+        "model.start": "local",
+        "model.predict_cells": True,
+        "model.refine": True,
+        "model.denoising": 3,
+    },
 }
 MODELS = (*OURS, *PEERS)
 

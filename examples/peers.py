@@ -77,8 +77,11 @@ class Peer(nn.Module):
         self.network = network
         self.has_no_object = has_no_object
 
-    def forward(self, images: ImageBatch) -> Predictions | Call:
-        """Return predictions, or in training the call that waits for ``labels`` and returns the peer's own losses."""
+    def forward(self, images: ImageBatch, targets: Sequence[Target] | None = None) -> Predictions | Call:
+        """Return predictions, or in training the call that waits for ``labels`` and returns the peer's own losses.
+
+        ``targets`` are not looked at before the losses.
+        """
         pixels = images.pixels
         mask = torch.zeros(pixels[:, 0].shape, dtype=torch.int64, device=pixels.device)
         for row, (height, width) in zip(mask, images.sizes, strict=True):

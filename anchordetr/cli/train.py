@@ -24,6 +24,9 @@ def train(
     match_classes: Annotated[
         str, typer.Option(help="With --weights: 'name' copies the class rows of the same name, 'none' copies nothing.")
     ] = "name",
+    recipe: Annotated[
+        str | None, typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred pictures.")
+    ] = None,
     config: options.Config = None,
     set_: options.Set = None,
     resume: Annotated[
@@ -50,10 +53,12 @@ def train(
     from anchordetr.detector import Detector
     from anchordetr.engine.distributed import is_main_process
     from anchordetr.models.presets import preset
+    from anchordetr.models.presets import recipe as recipe_settings
 
     if model is not None and weights is not None:
         raise UsageError("--weights brings its own model: leave --model away, and change parts with --set.")
     changes = {
+        **(recipe_settings(recipe) if recipe is not None else {}),
         **(flatten(read_config_file(config)) if config is not None else {}),
         **parse_assignments(set_ or []),
         **options.given(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from anchordetr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from anchordetr.errors import UsageError, closest_match
 
@@ -48,6 +50,22 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
+RECIPES: dict[str, dict[str, Any]] = {
+    "finetune": {
+        "model.start": "local",
+        "model.predict_cells": True,
+        "model.denoising": 3,
+        "train.epochs": 60,
+        "train.lr": 5e-4,
+        "train.backbone_lr": 2e-4,
+        "train.schedule": "cosine",
+        "train.warmup": 0.03,
+        "train.clip_norm": 1.0,
+        "train.ema": 0.998,
+        "train.eval_every": 5,
+    },
+}
+
 
 def list_models() -> list[str]:
     """Return the names that :func:`create_model` knows."""
@@ -63,3 +81,19 @@ def preset(name: str) -> Config:
     if name not in PRESETS:
         raise UsageError(f"Unknown model '{name}'.{closest_match(name, PRESETS)}")
     return PRESETS[name]
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """Return a recipe's settings, ``{"section.key": value}``, for :meth:`Config.updated`.
+
+    ``finetune`` is for some hundred pictures and a backbone with ImageNet weights (docs/training.md).
+
+    Raises:
+        UsageError: there is no recipe of this name.
+
+    Example:
+        >>> detector = Detector(preset("anchordetr_r50_c5").updated(recipe("finetune")))
+    """
+    if name not in RECIPES:
+        raise UsageError(f"Unknown recipe '{name}'; known: {', '.join(RECIPES)}.{closest_match(name, RECIPES)}")
+    return dict(RECIPES[name])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from commands import call
 
-from anchordetr import list_models
+from anchordetr import Detector, list_models
 from anchordetr.cli.main import run
 
 SMALL = {
@@ -57,6 +57,18 @@ def test_eval_prints_cocos_table(
     printed = capsys.readouterr().out
     assert "0.50:0.95" in printed
     assert "rectangle" in printed
+
+
+def test_a_recipe_is_the_base_that_other_options_change(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*train_arguments(coco_folder, tmp_path), "--recipe", "finetune", "--lr", 0.01]
+    assert call(*arguments) == 0
+    config = Detector.from_pretrained(tmp_path, device="cpu").config
+    assert (config.train.schedule, config.model.denoising) == ("cosine", 3)
+    assert (config.train.lr, config.train.epochs) == (0.01, 1)
+    assert call(*train_arguments(coco_folder, tmp_path / "other"), "--recipe", "fine") == 2
+    assert "Unknown recipe 'fine'" in capsys.readouterr().err
 
 
 def test_predict_writes_results_and_pictures(
