@@ -48,6 +48,24 @@ PRESETS: dict[str, Config] = {
             clip_norm=1.0,
         ),
     ),
+    "anchordetr_v2_small": Config(
+        model=ModelConfig(
+            backbone="tf_efficientnet_lite0",
+            features="c4",
+            num_anchors=100,
+            num_patterns=1,
+            embed_dim=128,
+            encoder_layers=1,
+            decoder_layers=3,
+            ffn_dim=512,
+            start="local",
+            predict_cells=True,
+            refine=True,
+            denoising=3,
+        ),
+        data=DataConfig(short_side=240, long_side=320, train_short_sides=(208, 224, 240, 256)),
+        train=TrainConfig(lr=1e-3, backbone_lr=5e-4, warmup=0.05, clip_norm=1.0),
+    ),
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -56,10 +74,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "model.predict_cells": True,
         "model.denoising": 3,
         "train.epochs": 60,
-        "train.lr": 5e-4,
-        "train.backbone_lr": 2e-4,
         "train.schedule": "cosine",
-        "train.warmup": 0.03,
+        "train.warmup": 0.05,
         "train.clip_norm": 1.0,
         "train.ema": 0.998,
         "train.eval_every": 5,
