@@ -97,6 +97,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sum_without_start": {**SUM, "model.start": "paper"},
     "sum_with_groups": {**SUM, "model.query_groups": 3},
     "sum_with_varifocal": {**SUM, "loss.classification": "varifocal"},
+    "sum_with_rotary": {**SUM, "model.attention": "rcda_rotary"},
+    "sum_on_one_map": {**SUM, "model.features": "c3", "model.fuse_at": None},
 }
 GROUPS: dict[str, list[str]] = {
     "headline": ["detr_queries", "anchor_detr"],
@@ -117,7 +119,15 @@ GROUPS: dict[str, list[str]] = {
         "anchors_from_data",
         "sum",
     ],
-    "sums": ["anchor_detr", "sum", "sum_without_start", "sum_with_groups", "sum_with_varifocal"],
+    "sums": [
+        "anchor_detr",
+        "sum",
+        "sum_without_start",
+        "sum_with_groups",
+        "sum_with_varifocal",
+        "sum_with_rotary",
+        "sum_on_one_map",
+    ],
     "all": list(VARIANTS),
 }
 
