@@ -52,6 +52,7 @@ PRESETS: dict[str, Config] = {
         model=ModelConfig(
             backbone="tf_efficientnet_lite0",
             features="c4",
+            attention="rcda_rotary",
             num_anchors=100,
             num_patterns=1,
             embed_dim=128,
@@ -77,7 +78,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.schedule": "cosine",
         "train.warmup": 0.05,
         "train.clip_norm": 1.0,
-        "train.ema": 0.998,
+        "train.ema": 0.995,
         "train.eval_every": 5,
     },
 }
