@@ -42,7 +42,7 @@ class World:
             model,
             device_ids=[device] if device.type == "cuda" else None,
             broadcast_buffers=False,
-            find_unused_parameters=False,
+            find_unused_parameters=True,  # of the position encoders, where an attention does not read all encodings
         )
 
     def without_sync(self, network: nn.Module) -> AbstractContextManager[None]:

@@ -48,25 +48,33 @@ PRESETS: dict[str, Config] = {
             clip_norm=1.0,
         ),
     ),
-    "anchordetr_v2_small": Config(
-        model=ModelConfig(
-            backbone="tf_efficientnet_lite0",
-            features="c4",
-            attention="rcda_rotary",
-            num_anchors=100,
-            num_patterns=1,
-            embed_dim=128,
-            encoder_layers=1,
-            decoder_layers=3,
-            ffn_dim=512,
-            start="local",
-            predict_cells=True,
-            refine=True,
-            denoising=3,
-        ),
-        data=DataConfig(short_side=240, long_side=320, train_short_sides=(208, 224, 240, 256)),
-        train=TrainConfig(lr=1e-3, backbone_lr=5e-4, warmup=0.05, clip_norm=1.0),
+}
+
+_PAST_THE_PAPER = {
+    "model.attention": "rcda_rotary",
+    "model.start": "local",
+    "model.predict_cells": True,
+    "model.refine": True,
+    "model.denoising": 3,
+}
+_SMALL = Config(
+    model=ModelConfig(
+        backbone="tf_efficientnet_lite0",
+        features="c4",
+        num_anchors=100,
+        num_patterns=1,
+        embed_dim=128,
+        encoder_layers=1,
+        decoder_layers=3,
+        ffn_dim=512,
     ),
+    data=DataConfig(short_side=240, long_side=320, train_short_sides=(208, 224, 240, 256)),
+    train=TrainConfig(lr=1e-3, backbone_lr=5e-4, warmup=0.05, clip_norm=1.0),
+)
+PRESETS |= {
+    "anchordetr_v2_r50_dc5": PRESETS["anchordetr_r50_dc5"].updated(_PAST_THE_PAPER),
+    "anchordetr_v2_small": _SMALL.updated(_PAST_THE_PAPER),
+    "anchordetr_v2_tiny": PRESETS["anchordetr_tiny"].updated(_PAST_THE_PAPER),
 }
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -78,7 +78,12 @@ def test_two_processes_train_with_what_only_training_uses(start: Path, coco_fold
     kept = {image["id"] for image in content["images"][:2]}  # most batches of a process have no object
     content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in kept]
     (tmp_path / "data" / "annotations" / file.name).write_text(json.dumps(content))
-    settings = ["model.denoising=2", "model.query_groups=2", "train.gradient_checkpointing=true"]
+    settings = [
+        "model.denoising=2",
+        "model.query_groups=2",
+        "model.attention=rcda_rotary",
+        "train.gradient_checkpointing=true",
+    ]
     changes = [part for setting in settings for part in ("--set", setting)]
     done = launch(2, *options(start, tmp_path / "data", tmp_path / "run"), *changes)
     assert done.returncode == 0, done.stderr
