@@ -44,7 +44,7 @@ def budget(
 
     detector = Detector.from_pretrained(weights, device)
     num_anchors, num_patterns, num_layers = detector.model.largest_budget
-    has_points = detector.config.model.anchors != "none"
+    steps = [num_anchors] if detector.config.model.anchors == "none" else halves(num_anchors)
     picture = open_dataset(data, split, detector.config.data.layout).image(0)
 
     def evaluate(anchors: int, patterns: tuple[int, ...], layers: int) -> tuple[float, float]:
@@ -53,11 +53,7 @@ def budget(
         return metrics.ap, metrics.ap50
 
     results = measure_budgets(
-        options.parse_numbers("--anchors", anchors)
-        if anchors
-        else halves(num_anchors)
-        if has_points
-        else [num_anchors],
+        options.parse_numbers("--anchors", anchors) if anchors else steps,
         num_patterns,
         options.parse_numbers("--layers", layers) if layers else range(1, num_layers + 1),
         evaluate,
