@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.errors import InputError, UsageError, closest_match, reason
+from anchordetr.layers.frozen import fold_frozen_norms
 from anchordetr.registry import BACKBONES
 from anchordetr.types import ImageBatch, pad_and_stack
 
@@ -40,6 +41,7 @@ class Backbone(nn.Module):
     def __init__(self, body: Any) -> None:
         super().__init__()
         self.body = body.to(memory_format=torch.channels_last)
+        self._run: Callable[[Tensor], list[Tensor]] = self.body.__call__
         self.channels: Sequence[int] = body.channels
         self.strides: Sequence[int] = body.strides
         self.mean: tuple[float, float, float] = body.mean
@@ -49,11 +51,31 @@ class Backbone(nn.Module):
         """Return one map per level."""
         if images.is_padded and not self.training:
             return self._forward_by_size(images)
-        maps = self.body(images.pixels)
+        maps = (self.body if torch.compiler.is_compiling() else self._run)(images.pixels)
         return [
             PaddedMap(features, tuple(_map_size(size, stride, features) for size in images.sizes))
             for features, stride in zip(maps, self.strides, strict=True)
         ]
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Set the mode; from here on training computes frozen batch norm inside the convolutions."""
+        super().train(mode)
+        self._run = self._choose_run()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is made of the rest."""
+        return {name: value for name, value in self.__dict__.items() if name != "_run"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Make it again."""
+        super().__setstate__(state)
+        self._run = self._choose_run()
+
+    def _choose_run(self) -> Callable[[Tensor], list[Tensor]]:
+        """Return a method, which is no part of the module tree as the module that it belongs to would be."""
+        run: Callable[[Tensor], list[Tensor]] = (fold_frozen_norms(self.body) if self.training else self.body).__call__
+        return run
 
     def _forward_by_size(self, images: ImageBatch) -> list[PaddedMap]:
         rows: list[list[Tensor]] = [[] for _ in images.sizes]

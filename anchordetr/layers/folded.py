@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anchordetr.layers.backbone import Backbone
+from anchordetr.layers.frozen import Tracer, called_module, feeds_norm_alone, replace_norm
 from anchordetr.layers.fused import FusedConvolution
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -48,45 +49,38 @@ def fold_backbone(backbone: Backbone, dtype: torch.dtype) -> Backbone:
 def fold(network: nn.Module) -> nn.Module:
     """Fold and fuse what can be in a network in eval mode, which is changed; return what computes the same."""
     try:
-        traced = fx.symbolic_trace(network)
+        graph = Tracer().trace(network)
     except Exception:  # a network says in many ways that its control flow depends on values
         return network
-    _remove_identities(traced)
+    traced = fx.GraphModule(network, graph)
+    traced.graph.eliminate_dead_code()  # of stages whose maps nobody asked for
     _fold_batch_norms(traced)
+    _remove_identities(traced)
     _fuse_convolutions(traced)
     traced.graph.lint()
-    traced.recompile()
-    traced.delete_all_unused_submodules()
-    return traced
-
-
-def _module(traced: fx.GraphModule, node: Any) -> nn.Module | None:
-    """Return the module that a node calls, or None."""
-    return traced.get_submodule(str(node.target)) if isinstance(node, fx.Node) and node.op == "call_module" else None
+    return fx.GraphModule(traced, traced.graph)
 
 
 def _remove_identities(traced: fx.GraphModule) -> None:
     for node in traced.graph.nodes:
-        if isinstance(_module(traced, node), (nn.Identity, nn.Dropout)):
+        if isinstance(called_module(traced, node), (nn.Identity, nn.Dropout)):
             node.replace_all_uses_with(node.args[0])
             traced.graph.erase_node(node)
 
 
 def _fold_batch_norms(traced: fx.GraphModule) -> None:
     for node in traced.graph.nodes:
-        norm = _module(traced, node)
-        if not isinstance(norm, nn.BatchNorm2d) or not _is_lone_convolution(traced, node.args[0]):
-            continue
-        before = node.args[0]
-        traced.set_submodule(before.target, fuse_conv_bn_eval(_convolution(traced, before), norm))
-        node.replace_all_uses_with(before)
-        traced.graph.erase_node(node)
+        if feeds_norm_alone(traced, node):
+            before, norm = node.args[0], traced.get_submodule(node.target)
+            assert isinstance(norm, nn.BatchNorm2d)
+            traced.set_submodule(before.target, fuse_conv_bn_eval(_convolution(traced, before), norm))
+            replace_norm(node, traced, before)
 
 
 def _is_lone_convolution(traced: fx.GraphModule, node: Any) -> bool:
-    """Whether a node is a convolution that is called once and feeds one other node."""
-    convolution = _module(traced, node)
-    if not isinstance(convolution, nn.Conv2d) or isinstance(convolution.padding, str):
+    """Whether a node is one of torch's convolutions that is called once and feeds one other node."""
+    convolution = called_module(traced, node)
+    if type(convolution) is not nn.Conv2d or isinstance(convolution.padding, str):
         return False
     calls = sum(other.target == node.target for other in traced.graph.nodes)
     return convolution.padding_mode == "zeros" and calls == 1 and len(node.users) == 1
@@ -102,7 +96,7 @@ def _fuse_convolutions(traced: fx.GraphModule) -> None:
 
 
 def _is_relu(traced: fx.GraphModule, node: Any) -> bool:
-    return isinstance(_module(traced, node), nn.ReLU) or (node.op == "call_function" and node.target in _RELUS)
+    return isinstance(called_module(traced, node), nn.ReLU) or (node.op == "call_function" and node.target in _RELUS)
 
 
 def _fuse_before(traced: fx.GraphModule, relu: Any) -> None:
@@ -119,7 +113,7 @@ def _fuse_before(traced: fx.GraphModule, relu: Any) -> None:
 
 def _may_be_overwritten(traced: fx.GraphModule, shortcut: Any, convolution: Any, addition: Any) -> bool:
     """Whether a tensor is another convolution's own, this one does not read it, and nobody does after the addition."""
-    if not isinstance(_module(traced, shortcut), (FusedConvolution, nn.Conv2d)):
+    if not isinstance(called_module(traced, shortcut), (FusedConvolution, nn.Conv2d)):
         return False
     order = {node: position for position, node in enumerate(traced.graph.nodes)}
     return convolution not in shortcut.users and all(order[user] <= order[addition] for user in shortcut.users)
@@ -137,6 +131,6 @@ def _replace(traced: fx.GraphModule, chain: list[Any], arguments: tuple[Any, ...
 
 
 def _convolution(traced: fx.GraphModule, node: Any) -> nn.Conv2d:
-    convolution = _module(traced, node)
+    convolution = called_module(traced, node)
     assert isinstance(convolution, nn.Conv2d)
     return convolution

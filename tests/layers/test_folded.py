@@ -25,7 +25,13 @@ def with_odd_norms(network: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("name", "features"),
-    [("resnet26", "dc5"), ("resnet26", "c3_c4_dc5"), ("hgnetv2_b0", "c3"), ("test_convnext.r160_in1k", "c4")],
+    [
+        ("resnet26", "dc5"),
+        ("resnet26", "c3_c4_dc5"),
+        ("hgnetv2_b0", "c3"),
+        ("test_convnext.r160_in1k", "c4"),
+        ("tf_efficientnet_lite0", "c4"),
+    ],
 )
 def test_a_body_gives_the_same_maps(name: str, features: str) -> None:
     body = with_odd_norms(TimmBody(name, features))

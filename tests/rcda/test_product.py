@@ -24,6 +24,7 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(product, "_has_kernels", lambda: True)
     monkeypatch.setattr(product, "_FEW_PRODUCTS", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(F, "conv2d", counted)
     return calls
 
@@ -49,6 +50,12 @@ def test_other_dtypes_are_left_to_torch(dtype: torch.dtype, onednn: list[str]) -
     layer = Linear(12, 9).to(dtype)
     features = torch.randn(5, 12, dtype=dtype)
     assert torch.equal(layer(features), F.linear(features, layer.weight, layer.bias))
+    assert not onednn
+
+
+def test_one_thread_multiplies_with_torch(onednn: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    Linear(12, 9)(torch.randn(5, 12))
     assert not onednn
 
 
