@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anchordetr.layers.backbone import Backbone
 from anchordetr.layers.frozen import Tracer, called_module, feeds_norm_alone, replace_norm
-from anchordetr.layers.fused import FusedConvolution
+from anchordetr.layers.fused import FusedConvolution, LeanMaxPool
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (F.relu, torch.relu)
@@ -57,6 +57,7 @@ def fold(network: nn.Module) -> nn.Module:
     _fold_batch_norms(traced)
     _remove_identities(traced)
     _fuse_convolutions(traced)
+    _replace_max_pools(traced)
     traced.graph.lint()
     return fx.GraphModule(traced, traced.graph)
 
@@ -93,6 +94,16 @@ def _fuse_convolutions(traced: fx.GraphModule) -> None:
     for node in traced.graph.nodes:
         if _is_lone_convolution(traced, node):
             traced.set_submodule(node.target, FusedConvolution(_convolution(traced, node)))
+
+
+def _replace_max_pools(traced: fx.GraphModule) -> None:
+    for node in traced.graph.nodes:
+        pool = called_module(traced, node)
+        if type(pool) is not nn.MaxPool2d or pool.ceil_mode or pool.return_indices or pool.dilation != 1:
+            continue
+        match pool.kernel_size, pool.stride, pool.padding:
+            case int(size), int(stride), int(padding) if size == 2 * padding + 1:
+                traced.set_submodule(node.target, LeanMaxPool(size, stride))
 
 
 def _is_relu(traced: fx.GraphModule, node: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Linear layers and convolutions for inference, with what follows them in the same kernel where oneDNN can do so."""
+"""Layers for inference: what follows them in the same kernel where oneDNN can do so, nothing kept for training."""
 
 from __future__ import annotations
 
@@ -64,6 +64,42 @@ class FusedConvolution(nn.Module):
         unary = activation if self.relu else None
         torch.ops.mkldnn._convolution_pointwise_.binary(shortcut, features, *geometry, "add", 1.0, unary, [], "")
         return shortcut
+
+
+class LeanMaxPool(nn.Module):
+    """Max pooling without the places of the maxima.
+
+    On a CPU torch writes them down for a backward pass too: eight bytes beside the two or four of each answer.
+
+    Args:
+        kernel_size, stride: of the window, alike in both directions; the padding is half the window.
+    """
+
+    def __init__(self, kernel_size: int, stride: int) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, stride
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, ceil(H / stride), ceil(W / stride))."""
+        if not fuses(features):
+            return F.max_pool2d(features, self.kernel_size, self.stride, self.kernel_size // 2)
+        return self._along(self._along(features, 2), 3)
+
+    def _along(self, features: Tensor, dim: int) -> Tensor:
+        """Take the maximum in one direction: the windows' middles, then their other places one distance at a time."""
+        places = features.transpose(0, dim)
+        maxima = places[:: self.stride].clone()
+        for distance in range(1, self.kernel_size // 2 + 1):
+            first = -(-distance // self.stride)  # window that reaches so far back
+            _raise(maxima[first:], places[first * self.stride - distance :: self.stride])
+            _raise(maxima, places[distance :: self.stride])
+        return maxima.transpose(0, dim)
+
+
+def _raise(maxima: Tensor, candidates: Tensor) -> None:
+    """Put the larger values into ``maxima``, as far as both reach."""
+    count = min(len(maxima), len(candidates))
+    torch.maximum(maxima[:count], candidates[:count], out=maxima[:count])
 
 
 def fuses(features: Tensor) -> bool:

@@ -49,7 +49,17 @@ def test_every_convolution_of_a_resnet_is_fused() -> None:
     folded = FoldedBody(with_odd_norms(TimmBody("resnet26", "c5")), torch.float32)
     modules = list(folded.modules())
     assert sum(isinstance(module, FusedConvolution) for module in modules) == 1 + 8 * 3 + 4
-    assert not any(isinstance(module, (nn.Conv2d, nn.ReLU)) for module in modules)
+    assert not any(isinstance(module, (nn.Conv2d, nn.ReLU, nn.MaxPool2d)) for module in modules)
+
+
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(2, 2), nn.MaxPool2d(3, 2, 1, ceil_mode=True), nn.MaxPool2d((3, 1), 1, (1, 0))], ids=str
+)
+def test_other_kinds_of_pooling_stay(pool: nn.MaxPool2d) -> None:
+    folded = fold(nn.Sequential(pool).eval())
+    pixels = torch.randn(1, 2, 9, 9)
+    assert any(isinstance(module, nn.MaxPool2d) for module in folded.modules())
+    assert torch.equal(folded(pixels), pool(pixels))
 
 
 def test_maps_come_in_the_wanted_dtype() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from anchordetr.layers import fused
-from anchordetr.layers.fused import FusedConvolution, FusedLinear
+from anchordetr.layers.fused import FusedConvolution, FusedLinear, LeanMaxPool
 
 pytestmark = pytest.mark.parametrize("with_onednn", [True, False], ids=["oneDNN", "plain"])
 
@@ -44,3 +44,17 @@ def test_convolution(options: dict[str, int], relu: bool) -> None:
         held = shortcut.clone()
         torch.testing.assert_close(prepared(features, held), summed, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(held, summed, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (9, 12), (3, 4)], ids=str)
+@pytest.mark.parametrize(("kernel_size", "stride"), [(3, 2), (3, 1), (5, 2), (5, 3), (1, 2)])
+def test_max_pooling_is_torchs(
+    kernel_size: int, stride: int, size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    features = torch.randn(2, 4, *size).to(memory_format=layout)
+    kept = features.clone()
+    expected = F.max_pool2d(features, kernel_size, stride, kernel_size // 2)
+    found = LeanMaxPool(kernel_size, stride)(features)
+    assert torch.equal(found, expected)
+    assert torch.equal(features, kept)
