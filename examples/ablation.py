@@ -98,6 +98,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sum_with_groups": {**SUM, "model.query_groups": 3},
     "sum_with_varifocal": {**SUM, "loss.classification": "varifocal"},
     "sum_with_rotary": {**SUM, "model.attention": "rcda_rotary"},
+    "sum_without_cells": {**SUM, "model.predict_cells": False},
+    "sum_without_refine": {**SUM, "model.refine": False},
     "sum_on_one_map": {**SUM, "model.features": "c3", "model.fuse_at": None},
 }
 GROUPS: dict[str, list[str]] = {
@@ -126,6 +128,8 @@ GROUPS: dict[str, list[str]] = {
         "sum_with_groups",
         "sum_with_varifocal",
         "sum_with_rotary",
+        "sum_without_cells",
+        "sum_without_refine",
         "sum_on_one_map",
     ],
     "all": list(VARIANTS),

@@ -57,10 +57,10 @@ _PAST_THE_PAPER = {
     "model.refine": True,
     "model.denoising": 3,
 }
+_FUSED = {"model.features": "c3_c4_c5", "model.fuse_at": "c3"}
 _SMALL = Config(
     model=ModelConfig(
         backbone="tf_efficientnet_lite0",
-        features="c4",
         num_anchors=100,
         num_patterns=1,
         embed_dim=128,
@@ -73,8 +73,8 @@ _SMALL = Config(
 )
 PRESETS |= {
     "anchordetr_v2_r50_dc5": PRESETS["anchordetr_r50_dc5"].updated(_PAST_THE_PAPER),
-    "anchordetr_v2_small": _SMALL.updated(_PAST_THE_PAPER),
-    "anchordetr_v2_tiny": PRESETS["anchordetr_tiny"].updated(_PAST_THE_PAPER),
+    "anchordetr_v2_small": _SMALL.updated(_PAST_THE_PAPER | _FUSED),
+    "anchordetr_v2_tiny": PRESETS["anchordetr_tiny"].updated(_PAST_THE_PAPER | _FUSED),
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
