@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anchordetr.layers.backbone import Backbone
-from anchordetr.layers.frozen import Tracer, called_module, feeds_norm_alone, replace_norm
+from anchordetr.layers.frozen import Tracer, called_module, erase_last_stages, feeds_norm_alone, replace_norm
 from anchordetr.layers.fused import FusedConvolution, LeanMaxPool
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -52,8 +52,8 @@ def fold(network: nn.Module) -> nn.Module:
         graph = Tracer().trace(network)
     except Exception:  # a network says in many ways that its control flow depends on values
         return network
+    erase_last_stages(graph)
     traced = fx.GraphModule(network, graph)
-    traced.graph.eliminate_dead_code()  # of stages whose maps nobody asked for
     _fold_batch_norms(traced)
     _remove_identities(traced)
     _fuse_convolutions(traced)

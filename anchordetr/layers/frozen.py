@@ -33,10 +33,8 @@ def fold_frozen_norms(body: nn.Module) -> nn.Module:
                 folded = traced.call_function(convolve, (*before.args, *modules))
             replace_norm(node, body, folded)
             traced.erase_node(before)
-    module = fx.GraphModule(body, traced)
-    module.graph.eliminate_dead_code()  # of stages whose maps nobody asked for
-    module.recompile()
-    return module
+    erase_last_stages(traced)
+    return fx.GraphModule(body, traced)
 
 
 def convolve(features: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
@@ -84,6 +82,15 @@ def replace_norm(norm: fx.Node, body: nn.Module, folded: fx.Node) -> None:
                 last = norm.graph.call_module(f"{norm.target}.{step}", (last,))
     norm.replace_all_uses_with(last)
     norm.graph.erase_node(norm)
+
+
+def erase_last_stages(graph: fx.Graph) -> None:
+    """Erase what runs after the last step that the output reads: stages whose maps nobody asked for."""
+    for node in reversed(graph.nodes):
+        if node.users:
+            break
+        if node.op != "output":
+            graph.erase_node(node)
 
 
 def _is_frozen(module: nn.Module | None) -> bool:

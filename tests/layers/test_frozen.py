@@ -71,6 +71,27 @@ def test_stages_that_nobody_asked_for_do_not_run() -> None:
     assert [node for node in folded.graph.nodes if "blocks.4" in str(node.target)]
 
 
+class _RaisesInPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.unread = nn.Conv2d(4, 4, 1)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        features = self.stem(pixels)
+        features.relu_()
+        self.unread(features)
+        return [features + 1]
+
+
+def test_a_step_in_place_that_gives_nothing_back_still_runs() -> None:
+    body = _RaisesInPlace().eval()
+    folded = fold_frozen_norms(body)
+    assert _folds(folded) == 1
+    pixels = torch.randn(1, 3, 4, 4)
+    torch.testing.assert_close(folded(pixels), body(pixels))
+
+
 class _Standardized(nn.Conv2d):
     def forward(self, pixels: Tensor) -> Tensor:
         weight = self.weight / self.weight.norm()
