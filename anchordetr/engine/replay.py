@@ -55,7 +55,7 @@ def replay(file: Path) -> list[dict[str, Any]]:
         raise InputError(f"{file} is no kept training step: {reason(error)}.") from error
     model = build_model(config.model.without_pretraining())
     load_weights(model, content["model"], str(file))
-    return [_replay_batch(model.train(), config, batch) for batch in batches]
+    return [_replay_batch(model, config, batch) for batch in batches]
 
 
 def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +65,7 @@ def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> di
         for name, module in model.named_modules()
         if name
     ]
+    model.train()  # with hooks in place a backbone runs module by module
     model.zero_grad(set_to_none=True)
     images = ImageBatch(batch["pixels"], tuple((height, width) for height, width in batch["sizes"]))
     targets = [Target(boxes, labels) for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)]

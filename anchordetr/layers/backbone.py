@@ -41,7 +41,6 @@ class Backbone(nn.Module):
     def __init__(self, body: Any) -> None:
         super().__init__()
         self.body = body.to(memory_format=torch.channels_last)
-        self._run: Callable[[Tensor], list[Tensor]] = self.body.__call__
         self.channels: Sequence[int] = body.channels
         self.strides: Sequence[int] = body.strides
         self.mean: tuple[float, float, float] = body.mean
@@ -51,31 +50,11 @@ class Backbone(nn.Module):
         """Return one map per level."""
         if images.is_padded and not self.training:
             return self._forward_by_size(images)
-        maps = (self.body if torch.compiler.is_compiling() else self._run)(images.pixels)
+        maps = self.body(images.pixels)
         return [
             PaddedMap(features, tuple(_map_size(size, stride, features) for size in images.sizes))
             for features, stride in zip(maps, self.strides, strict=True)
         ]
-
-    def train(self, mode: bool = True) -> Backbone:
-        """Set the mode; from here on training computes frozen batch norm inside the convolutions."""
-        super().train(mode)
-        self._run = self._choose_run()
-        return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what is made of the rest."""
-        return {name: value for name, value in self.__dict__.items() if name != "_run"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Make it again."""
-        super().__setstate__(state)
-        self._run = self._choose_run()
-
-    def _choose_run(self) -> Callable[[Tensor], list[Tensor]]:
-        """Return a method, which is no part of the module tree as the module that it belongs to would be."""
-        run: Callable[[Tensor], list[Tensor]] = (fold_frozen_norms(self.body) if self.training else self.body).__call__
-        return run
 
     def _forward_by_size(self, images: ImageBatch) -> list[PaddedMap]:
         rows: list[list[Tensor]] = [[] for _ in images.sizes]
@@ -129,6 +108,7 @@ class TimmBody(nn.Module):
         self.mean = tuple(self.network.default_cfg["mean"])
         self.std = tuple(self.network.default_cfg["std"])
         self.freeze_batch_norm = freeze_batch_norm
+        self._folded: Callable[[Tensor], list[Tensor]] | None = None
         if freeze_batch_norm:
             for module in self._batch_norms():
                 module.requires_grad_(False)
@@ -136,15 +116,23 @@ class TimmBody(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, H', W') per level."""
+        if self._folded is not None and self.training and not torch.compiler.is_compiling():
+            return self._folded(pixels)
         return self.network(pixels)
 
     def train(self, mode: bool = True) -> TimmBody:
-        """Set the training mode of everything but frozen batch norm."""
+        """Set the training mode of everything but frozen batch norm, which training computes inside convolutions."""
         super().train(mode)
         if self.freeze_batch_norm:
             for module in self._batch_norms():
                 module.eval()
+        folded = fold_frozen_norms(self.network) if mode and self.freeze_batch_norm else None
+        self._folded = None if folded is None else folded.forward  # a method, for its modules are the network's
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and files hold: not the folded network, which the next ``train`` makes."""
+        return {**super().__getstate__(), "_folded": None}
 
     def _batch_norms(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

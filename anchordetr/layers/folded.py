@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anchordetr.layers.backbone import Backbone
-from anchordetr.layers.frozen import Tracer, called_module, erase_last_stages, feeds_norm_alone, replace_norm
 from anchordetr.layers.fused import FusedConvolution, LeanMaxPool
+from anchordetr.layers.tracing import called_module, follows_lone_convolution, replace_norm, trace
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (F.relu, torch.relu)
@@ -48,12 +48,11 @@ def fold_backbone(backbone: Backbone, dtype: torch.dtype) -> Backbone:
 
 def fold(network: nn.Module) -> nn.Module:
     """Fold and fuse what can be in a network in eval mode, which is changed; return what computes the same."""
-    try:
-        graph = Tracer().trace(network)
-    except Exception:  # a network says in many ways that its control flow depends on values
+    graph = trace(network)
+    if graph is None:
         return network
-    erase_last_stages(graph)
     traced = fx.GraphModule(network, graph)
+    _remove_identities(traced)
     _fold_batch_norms(traced)
     _remove_identities(traced)
     _fuse_convolutions(traced)
@@ -71,7 +70,7 @@ def _remove_identities(traced: fx.GraphModule) -> None:
 
 def _fold_batch_norms(traced: fx.GraphModule) -> None:
     for node in traced.graph.nodes:
-        if feeds_norm_alone(traced, node):
+        if follows_lone_convolution(traced, node):
             before, norm = node.args[0], traced.get_submodule(node.target)
             assert isinstance(norm, nn.BatchNorm2d)
             traced.set_submodule(before.target, fuse_conv_bn_eval(_convolution(traced, before), norm))

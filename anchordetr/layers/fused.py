@@ -72,7 +72,7 @@ class LeanMaxPool(nn.Module):
     On a CPU torch writes them down for a backward pass too: eight bytes beside the two or four of each answer.
 
     Args:
-        kernel_size, stride: of the window, alike in both directions; the padding is half the window.
+        kernel_size: odd, the side of the square window; the padding is half of it. stride: in both directions.
     """
 
     def __init__(self, kernel_size: int, stride: int) -> None:

@@ -24,9 +24,10 @@ def batched_product(a: Tensor, b: Tensor) -> Tensor:
 
 def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a linear layer as ``F.linear`` does: (..., C) and weight (S, C) -> (..., S)."""
-    is_autocast = torch.is_autocast_enabled(features.device.type)
-    if is_autocast or not _is_faster_in_onednn(features, len(weight)) or torch.get_num_threads() == 1:
-        return F.linear(features, weight, bias)  # with one thread torch does not give 1×1 convolutions to oneDNN
+    if torch.is_autocast_enabled(features.device.type) or not _is_faster_in_onednn(features, len(weight)):
+        return F.linear(features, weight, bias)
+    if torch.get_num_threads() == 1:  # torch does not give 1×1 convolutions to oneDNN then
+        return F.linear(features, weight, bias)
     rows = features.reshape(1, 1, -1, features.shape[-1]).permute(0, 3, 1, 2)
     output = F.conv2d(rows, weight[:, :, None, None], bias)
     return output.permute(0, 2, 3, 1).reshape(*features.shape[:-1], len(weight))

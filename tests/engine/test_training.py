@@ -172,6 +172,16 @@ def test_a_step_that_was_not_finite_is_kept_and_replayed(
         replay(coco_folder / "annotations" / "instances_train.json")
 
 
+def test_a_frozen_norm_that_is_not_finite_is_named(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    config = small_config.updated({"model.backbone": "resnet10t", "model.freeze_batch_norm": True})
+    detector = Detector(config, ["circle", "rectangle", "triangle"], device="cpu")
+    detector.model.get_buffer("backbone.body.network.layer2.0.bn1.running_var")[0] = float("nan")
+    with pytest.raises(NonFiniteError):
+        detector.train(coco_folder, tmp_path, epochs=1)
+    (step,) = replay(tmp_path / "bad_step.pt")
+    assert step["module"] == "backbone.body.network.layer2.0.bn1"
+
+
 def test_a_gradient_that_is_not_finite_stops_too(
     small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,19 @@ def test_other_kinds_of_pooling_stay(pool: nn.MaxPool2d) -> None:
     assert torch.equal(folded(pixels), pool(pixels))
 
 
+def test_the_last_stages_are_left_out() -> None:
+    names = [name for name, _ in FoldedBody(TimmBody("tf_efficientnet_lite0", "c4"), torch.float32).named_modules()]
+    assert not any("blocks.5" in name for name in names)
+    assert any("blocks.4" in name for name in names)
+
+
+def test_a_network_with_hooks_gives_its_maps() -> None:
+    body = with_odd_norms(TimmBody("xception41", "c3"))
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(FoldedBody(body, torch.float32)(pixels), body(pixels))
+
+
 def test_maps_come_in_the_wanted_dtype() -> None:
     folded = FoldedBody(TimmBody("resnet10t", "c5"), torch.bfloat16)
     assert folded(torch.randn(1, 3, 64, 64))[0].dtype == torch.bfloat16

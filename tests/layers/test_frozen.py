@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
-from anchordetr.layers.backbone import Backbone, TimmBody
+from anchordetr.layers.backbone import TimmBody
 from anchordetr.layers.frozen import convolve, fold_frozen_norms
-from anchordetr.types import ImageBatch
 
 # plain norms; norms that hold their activation, convolutions that pad by size, a last stage that is not asked for;
 # norms before convolutions
-NETWORKS = [("resnet10t", "dc5", 14), ("tf_efficientnet_lite0", "c4", 33), ("densenet121", "c3", 7)]
+NETWORKS = [("resnet10t", "dc5", 14), ("tf_efficientnet_lite0", "c4", 33), ("densenet121", "c3", 19)]
 
 
-def _images(batch: int = 2, height: int = 64, width: int = 96) -> ImageBatch:
-    return ImageBatch(torch.randn(batch, 3, height, width), ((height, width),) * batch)
-
-
-def _with_random_norms(body: nn.Module) -> nn.Module:
+def _with_random_norms(body: Any) -> Any:
     for norm in body.modules():
         if isinstance(norm, nn.BatchNorm2d):
             assert norm.running_mean is not None
@@ -34,62 +31,67 @@ def _with_random_norms(body: nn.Module) -> nn.Module:
     return body
 
 
-def _learned(body: nn.Module, run: nn.Module, pixels: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
-    """Return maps and the gradients of the body's parameters."""
+def _learned(network: nn.Module, run: nn.Module, pixels: Tensor) -> tuple[list[Tensor], list[Tensor | None]]:
+    """Return maps and the gradients of the network's parameters."""
     maps = run(pixels)
     loss = torch.stack([(level * torch.linspace(-1, 1, level.numel()).view_as(level)).sum() for level in maps]).sum()
-    trained = [weight for weight in body.parameters() if weight.requires_grad]
+    trained = [weight for weight in network.parameters() if weight.requires_grad]
     return maps, list(torch.autograd.grad(loss, trained, allow_unused=True))
 
 
-def _folds(run: nn.Module) -> int:
-    return sum(node.target is convolve for node in run.graph.nodes) if isinstance(run, fx.GraphModule) else 0
+def _folded(network: nn.Module, folds: int) -> fx.GraphModule:
+    folded = fold_frozen_norms(network)
+    assert folded is not None
+    assert sum(node.target is convolve for node in folded.graph.nodes) == folds
+    return folded
 
 
-@pytest.mark.parametrize(("name", "features", "norms"), NETWORKS)
-def test_maps_and_gradients_are_those_of_the_body(name: str, features: str, norms: int) -> None:
-    body = _with_random_norms(TimmBody(name, features)).train().double()
-    folded = fold_frozen_norms(body)
-    assert _folds(folded) >= norms
+@pytest.mark.parametrize(("name", "features", "folds"), NETWORKS)
+def test_maps_and_gradients_are_those_of_the_network(name: str, features: str, folds: int) -> None:
+    network = _with_random_norms(TimmBody(name, features)).train().double().network
+    folded = _folded(network, folds)
     pixels = torch.randn(2, 3, 64, 96, dtype=torch.float64)
-    torch.testing.assert_close(_learned(body, folded, pixels), _learned(body, body, pixels))
+    torch.testing.assert_close(_learned(network, folded, pixels), _learned(network, network, pixels))
 
 
 def test_a_bias_before_the_norm_counts() -> None:
-    body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1, bias=False), nn.BatchNorm2d(4))
-    _with_random_norms(body).eval()
-    folded = fold_frozen_norms(body)
-    assert _folds(folded) == 2
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1, bias=False), nn.BatchNorm2d(4))
+    _with_random_norms(network).eval()
     pixels = torch.randn(1, 3, 9, 9)
-    torch.testing.assert_close(folded(pixels), body(pixels))
+    torch.testing.assert_close(_folded(network, 2)(pixels), network(pixels))
 
 
-def test_stages_that_nobody_asked_for_do_not_run() -> None:
-    folded = fold_frozen_norms(TimmBody("tf_efficientnet_lite0", "c4").train())
-    assert isinstance(folded, fx.GraphModule)
-    assert not [node for node in folded.graph.nodes if "blocks.5" in str(node.target)]
-    assert [node for node in folded.graph.nodes if "blocks.4" in str(node.target)]
+def test_a_norm_that_learns_again_is_itself() -> None:
+    network = _with_random_norms(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))).eval()
+    folded, plain = _folded(network, 1), copy.deepcopy(network).train()
+    network[1].train()
+    pixels = torch.randn(2, 3, 9, 9)
+    torch.testing.assert_close(folded(pixels), plain(pixels))
+    torch.testing.assert_close(network.state_dict(), plain.state_dict())
 
 
-class _RaisesInPlace(nn.Module):
+def test_the_last_stages_do_not_run() -> None:
+    targets = [
+        str(node.target) for node in _folded(TimmBody("tf_efficientnet_lite0", "c4").train().network, 33).graph.nodes
+    ]
+    assert not any("blocks.5" in target for target in targets)
+    assert any("blocks.4" in target for target in targets)
+
+
+class _EndsInPlace(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-        self.unread = nn.Conv2d(4, 4, 1)
+        self.convolution, self.norm, self.relu = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
 
-    def forward(self, pixels: Tensor) -> list[Tensor]:
-        features = self.stem(pixels)
-        features.relu_()
-        self.unread(features)
-        return [features + 1]
+    def forward(self, pixels: Tensor) -> Tensor:
+        features: Tensor = self.norm(self.convolution(pixels))
+        self.relu(features)
+        return features
 
 
-def test_a_step_in_place_that_gives_nothing_back_still_runs() -> None:
-    body = _RaisesInPlace().eval()
-    folded = fold_frozen_norms(body)
-    assert _folds(folded) == 1
-    pixels = torch.randn(1, 3, 4, 4)
-    torch.testing.assert_close(folded(pixels), body(pixels))
+def test_a_last_step_in_place_is_kept() -> None:
+    network, pixels = _EndsInPlace().eval(), torch.randn(1, 3, 4, 4)
+    torch.testing.assert_close(_folded(network, 1)(pixels), network(pixels))
 
 
 class _Standardized(nn.Conv2d):
@@ -109,64 +111,114 @@ class _ReadsTheConvolution(nn.Module):
         return output
 
 
-class _LooksAtValues(_ReadsTheConvolution):
+class _LooksAtValues(nn.Sequential):
     def forward(self, pixels: Tensor) -> Tensor:
         return super().forward(pixels) if pixels.sum() > 0 else pixels
 
 
-def test_what_cannot_be_folded_stays() -> None:
-    for body in (_ReadsTheConvolution(), nn.Sequential(_Standardized(3, 8, 3), nn.BatchNorm2d(8))):
-        assert _folds(fold_frozen_norms(body.eval())) == 0
-    for body in (_LooksAtValues().eval(), nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).train()):
-        assert fold_frozen_norms(body) is body
+class _HoldsATensor(nn.Sequential):
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__(*modules)
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return super().forward(pixels - self.mean)
 
 
-def test_a_backbone_folds_in_training_only() -> None:
-    backbone = Backbone(_with_random_norms(TimmBody("resnet10t", "c4")))
-    names, images = list(backbone.state_dict()), _images()
-    backbone.eval()
-    expected = backbone(images)[0].features
-    steps = _norm_calls(backbone)
-    backbone(images)
+def _hooked() -> nn.Module:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8))
+    network[1].register_forward_hook(lambda *_: None)
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        _ReadsTheConvolution(),
+        nn.Sequential(_Standardized(3, 8, 3), nn.BatchNorm2d(8)),
+        _LooksAtValues(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)),
+        _HoldsATensor(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)),
+        _hooked(),
+        TimmBody("xception41", "c3").network,
+    ],
+    ids=["read twice", "other weights", "values", "tensor", "hook", "timm's hooks"],
+)
+def test_what_cannot_be_folded_stays(network: nn.Module) -> None:
+    assert fold_frozen_norms(network.eval()) is None
+
+
+def test_norms_that_learn_are_left() -> None:
+    assert fold_frozen_norms(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).train()) is None
+
+
+def test_a_body_folds_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = _with_random_norms(TimmBody("resnet10t", "c4"))
+    names, pixels, steps = list(body.state_dict()), torch.randn(2, 3, 64, 96), _norm_steps(monkeypatch)
+    (expected,) = body.eval()(pixels)
     assert len(steps) == 11
-    torch.testing.assert_close(backbone.train()(images)[0].features, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(body.train()(pixels), [expected], rtol=1e-4, atol=1e-4)
     assert len(steps) == 11
-    assert list(backbone.state_dict()) == names
-    assert torch.equal(backbone.eval()(images)[0].features, expected)
+    assert list(body.state_dict()) == names
+    assert torch.equal(body.eval()(pixels)[0], expected)
+    assert len(steps) == 22
 
 
-def test_training_without_frozen_norms_runs_the_network_itself() -> None:
-    backbone = Backbone(TimmBody("resnet10t", "c4", freeze_batch_norm=False)).train()
-    steps = _norm_calls(backbone)
-    backbone(_images())
+def test_hooks_are_called_in_training() -> None:
+    body, seen = TimmBody("resnet10t", "c4"), []
+    body.network.layer2.register_forward_hook(lambda *_: seen.append("layer2"))
+    body.train()(torch.randn(1, 3, 64, 64))
+    assert seen == ["layer2"]
+
+
+def test_live_norms_are_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = _norm_steps(monkeypatch)
+    TimmBody("resnet10t", "c4", freeze_batch_norm=False).train()(torch.randn(2, 3, 64, 64))
     assert len(steps) == 11
 
 
 def test_copies_learn_with_weights_of_their_own() -> None:
-    backbone = Backbone(_with_random_norms(TimmBody("resnet10t", "c4"))).train()
+    body = _with_random_norms(TimmBody("resnet10t", "c4")).train()
     file = io.BytesIO()
-    torch.save(backbone, file)
+    torch.save(body, file)
     file.seek(0)
-    images, changed = _images(), next(weight for weight in backbone.parameters() if weight.requires_grad)
-    for other in (copy.deepcopy(backbone), torch.load(file, weights_only=False)):
-        expected = other(images)[0].features
+    pixels, changed = torch.randn(1, 3, 64, 64), next(weight for weight in body.parameters() if weight.requires_grad)
+    for other in (copy.deepcopy(body).train(), torch.load(file, weights_only=False).train()):
+        (expected,) = other(pixels)
         changed.data.mul_(2)
-        assert torch.equal(other(images)[0].features, expected)
-        assert not torch.equal(backbone(images)[0].features, expected)
+        assert torch.equal(other(pixels)[0], expected)
+        assert not torch.equal(body(pixels)[0], expected)
         changed.data.div_(2)
 
 
+def test_weights_that_move_are_seen() -> None:
+    body = _with_random_norms(TimmBody("resnet10t", "c4")).train()
+    body.double()
+    assert body(torch.randn(1, 3, 64, 64, dtype=torch.float64))[0].dtype == torch.float64
+
+
+def test_autocast_works_in_bfloat16() -> None:
+    body = _with_random_norms(TimmBody("resnet10t", "c4")).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        (features,) = body(torch.randn(1, 3, 64, 64))
+    assert features.dtype == torch.bfloat16
+    features.float().sum().backward()
+    assert all(weight.grad is None or weight.grad.dtype == torch.float32 for weight in body.parameters())
+
+
 def test_compiled_training_is_one_graph() -> None:
-    backbone = Backbone(_with_random_norms(TimmBody("resnet10t", "c4"))).train()
-    images = _images()
-    compiled = torch.compile(backbone, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(images)[0].features, backbone(images)[0].features, rtol=1e-4, atol=1e-4)
+    body, pixels = TimmBody("resnet10t", "c4").train(), torch.randn(2, 3, 64, 64)
+    compiled = torch.compile(body, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(pixels), body(pixels), rtol=1e-4, atol=1e-4)
 
 
-def _norm_calls(backbone: Backbone) -> list[str]:
+def _norm_steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that grows with every batch norm that runs."""
-    calls: list[str] = []
-    for name, module in backbone.named_modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    return calls
+    steps: list[str] = []
+    normalise = F.batch_norm
+
+    def counted(*arguments: Any, **options: Any) -> Tensor:
+        steps.append("batch_norm")
+        return normalise(*arguments, **options)
+
+    monkeypatch.setattr(F, "batch_norm", counted)
+    return steps

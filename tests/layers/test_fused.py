@@ -46,15 +46,22 @@ def test_convolution(options: dict[str, int], relu: bool) -> None:
         torch.testing.assert_close(held, summed, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (9, 12), (3, 4)], ids=str)
 @pytest.mark.parametrize(("kernel_size", "stride"), [(3, 2), (3, 1), (5, 2), (5, 3), (1, 2)])
 def test_max_pooling_is_torchs(
-    kernel_size: int, stride: int, size: tuple[int, int], layout: torch.memory_format
+    kernel_size: int, stride: int, size: tuple[int, int], layout: torch.memory_format, dtype: torch.dtype
 ) -> None:
-    features = torch.randn(2, 4, *size).to(memory_format=layout)
+    features = torch.randn(2, 4, *size).to(dtype, memory_format=layout)
+    features[0, 0, 0, 0] = torch.nan
     kept = features.clone()
     expected = F.max_pool2d(features, kernel_size, stride, kernel_size // 2)
     found = LeanMaxPool(kernel_size, stride)(features)
-    assert torch.equal(found, expected)
-    assert torch.equal(features, kept)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(features, kept, rtol=0, atol=0, equal_nan=True)
+
+
+def test_max_pooling_keeps_the_layout() -> None:
+    features = torch.randn(2, 4, 9, 12).to(memory_format=torch.channels_last)
+    assert LeanMaxPool(3, 2)(features).is_contiguous(memory_format=torch.channels_last)

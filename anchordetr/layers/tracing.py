@@ -1,0 +1,88 @@
+"""Graphs of networks, in which batch norm in eval mode can become a part of the convolution before it."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.norm_act import BatchNormAct2d
+from torch import fx, nn
+
+_OPERATORS_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
+
+
+def trace(network: nn.Module) -> fx.Graph | None:
+    """Return the steps of a network up to the last map that it gives, or None where they cannot stand for it.
+
+    Modules without parts and batch norms, timm's own kinds too, are one step each. A graph knows nothing of hooks and
+    of recomputation: networks with these have none, nor has one whose control flow depends on values.
+    """
+    for module in network.modules():
+        if module._forward_hooks or module._forward_pre_hooks or getattr(module, "grad_checkpointing", False):
+            return None
+    try:
+        graph = _Tracer().trace(network)
+    except Exception:  # networks say in many ways that their control flow depends on values
+        return None
+    _erase_last_stages(graph, network)
+    return graph
+
+
+def called_module(network: nn.Module, node: Any) -> nn.Module | None:
+    """Return the module that a node calls, or None."""
+    is_call = isinstance(node, fx.Node) and node.op == "call_module"
+    return network.get_submodule(str(node.target)) if is_call else None
+
+
+def follows_lone_convolution(network: nn.Module, norm: fx.Node) -> bool:
+    """Whether a node is batch norm in eval mode, and alone reads a convolution that is called once."""
+    before = norm.args[0] if norm.args else None
+    if not _is_fixed_norm(called_module(network, norm)):
+        return False
+    if type(called_module(network, before)) not in (nn.Conv2d, Conv2dSame):
+        return False
+    assert isinstance(before, fx.Node)
+    calls = sum(other.target == before.target for other in before.graph.nodes)
+    return calls == 1 and len(before.users) == 1 and len(before.args) == 1 and not before.kwargs
+
+
+def replace_norm(norm: fx.Node, network: nn.Module, folded: fx.Node) -> None:
+    """Let ``folded`` stand for a norm, which is erased; what timm keeps inside the norm follows as steps of its own."""
+    last = folded
+    if isinstance(called_module(network, norm), BatchNormAct2d):
+        with norm.graph.inserting_before(norm):
+            for step in ("drop", "act"):
+                last = norm.graph.call_module(f"{norm.target}.{step}", (last,))
+    norm.replace_all_uses_with(last)
+    norm.graph.erase_node(norm)
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        is_step = isinstance(m, nn.BatchNorm2d) or not any(m.children())
+        return is_step or super().is_leaf_module(m, module_qualified_name)
+
+
+def _is_fixed_norm(module: nn.Module | None) -> bool:
+    if not isinstance(module, nn.BatchNorm2d) or type(module) not in (nn.BatchNorm2d, BatchNormAct2d):
+        return False
+    return not module.training and module.affine and module.track_running_stats
+
+
+def _erase_last_stages(graph: fx.Graph, network: nn.Module) -> None:
+    """Erase the steps after the last one that the output reads, unless they change what it reads."""
+    for node in reversed(graph.nodes):
+        if node.users or node.op == "placeholder":
+            break
+        if node.op != "output":
+            is_read_elsewhere = any(len(read.users) > 1 for read in node.all_input_nodes)
+            if is_read_elsewhere and _is_in_place(network, node):
+                break
+            graph.erase_node(node)
+
+
+def _is_in_place(network: nn.Module, node: fx.Node) -> bool:
+    name = getattr(node.target, "__name__", str(node.target))
+    is_marked = bool(node.kwargs.get("inplace")) or bool(getattr(called_module(network, node), "inplace", False))
+    return is_marked or node.target in _OPERATORS_IN_PLACE or (name.endswith("_") and not name.endswith("__"))
