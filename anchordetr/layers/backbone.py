@@ -116,7 +116,7 @@ class TimmBody(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, H', W') per level."""
-        if self._folded is not None and self.training and not torch.compiler.is_compiling():
+        if self._folded is not None and self.training:
             return self._folded(pixels)
         return self.network(pixels)
 
