@@ -55,15 +55,13 @@ from anchordetr.engine.run import build_trainer, resume_state
 from anchordetr.engine.trainer import Trainer
 from anchordetr.models.builders import build_model
 
+HELPS: dict[str, Any] = {"model.start": "local", "model.predict_cells": True}
+PAST_THE_PAPER: dict[str, Any] = {**HELPS, "model.refine": True, "model.denoising": 3}
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "ours_with_helps": {"model.start": "local", "model.predict_cells": True},
-    "ours_past_the_paper": {
-        "model.start": "local",
-        "model.predict_cells": True,
-        "model.refine": True,
-        "model.denoising": 3,
-    },
+    "ours_with_helps": HELPS,
+    "ours_past_the_paper": PAST_THE_PAPER,
+    "ours_with_rotary": {**PAST_THE_PAPER, "model.attention": "rcda_rotary"},
 }
 MODELS = (*OURS, *PEERS)
 
