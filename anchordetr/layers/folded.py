@@ -13,7 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anchordetr.layers.backbone import Backbone
 from anchordetr.layers.fused import FusedConvolution, LeanMaxPool
-from anchordetr.layers.tracing import called_module, follows_lone_convolution, replace_norm, trace
+from anchordetr.layers.tracing import called_module, follows_lone_convolution, is_lone, replace_norm, trace
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (F.relu, torch.relu)
@@ -82,8 +82,7 @@ def _is_lone_convolution(traced: fx.GraphModule, node: Any) -> bool:
     convolution = called_module(traced, node)
     if type(convolution) is not nn.Conv2d or isinstance(convolution.padding, str):
         return False
-    calls = sum(other.target == node.target for other in traced.graph.nodes)
-    return convolution.padding_mode == "zeros" and calls == 1 and len(node.users) == 1
+    return convolution.padding_mode == "zeros" and is_lone(node)
 
 
 def _fuse_convolutions(traced: fx.GraphModule) -> None:

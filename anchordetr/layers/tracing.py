@@ -43,8 +43,12 @@ def follows_lone_convolution(network: nn.Module, norm: fx.Node) -> bool:
     if type(called_module(network, before)) not in (nn.Conv2d, Conv2dSame):
         return False
     assert isinstance(before, fx.Node)
-    calls = sum(other.target == before.target for other in before.graph.nodes)
-    return calls == 1 and len(before.users) == 1 and len(before.args) == 1 and not before.kwargs
+    return is_lone(before) and len(before.args) == 1 and not before.kwargs
+
+
+def is_lone(node: fx.Node) -> bool:
+    """Whether what a node calls is called once and feeds one other node."""
+    return len(node.users) == 1 and sum(other.target == node.target for other in node.graph.nodes) == 1
 
 
 def replace_norm(norm: fx.Node, network: nn.Module, folded: fx.Node) -> None:
