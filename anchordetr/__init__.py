@@ -6,17 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anchordetr.detections import Detections
     from anchordetr.detector import Detector
     from anchordetr.models.anchor_detr import AnchorDETR
     from anchordetr.models.builders import create_model
     from anchordetr.models.presets import list_models
-    from anchordetr.types import Detections, ImageBatch, Predictions, Target
+    from anchordetr.types import ImageBatch, Predictions, Target
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AnchorDETR": "anchordetr.models.anchor_detr",
-    "Detections": "anchordetr.types",
+    "Detections": "anchordetr.detections",
     "Detector": "anchordetr.detector",
     "ImageBatch": "anchordetr.types",
     "Predictions": "anchordetr.types",

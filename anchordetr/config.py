@@ -22,7 +22,7 @@ class ModelConfig(_Section):
 
     ``attention``, ``anchors``, ``position_encoder`` and ``backbone`` take registered names, ``backbone`` also any
     timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
-    that training starts from: the paper's, or attention that looks at its own place (``layers/local_start.py``).
+    that training starts from: the paper's, or attention that looks at its own place (``models/initialization.py``).
     ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training. ``refine`` lets
     each decoder layer start from the boxes of the one before. ``fuse_at`` sums all levels of ``features`` into one map
     of this level's size; without it each level stays a map of its own.

@@ -20,32 +20,32 @@ import numpy as np
 import torch
 from torch import nn
 
-from anchordetr.analysis.plots import plot_details, plot_history
 from anchordetr.config import Config
+from anchordetr.console import say
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource, expand_source, is_url, load_image, load_or_skip
-from anchordetr.data.layouts import open_dataset
+from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.preflight import preflight
 from anchordetr.data.transforms import eval_transform, prepare_image
-from anchordetr.engine.device import choose_device, repeatable
-from anchordetr.engine.distributed import World, is_main_process, joined
-from anchordetr.engine.evaluator import Metrics, evaluate
-from anchordetr.engine.files import write_json, write_text
-from anchordetr.engine.hub import CARD_FILE, model_card, push_folder
-from anchordetr.engine.inference import PreparedCopy, detect
-from anchordetr.engine.pretrained import load_pretrained
-from anchordetr.engine.progress import say
-from anchordetr.engine.report import write_report
-from anchordetr.engine.run import build_trainer, check_folder, resume_state, try_out
-from anchordetr.engine.saved_model import SavedModel, load_weights, read_model, write_model
-from anchordetr.engine.trainer import Trainer
-from anchordetr.engine.transfer import copy_rows, transfer_table
+from anchordetr.detections import Detections
+from anchordetr.device import choose_device, repeatable
+from anchordetr.distributed import World, is_main_process, joined
 from anchordetr.errors import InputError, UsageError
-from anchordetr.layers.budget import Budget
+from anchordetr.evaluation.coco import Metrics, evaluate
+from anchordetr.files import write_json, write_text
 from anchordetr.layers.recompute import recomputing
 from anchordetr.models.builders import build_class_head, build_denoising, build_model
 from anchordetr.models.presets import preset
-from anchordetr.types import Detections
+from anchordetr.optimize.budget import Budget
+from anchordetr.predictor import PreparedCopy, detect
+from anchordetr.training.report import write_report
+from anchordetr.training.run import build_trainer, check_folder, resume_state, try_out
+from anchordetr.training.trainer import Trainer
+from anchordetr.visualize.plots import plot_details, plot_history
+from anchordetr.weights.class_transfer import copy_rows, transfer_table
+from anchordetr.weights.hub import CARD_FILE, model_card, push_folder
+from anchordetr.weights.pretrained import load_pretrained
+from anchordetr.weights.saved_model import SavedModel, load_weights, read_model, write_model
 
 log = logging.getLogger("anchordetr")
 

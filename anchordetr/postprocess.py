@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from anchordetr.types import Detections, Predictions
+from anchordetr.detections import Detections
+from anchordetr.types import Predictions
 
 
 def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_k: int = 100) -> list[Detections]:

@@ -20,11 +20,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from anchordetr.config import Config, ModelConfig
-from anchordetr.data.shapes import ShapesDataset
+from anchordetr.data.layouts.synthetic import ShapesDataset
 from anchordetr.models.presets import preset
 
 GOLDEN = Path(__file__).parent / "golden"
-sys.path[:0] = [str(GOLDEN), str(Path(__file__).parent)]
+sys.path[:0] = [str(GOLDEN), str(GOLDEN.parent), str(GOLDEN.parents[1] / "benchmarks")]
 
 
 @pytest.fixture(scope="session")

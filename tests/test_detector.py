@@ -13,7 +13,7 @@ from PIL import Image
 from anchordetr import Detections, Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
-from anchordetr.layers.budget import Budget
+from anchordetr.optimize.budget import Budget
 
 
 @pytest.fixture

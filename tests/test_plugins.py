@@ -15,7 +15,7 @@ from anchordetr.registry import Registry
 PLUGIN = """
 import torch
 from torch import nn
-from anchordetr.data.shapes import ShapesDataset
+from anchordetr.data.layouts.synthetic import ShapesDataset
 from anchordetr.layers.attention import RowColumnMapAttention
 from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, DATA_LAYOUTS, POSITION_ENCODERS

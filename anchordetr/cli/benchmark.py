@@ -18,7 +18,7 @@ from anchordetr.cli.tables import print_json
 from anchordetr.errors import UsageError, closest_match
 
 if TYPE_CHECKING:
-    from anchordetr.analysis.speed import Timing
+    from anchordetr.profiling.timing import Timing
 
 Model = Annotated[str, typer.Option(help="A preset; see list-models.")]
 Rounds = Annotated[int, typer.Option(min=1, help="How often each rival runs.")]
@@ -43,8 +43,8 @@ def rcda(
 ) -> None:
     """Compare RCDA with scaled_dot_product_attention in self-attention over a map: the operator and whole layers."""
     options.silence_profiler()
-    from anchordetr.analysis.speed import DTYPES, benchmark_rcda, describe_machine
-    from anchordetr.engine.device import choose_device
+    from anchordetr.device import choose_device
+    from anchordetr.profiling.timing import DTYPES, benchmark_rcda, describe_machine
     from anchordetr.rcda import BACKENDS
 
     _check_known("dtype", [dtype], DTYPES)
@@ -74,11 +74,11 @@ def inference(
 ) -> None:
     """Compare a network as built with the same network after optimize_for_inference; random weights."""
     options.silence_profiler()
-    from anchordetr.analysis.end_to_end import benchmark_inference
-    from anchordetr.analysis.speed import DTYPES, describe_machine
     from anchordetr.config import parse_assignments
-    from anchordetr.engine.device import choose_device
+    from anchordetr.device import choose_device
     from anchordetr.models.presets import preset
+    from anchordetr.profiling.model_speed import benchmark_inference
+    from anchordetr.profiling.timing import DTYPES, describe_machine
 
     chosen = [name for name in dtypes.split(",") if name]
     _check_known("dtype", chosen, DTYPES)
@@ -105,11 +105,11 @@ def train_step(
 ) -> None:
     """Compare training steps as built, with gradient checkpointing and in bfloat16; and time the matching alone."""
     options.silence_profiler()
-    from anchordetr.analysis.end_to_end import benchmark_training
-    from anchordetr.analysis.speed import describe_machine
     from anchordetr.config import parse_assignments
-    from anchordetr.engine.device import choose_device
+    from anchordetr.device import choose_device
     from anchordetr.models.presets import preset
+    from anchordetr.profiling.model_speed import benchmark_training
+    from anchordetr.profiling.timing import describe_machine
 
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))
@@ -131,12 +131,12 @@ def loader(
     json: options.Json = False,
 ) -> None:
     """Count the pictures a second that the training loader gives alone, and the share of padding in its batches."""
-    from anchordetr.analysis.loader_speed import measure_loader
     from anchordetr.config import parse_assignments
-    from anchordetr.data.layouts import open_dataset
+    from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.data.loader import EpochBatches, train_loader
     from anchordetr.data.transforms import train_transform
     from anchordetr.models.presets import preset
+    from anchordetr.profiling.loader import measure_loader
 
     config = preset(model).updated(parse_assignments(set_ or [])).updated(options.given(data__workers=workers)).data
     dataset = open_dataset(data, "train", config.layout)

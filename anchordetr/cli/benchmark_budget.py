@@ -14,7 +14,7 @@ from anchordetr.cli import options
 from anchordetr.cli.tables import fraction, print_json
 
 if TYPE_CHECKING:
-    from anchordetr.analysis.budget import BudgetResult
+    from anchordetr.profiling.budget import BudgetResult
 
 
 def budget(
@@ -34,13 +34,13 @@ def budget(
     json: options.Json = False,
 ) -> None:
     """Measure AP and time of a trained model with a part of its anchors, patterns and decoder layers."""
-    from anchordetr.analysis.budget import halves, measure_budgets
-    from anchordetr.analysis.plots import plot_budgets
-    from anchordetr.analysis.speed import describe_machine
-    from anchordetr.data.layouts import open_dataset
+    from anchordetr.console import say
+    from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
-    from anchordetr.engine.files import write_json
-    from anchordetr.engine.progress import say
+    from anchordetr.files import write_json
+    from anchordetr.profiling.budget import halves, measure_budgets
+    from anchordetr.profiling.timing import describe_machine
+    from anchordetr.visualize.plots import plot_budgets
 
     detector = Detector.from_pretrained(weights, device)
     num_anchors, num_patterns, num_layers = detector.model.largest_budget

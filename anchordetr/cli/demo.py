@@ -28,7 +28,7 @@ def demo(
     start = time.perf_counter()
     from torchvision.transforms.functional import to_pil_image
 
-    from anchordetr.data.layouts import open_dataset
+    from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
     from anchordetr.models.presets import preset
 

@@ -14,8 +14,8 @@ from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
 
 if TYPE_CHECKING:
-    from anchordetr.data.doctor import Report
-    from anchordetr.data.repair import Change
+    from anchordetr.data.doctor.repair import Change
+    from anchordetr.data.doctor.report import Report
 
 _SHOWN = 5
 _CLASSES_SHOWN = 100
@@ -47,9 +47,9 @@ def doctor(
     json: options.Json = False,
 ) -> None:
     """Look through a data set: what it holds, what is wrong with it. Exits 0 if nothing is, 1 otherwise."""
-    from anchordetr.data.doctor import examine
-    from anchordetr.data.repair import write_repaired
-    from anchordetr.data.samples import sample_page
+    from anchordetr.data.doctor.preview import sample_page
+    from anchordetr.data.doctor.repair import write_repaired
+    from anchordetr.data.doctor.report import examine
     from anchordetr.models.presets import preset
 
     report = examine(data, layout, preset(model).model.num_queries)
@@ -95,7 +95,7 @@ def _print_report(report: Report) -> None:
 
 
 def _print_findings(report: Report, console: Console) -> None:
-    from anchordetr.data.checks import KINDS
+    from anchordetr.data.doctor.validation import KINDS
 
     findings = Table("split", "severity", "what", "count")
     findings.add_column("which", overflow="fold")

@@ -28,10 +28,10 @@ def evaluate(
     json: options.Json = False,
 ) -> None:
     """Compute COCO's metrics of a saved model on a data set."""
-    from anchordetr.analysis.plots import plot_details
     from anchordetr.detector import Detector
-    from anchordetr.engine.distributed import is_main_process
-    from anchordetr.engine.files import write_json
+    from anchordetr.distributed import is_main_process
+    from anchordetr.files import write_json
+    from anchordetr.visualize.plots import plot_details
 
     detector = Detector.from_pretrained(weights, device)
     metrics = detector.evaluate(data, split, anchors, options.parse_patterns(patterns), layers)

@@ -13,8 +13,8 @@ def list_models(json: options.Json = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from anchordetr.engine.zoo import PUBLISHED, is_cached
     from anchordetr.models.presets import PRESETS
+    from anchordetr.weights.zoo import PUBLISHED, is_cached
 
     rows: list[dict[str, Any]] = [
         {

@@ -31,7 +31,7 @@ def predict(
     """Detect objects; write predictions.json (COCO results) and one annotated picture per input."""
     from anchordetr.data.images import expand_sources
     from anchordetr.detector import Detector
-    from anchordetr.engine.files import write_json
+    from anchordetr.files import write_json
 
     images = expand_sources(sources)
     detector = Detector.from_pretrained(weights, device)

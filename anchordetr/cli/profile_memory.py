@@ -15,8 +15,8 @@ from anchordetr.cli.tables import print_json
 from anchordetr.errors import UsageError
 
 if TYPE_CHECKING:
-    from anchordetr.analysis.memory import AttentionMemory, Cost
-    from anchordetr.analysis.model_memory import Fit, ModelMemory
+    from anchordetr.profiling.attention_memory import AttentionMemory, Cost
+    from anchordetr.profiling.model_memory import Fit, ModelMemory
 
 _BATCH_SIZES = (1, 2, 4, 8, 16)
 
@@ -40,17 +40,17 @@ def profile_memory(
 ) -> None:
     """Measure the memory of attention layers (256 channels, 8 heads, float32), or of a whole network."""
     options.silence_profiler()
-    from anchordetr.engine.device import choose_device
+    from anchordetr.device import choose_device
 
     height, width = options.parse_size(size)
     place = choose_device(device)
     if model is None and fits is None:
-        from anchordetr.analysis.memory import KINDS, profile_attention
+        from anchordetr.profiling.attention_memory import KINDS, profile_attention
 
         kinds = [kind.strip() for kind in attention.split(",") if kind.strip()]
         rows = profile_attention(height, width, features.split(","), place, kinds or KINDS)
         if plot is not None:
-            from anchordetr.analysis.plots import plot_attention_memory
+            from anchordetr.visualize.plots import plot_attention_memory
 
             plot_attention_memory(rows, plot)
         if json:
@@ -60,8 +60,8 @@ def profile_memory(
         return
     if plot is not None:
         raise UsageError("--plot draws attention layers; leave out --model and --fits.")
-    from anchordetr.analysis.model_memory import largest_pictures, parse_memory, profile_model
     from anchordetr.models.presets import preset
+    from anchordetr.profiling.model_memory import largest_pictures, parse_memory, profile_model
 
     name = model or "anchordetr_r50_dc5"
     config = preset(name)

@@ -16,7 +16,7 @@ def replay(
     json: options.Json = False,
 ) -> None:
     """Run a kept training step again and show where it is not finite."""
-    from anchordetr.engine.replay import replay as run_again
+    from anchordetr.training.replay import replay as run_again
 
     steps = run_again(file)
     if json:

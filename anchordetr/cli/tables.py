@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from anchordetr.engine.evaluator import Metrics
+    from anchordetr.evaluation.coco import Metrics
 
 _ROWS = (
     ("AP", "0.50:0.95", "all", "100", "ap"),

@@ -51,7 +51,7 @@ def train(
     """Train a detector, evaluate it after each epoch, keep the best and the last model."""
     from anchordetr.config import flatten, parse_assignments, read_config_file
     from anchordetr.detector import Detector
-    from anchordetr.engine.distributed import is_main_process
+    from anchordetr.distributed import is_main_process
     from anchordetr.models.presets import preset
     from anchordetr.models.presets import recipe as recipe_settings
 

@@ -7,10 +7,10 @@ import os
 
 import numpy as np
 
-from anchordetr.data.checks import Finding, repeated_boxes
 from anchordetr.data.dataset import AnnotationTable, DetectionDataset
-from anchordetr.data.folder import FolderDataset
-from anchordetr.data.written import sizes_of
+from anchordetr.data.doctor.validation import Finding, repeated_boxes
+from anchordetr.data.layouts.base import FolderDataset
+from anchordetr.data.layouts.raw import sizes_of
 from anchordetr.errors import InputError
 
 log = logging.getLogger("anchordetr")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.errors import InputError, UsageError, closest_match, reason
-from anchordetr.layers.frozen import fold_frozen_norms
+from anchordetr.layers.frozen_norm import fold_frozen_norms
 from anchordetr.registry import BACKBONES
 from anchordetr.types import ImageBatch, pad_and_stack
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from anchordetr.layers.anchors import Queries
 from anchordetr.layers.position import Positions, SinePositionEncoder
+from anchordetr.layers.queries import Queries
 from anchordetr.types import Target
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from anchordetr.rcda.product import Linear
+from anchordetr.rcda.onednn import Linear
 
 
 class FeedForward(nn.Module):

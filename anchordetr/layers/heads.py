@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anchordetr.rcda.product import Linear
+from anchordetr.rcda.onednn import Linear
 
 _START_SIZE = 1 / (1 + math.exp(2.0))
 

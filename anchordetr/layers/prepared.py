@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anchordetr.layers.anchors import Queries
 from anchordetr.layers.attention import RowColumnMapAttention
 from anchordetr.layers.decoder import Decoded, Decoder, DecoderLayer
 from anchordetr.layers.encoder import Encoder, EncoderLayer
+from anchordetr.layers.feature_fusion import FusedProjection
 from anchordetr.layers.feed_forward import FeedForward
-from anchordetr.layers.fused import FusedConvolution, FusedLinear
-from anchordetr.layers.fusion import FusedProjection
 from anchordetr.layers.position import Positions, SinePositionEncoder
 from anchordetr.layers.projection import InputProjection
+from anchordetr.layers.queries import Queries
+from anchordetr.optimize.onednn_layers import FusedConvolution, FusedLinear
 from anchordetr.rcda import RowColumnAttention, rcda
 from anchordetr.rcda.module import valid_mean
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from anchordetr.errors import UsageError
 from anchordetr.layers import prepared
-from anchordetr.layers.anchors import Queries
 from anchordetr.layers.backbone import Backbone
-from anchordetr.layers.budget import Budget, choose_queries, first_layers, with_parts
 from anchordetr.layers.decoder import Decoder
 from anchordetr.layers.encoder import Encoder
-from anchordetr.layers.folded import fold_backbone
 from anchordetr.layers.position import Positions, SinePositionEncoder, cell_points
 from anchordetr.layers.projection import FeatureMap
+from anchordetr.layers.queries import Queries
+from anchordetr.optimize.budget import Budget, choose_queries, first_layers, with_parts
+from anchordetr.optimize.fold_batch_norm import fold_backbone
 from anchordetr.types import ImageBatch, Predictions, Target
 
 TRAINING_ONLY = ("query_groups.", "denoising.")
@@ -32,7 +32,7 @@ class AnchorDETR(nn.Module):
     Args:
         backbone: :class:`~anchordetr.layers.backbone.Backbone`.
         projection: backbone maps -> :class:`~anchordetr.layers.projection.FeatureMap`.
-        queries: module from a position encoder to :class:`~anchordetr.layers.anchors.Queries`.
+        queries: module from a position encoder to :class:`~anchordetr.layers.queries.Queries`.
         key_encoder: position encoder of the map's cells.
         query_encoder: position encoder of the anchors; None shares the one of the keys, as the paper does.
         encoder, decoder: see ``layers/encoder.py`` and ``layers/decoder.py``.

@@ -6,19 +6,19 @@ from torch import nn
 
 from anchordetr.config import ModelConfig
 from anchordetr.errors import UsageError
-from anchordetr.layers.anchors import AnchorQueries, EmbeddingQueries, Patterns
 from anchordetr.layers.attention import MultiLevelAttention
 from anchordetr.layers.backbone import Backbone, TimmBody
 from anchordetr.layers.decoder import Decoder, DecoderLayer, RefiningDecoder
 from anchordetr.layers.denoising import Denoising
 from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
+from anchordetr.layers.feature_fusion import FusedProjection
 from anchordetr.layers.feed_forward import FeedForward
-from anchordetr.layers.fusion import FusedProjection
 from anchordetr.layers.heads import AnchorBoxHead, ClassHead, RefiningBoxHead
-from anchordetr.layers.local_start import start_locally
 from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.layers.projection import InputProjection
+from anchordetr.layers.queries import AnchorQueries, EmbeddingQueries, Patterns
 from anchordetr.models.anchor_detr import AnchorDETR
+from anchordetr.models.initialization import start_locally
 from anchordetr.models.presets import preset
 from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, POSITION_ENCODERS
 

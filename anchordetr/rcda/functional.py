@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anchordetr.rcda.dense import rcda_summed
 from anchordetr.rcda.operator import triton_is_interpreted
 from anchordetr.rcda.reference import rcda_reference
 from anchordetr.rcda.sdpa import rcda_sdpa
-from anchordetr.rcda.summed import rcda_summed
 from anchordetr.rcda.tiled import rcda_tiled
 
 

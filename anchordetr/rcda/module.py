@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.rcda.functional import rcda
-from anchordetr.rcda.product import Linear, linear
+from anchordetr.rcda.onednn import Linear, linear
 from anchordetr.rcda.reference import axis_weights
 from anchordetr.rcda.rotary import Turn
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from anchordetr.rcda.onednn import batched_product
 from anchordetr.rcda.operator import empty_output, empty_value_gradient, register
-from anchordetr.rcda.product import batched_product
 
 _CPU_TILE_BYTES = 4 << 20
 _DEVICE_TILE_BYTES = 128 << 20

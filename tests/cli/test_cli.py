@@ -226,7 +226,7 @@ def test_profile_memory_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_profile_memory_plans(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("anchordetr.analysis.model_memory._PROBE_SIDES", (64, 96, 128))
+    monkeypatch.setattr("anchordetr.profiling.model_memory._PROBE_SIDES", (64, 96, 128))
     options = ["--model", "anchordetr_tiny", "--size", "64x64", "--fits", "1GB", "--device", "cpu"]
     assert call("profile-memory", *options, "--json") == 0
     fits = json.loads(capsys.readouterr().out)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from anchordetr.data.layouts import open_dataset
+from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError
 
 Changed = Callable[..., Path]

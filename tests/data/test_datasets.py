@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from anchordetr.analysis.loader_speed import measure_loader
 from anchordetr.data.dataset import AnnotationTable, DetectionDataset, ImageRecord
-from anchordetr.data.layouts import open_dataset
+from anchordetr.data.layouts.opening import open_dataset
+from anchordetr.data.layouts.synthetic import ShapesDataset
 from anchordetr.data.loader import EpochBatches, TrainSamples, train_loader
-from anchordetr.data.shapes import ShapesDataset
 from anchordetr.data.transforms import ResizeShortSide, resized_size, train_transform
+from anchordetr.profiling.loader import measure_loader
 
 NORMAL = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anchordetr.data.doctor import examine
-from anchordetr.data.layouts import open_dataset
-from anchordetr.data.repair import Change, turned, write_repaired
+from anchordetr.data.doctor.repair import Change, turned, write_repaired
+from anchordetr.data.doctor.report import examine
+from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError
 
 

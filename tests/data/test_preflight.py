@@ -13,7 +13,7 @@ from PIL import Image
 
 from anchordetr import Detector
 from anchordetr.config import Config
-from anchordetr.data.layouts import open_dataset
+from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.preflight import preflight
 from anchordetr.errors import InputError
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from anchordetr.data.dataset import AnnotationTable, Names
-from anchordetr.data.layouts import open_dataset
+from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.loader import TrainSamples
 from anchordetr.data.transforms import ResizeShortSide
 

@@ -16,11 +16,11 @@ from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.criterion import build_criterion
 from anchordetr.data.images import load_image
-from anchordetr.data.layouts import open_dataset
+from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.loader import TrainCollate, TrainSamples
 from anchordetr.data.transforms import train_transform
-from anchordetr.engine.evaluator import coco_metrics, coco_rows
 from anchordetr.errors import InputError
+from anchordetr.evaluation.coco import coco_metrics, coco_rows
 from anchordetr.types import Predictions
 
 Changed = Callable[..., Path]

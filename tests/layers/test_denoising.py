@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anchordetr.layers.anchors import Queries
 from anchordetr.layers.decoder import DecoderLayer
 from anchordetr.layers.denoising import Denoising
 from anchordetr.layers.feed_forward import FeedForward
 from anchordetr.layers.position import Positions, SinePositionEncoder
+from anchordetr.layers.queries import Queries
 from anchordetr.types import Target
 
 ENCODER = SinePositionEncoder(32)

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from anchordetr import Detector
 from anchordetr import detector as detector_module
-from anchordetr.analysis.peak import peak_bytes
 from anchordetr.config import Config, ModelConfig
 from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
+from anchordetr.profiling.peak_memory import peak_bytes
 
 IMAGES = [torch.randn(3, 96, 128), torch.randn(3, 80, 128)]
 

@@ -14,8 +14,8 @@ from anchordetr import create_model
 from anchordetr.config import ModelConfig
 from anchordetr.layers.projection import FeatureMap
 from anchordetr.models.builders import build_model
-from anchordetr.models.original import from_original
 from anchordetr.postprocess import postprocess
+from anchordetr.weights.official_names import from_original
 
 Golden = Callable[[str], dict[str, Tensor]]
 

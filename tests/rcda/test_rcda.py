@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anchordetr.analysis.peak import peak_bytes
+from anchordetr.profiling.peak_memory import peak_bytes
 from anchordetr.rcda import explain, functional, rcda
 from anchordetr.rcda.tiled import rcda_tiled
 

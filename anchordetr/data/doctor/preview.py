@@ -1,0 +1,64 @@
+"""A page of sample pictures with their annotations drawn in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.ops import box_convert
+from torchvision.transforms.v2 import functional as tvf
+from torchvision.utils import draw_bounding_boxes, make_grid
+
+from anchordetr.data.dataset import ImageRecord
+from anchordetr.data.doctor.report import SplitReport
+from anchordetr.data.doctor.validation import table_of
+from anchordetr.data.images import load_image
+from anchordetr.detections import PALETTE
+
+_TILE = 320  # pixels of the longer side
+_COLUMNS = 4
+_ROWS = 3
+
+
+def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
+    """Draw up to twelve pictures with boxes and class names: first those that findings concern, then some of all.
+
+    Returns:
+        The page, or None if no picture can be read.
+    """
+    tiles = []
+    for split in splits:
+        table = table_of(split.written)
+        tiles += [_tile(split, table[row], row) for row in chosen_rows(split, _COLUMNS * _ROWS // len(splits))]
+    if not tiles:
+        return None
+    page = make_grid(tiles, nrow=_COLUMNS, padding=4, pad_value=255)
+    return Image.fromarray(page.permute(1, 2, 0).numpy())
+
+
+def chosen_rows(split: SplitReport, count: int) -> list[int]:
+    """Return up to ``count`` rows of readable pictures; half of them at most are those that findings concern."""
+    readable = [row for row, picture in enumerate(split.pictures) if picture.error is None]
+    suspects = dict.fromkeys(row for finding in split.findings for row in finding.images)
+    first = [row for row in suspects if split.pictures[row].error is None][: count // 2]
+    others = sorted(set(readable) - set(first))
+    spread = np.linspace(0, len(others) - 1, min(count - len(first), len(others))).round().astype(int)
+    return [*first, *(others[position] for position in spread)]
+
+
+def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
+    """Draw one picture: (3, tile, tile), the rest of the square white."""
+    image = load_image(split.written.path(row))
+    height, width = image.shape[1:]
+    scale = _TILE / max(height, width)
+    size = [max(round(height * scale), 1), max(round(width * scale), 1)]
+    small = tvf.resize(image, size, antialias=True)
+    if len(record.boxes):
+        corners = box_convert(torch.from_numpy(record.boxes), "xywh", "xyxy") * scale
+        names = [split.written.class_names[label] for label in record.labels]
+        colours = [PALETTE[label % len(PALETTE)] for label in record.labels]
+        small = draw_bounding_boxes(small, corners, names, colours, width=2)
+    return tvf.pad(small, [0, 0, _TILE - size[1], _TILE - size[0]], fill=255)

@@ -1,0 +1,54 @@
+"""Which layout a data set has, found by looking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anchordetr.data.dataset import DetectionDataset
+from anchordetr.data.doctor.image_scan import without_broken
+from anchordetr.data.layouts import coco, roboflow, synthetic, voc, yolo
+from anchordetr.data.layouts.base import FolderDataset
+from anchordetr.errors import InputError
+from anchordetr.registry import DATA_LAYOUTS
+
+__all__ = ["coco", "find_layout", "open_dataset", "roboflow", "synthetic", "voc", "yolo"]
+
+
+def open_dataset(path: str | Path, split: str, layout: str = "auto", skip_broken: bool = False) -> DetectionDataset:
+    """Open one split of a data set.
+
+    Args:
+        path: a folder, or ``shapes`` for the generated set.
+        split: ``train`` or ``val``.
+        layout: a registered layout, or ``auto`` to look which one fits.
+        skip_broken: decode every picture of a folder now and leave out those that cannot be read, with a count.
+
+    Raises:
+        UsageError: no such layout is registered.
+        InputError: the folder is missing, has no known layout, or the layout finds something wrong.
+    """
+    path = Path(path)
+    found = DATA_LAYOUTS[find_layout(path, layout)]
+    if skip_broken and isinstance(found, type) and issubclass(found, FolderDataset):
+        return found(without_broken(found.read(path, split)))
+    dataset: DetectionDataset = found.open(path, split)  # type: ignore[attr-defined]
+    return dataset
+
+
+def find_layout(path: Path, layout: str = "auto") -> str:
+    """Return the name of the layout that a data set has; a name other than ``auto`` is taken as it is.
+
+    Raises:
+        InputError: the folder is missing or has no known layout; the message says what each one misses.
+    """
+    if layout != "auto":
+        return layout
+    reasons = []
+    for name in DATA_LAYOUTS.names():
+        reason = DATA_LAYOUTS[name].missing(path)  # type: ignore[attr-defined]
+        if reason is None:
+            return name
+        reasons.append(f"{name} ({reason})")
+    if not path.exists():
+        raise InputError(f"The data set {path} does not exist; check --data, or use 'shapes' for generated pictures.")
+    raise InputError(f"{path} has no known data layout. Looked for: {'; '.join(reasons)}.")

@@ -1,0 +1,140 @@
+"""Pascal VOC's format: ``Annotations/*.xml``, ``JPEGImages/`` and lists of pictures in ``ImageSets/Main/``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from anchordetr.data.images import IMAGE_SUFFIXES
+from anchordetr.data.layouts.base import FolderDataset, choose_split
+from anchordetr.data.layouts.raw import NO_ID, UNKNOWN_SIZE, WrittenSplit, sizes_of
+from anchordetr.errors import InputError
+from anchordetr.registry import DATA_LAYOUTS
+
+_SPLITS = ("train", "val", "test")
+_LISTS = Path("ImageSets", "Main")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VocObject(NamedTuple):
+    """One object: its class, x, y, w, h in pixels, whether it is difficult, and what messages call it."""
+
+    class_name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+    name: str
+
+
+@DATA_LAYOUTS.register("voc")
+class VocDataset(FolderDataset):
+    """Classes are the names in all annotations, in alphabetical order, with the ids 1, 2, ...
+
+    Corners count pixels from 1 and include the last one, as VOC's own do. Difficult objects are treated as crowds: no
+    targets in training, ignored by the evaluation. Image ids are 1, 2, ... in the order of the list.
+    """
+
+    @staticmethod
+    def missing(path: Path) -> str | None:
+        """Return what keeps ``path`` from being a data set of this layout, or None."""
+        if not any((path / "Annotations").glob("*.xml")):
+            return "no Annotations/*.xml"
+        return None if VocDataset.splits(path) else f"no {_LISTS}/train.txt"
+
+    @classmethod
+    def splits(cls, path: Path) -> dict[str, Path]:
+        """Return the list file of each split."""
+        files = {split: path / _LISTS / f"{split}.txt" for split in _SPLITS}
+        return {split: file for split, file in files.items() if file.is_file()}
+
+    @classmethod
+    def read(cls, path: Path, split: str) -> WrittenSplit:
+        """Read the annotations of a split as they are written.
+
+        Raises:
+            InputError: the split or an annotation is missing, or a file is damaged; the message names it.
+        """
+        file = choose_split(path, split, cls.splits(path))
+        stems = [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        annotations = {xml.stem: read_xml(xml) for xml in sorted((path / "Annotations").glob("*.xml"))}
+        unknown = [stem for stem in stems if stem not in annotations]
+        if unknown:
+            raise InputError(f"{file} lists {len(unknown)} pictures without Annotations/*.xml: {', '.join(unknown)}.")
+        class_names = sorted({thing.class_name for xml in annotations.values() for thing in _objects(xml, "")})
+        objects = [(row, thing) for row, stem in enumerate(stems) for thing in _objects(annotations[stem], stem)]
+        images = path / "JPEGImages"
+        file_names = [_file_name(annotations[stem], stem, images) for stem in stems]
+        sizes = np.array([_size(annotations[stem]) for stem in stems], dtype=np.int64).reshape(-1, 2)
+        unmeasured = np.flatnonzero((sizes <= 0).any(axis=1))
+        sizes[unmeasured] = sizes_of([images / file_names[row] for row in unmeasured])
+        difficult = sum(thing.difficult for _, thing in objects)
+        ids = {name: position for position, name in enumerate(class_names, start=1)}
+        return WrittenSplit(
+            source=file,
+            root=images,
+            class_names=class_names,
+            category_ids=list(ids.values()),
+            image_ids=np.arange(1, len(stems) + 1),
+            file_names=file_names,
+            sizes=sizes,
+            box_ids=np.full(len(objects), NO_ID),
+            box_names=[thing.name for _, thing in objects],
+            box_image_ids=np.array([row + 1 for row, _ in objects], dtype=np.int64),
+            boxes=np.array([thing.box for _, thing in objects], dtype=np.float64).reshape(-1, 4),
+            box_categories=np.array([ids[thing.class_name] for _, thing in objects], dtype=np.int64),
+            areas=np.full(len(objects), np.nan),
+            crowd=np.array([thing.difficult for _, thing in objects], dtype=np.bool_),
+            notes=(f"difficult objects, taken as crowds: {difficult}.",) if difficult else (),
+        )
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Refuses document types, the one place where entities could be defined that grow or read other files."""
+
+    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        raise InputError("it defines a document type, which annotations have no need of")
+
+
+def read_xml(file: Path) -> Element:
+    """Parse an annotation file.
+
+    Raises:
+        InputError: names the file and the position of what is wrong.
+    """
+    try:
+        return ElementTree.fromstring(file.read_bytes(), ElementTree.XMLParser(target=_NoDoctype()))
+    except (ElementTree.ParseError, InputError, LookupError, ValueError) as error:
+        raise InputError(f"{file} is no annotation that can be read: {error}") from error
+
+
+def _objects(root: Element, stem: str) -> Iterator[VocObject]:
+    for number, thing in enumerate(root.iterfind("object"), start=1):
+        corners = [_number(thing.findtext(f"bndbox/{corner}")) for corner in _CORNERS]
+        x1, y1, x2, y2 = corners
+        name = f"{stem}.xml object {number}"
+        difficult = (thing.findtext("difficult") or "").strip() == "1"
+        box = (x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1)
+        yield VocObject((thing.findtext("name") or "").strip(), box, difficult, name)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        return np.nan
+
+
+def _size(root: Element) -> tuple[int, int]:
+    height, width = (_number(root.findtext(f"size/{side}")) for side in ("height", "width"))
+    return (int(height), int(width)) if np.isfinite([height, width]).all() else UNKNOWN_SIZE
+
+
+def _file_name(root: Element, stem: str, images: Path) -> str:
+    """Return the picture that an annotation names, or the one of the same stem."""
+    named = root.findtext("filename") or ""
+    candidates = [named, *(stem + suffix for suffix in (*IMAGE_SUFFIXES, ".JPG", ".PNG"))]
+    return next((name for name in candidates if name and (images / name).is_file()), named or f"{stem}.jpg")

@@ -1,0 +1,82 @@
+"""Starting values with which attention looks at its own place from the first step.
+
+With the usual random values the position encodings hardly differ between cells: on an 8×8 map a query gives its own
+column 0.126 of its attention, where 0.125 is uniform, and training first has to find out that places matter. The
+paper's schedule has the time for that; a few thousand steps have not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from anchordetr.layers.attention import RotaryMapAttention
+from anchordetr.layers.position import SineMLPPositionEncoder
+from anchordetr.layers.queries import LearnedAnchors, Patterns
+from anchordetr.rcda import RowColumnAttention
+
+_FAST_CHANNELS = 8
+_POSITION_GAIN = 1.2
+_PATTERN_SCALE = 0.1
+_ROTARY_BIAS = 1.6  # adds 1.6² to the logit of a query's own column, whatever the number of heads
+
+
+@torch.no_grad()
+def start_locally(model: nn.Module) -> None:
+    """Change the starting values of a network in place.
+
+    - Anchors stand on a grid, and patterns begin alike.
+    - The position MLPs read the fast channels of the sine encoding, so that near places differ.
+    - RCDA's keys begin as its queries, so that like positions attend to each other; its values pass unchanged.
+      With rotary positions queries and keys share a bias, which turns alike at like places.
+    """
+    for module in model.modules():
+        if isinstance(module, LearnedAnchors):
+            module.points.copy_(_grid(len(module.points)))
+        elif isinstance(module, Patterns):
+            module.weight.mul_(_PATTERN_SCALE)
+        elif isinstance(module, SineMLPPositionEncoder):
+            _spread(module.mlp_1d, [0])
+            _spread(module.mlp_2d, [0, module.embed_dim // 2])
+        elif isinstance(module, RowColumnAttention):
+            _tie(module)
+        elif isinstance(module, RotaryMapAttention):
+            depth = module.attention.embed_dim // module.attention.num_heads
+            module.attention.in_proj_bias[: 4 * module.attention.embed_dim].fill_(_ROTARY_BIAS / depth**0.25)
+        elif isinstance(module, nn.MultiheadAttention):
+            _start_blocks(module.in_proj_weight, 3)
+
+
+def _grid(count: int) -> Tensor:
+    """The first ``count`` points, row by row, of the smallest square grid that holds as many."""
+    side = math.ceil(math.sqrt(count))
+    centre = (torch.arange(side) + 0.5) / side
+    return torch.cartesian_prod(centre, centre)[:count]
+
+
+def _spread(mlp: nn.Sequential, fast_channels: list[int]) -> None:
+    first, last = mlp[0], mlp[-1]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(first.weight)
+    for start in fast_channels:
+        nn.init.normal_(first.weight[:, start : start + _FAST_CHANNELS], std=len(fast_channels) ** -0.5)
+    nn.init.uniform_(first.bias, -2.0, 2.0)
+    nn.init.xavier_uniform_(last.weight, gain=_POSITION_GAIN)
+    nn.init.zeros_(last.bias)
+
+
+def _tie(attention: RowColumnAttention) -> None:
+    _start_blocks(attention.in_proj_weight, 5)
+    query_x, query_y, key_x, key_y, value = attention.in_proj_weight.chunk(5)
+    key_x.copy_(query_x)
+    key_y.copy_(query_y)
+    nn.init.eye_(value)
+    nn.init.eye_(attention.out_proj.weight)
+
+
+def _start_blocks(weight: Tensor, blocks: int) -> None:
+    for block in weight.chunk(blocks):
+        nn.init.xavier_uniform_(block)

@@ -1,0 +1,76 @@
+"""Running a network on pictures without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anchordetr.detections import Detections
+from anchordetr.device import autocast
+from anchordetr.models.anchor_detr import AnchorDETR
+from anchordetr.optimize.budget import Budget, with_parts
+from anchordetr.postprocess import postprocess
+from anchordetr.types import ImageBatch
+
+_WHOLE = Budget()
+_SHARED = ("backbone", "projection", "key_encoder", "encoder")
+
+
+class PreparedCopy:
+    """A network's copies for inference, each made at its first use and again after the weights have changed.
+
+    The copies of all budgets share what no budget changes.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[Budget, AnchorDETR] = {}
+        self._state: list[tuple[int, int]] = []
+
+    def of(self, model: AnchorDETR, budget: Budget = _WHOLE) -> AnchorDETR:
+        """Return the network as :meth:`AnchorDETR.optimize_for_inference` prepares it.
+
+        Raises:
+            UsageError: the network has less than the budget asks for.
+        """
+        state = [(id(value), value._version) for value in (*model.parameters(), *model.buffers())]
+        if state != self._state:
+            self._copies, self._state = {}, state
+        if budget not in self._copies:
+            copy = model.with_budget(budget).optimize_for_inference()
+            if self._copies:
+                other = next(iter(self._copies.values()))
+                copy = with_parts(copy, **{name: getattr(other, name) for name in _SHARED})
+            self._copies[budget] = copy
+        return self._copies[budget]
+
+    def drop(self) -> None:
+        """Forget the copies, for the sake of memory."""
+        self._copies = {}
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], precision: str = "fp32"
+) -> list[Detections]:
+    """Detect objects in prepared pictures; only pictures of one shape run together.
+
+    Args:
+        model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` in eval mode.
+        images: normalised (3, H, W) pictures of any sizes.
+        sizes: (height, width) in pixels of the pictures as the user knows them; boxes come in these.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+
+    Returns:
+        The best 100 detections of each picture, in the order given.
+    """
+    device = next(model.parameters()).device
+    answers: dict[int, Detections] = {}
+    for shape in sorted({image.shape for image in images}):
+        members = [i for i, image in enumerate(images) if image.shape == shape]
+        batch = ImageBatch.from_list([images[i] for i in members]).to(device)
+        with autocast(device, precision):
+            predictions = model(batch)
+        answers.update(zip(members, postprocess(predictions, [sizes[i] for i in members]), strict=True))
+    return [answers[i] for i in range(len(images))]

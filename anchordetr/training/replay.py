@@ -1,0 +1,100 @@
+"""A training step that went wrong, kept in a file and run again to find where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anchordetr.config import Config, parse_config
+from anchordetr.criterion import build_criterion
+from anchordetr.data.loader import TrainBatch
+from anchordetr.errors import InputError, reason
+from anchordetr.files import write_atomically
+from anchordetr.models.builders import build_model
+from anchordetr.types import ImageBatch, Target
+from anchordetr.weights.saved_model import load_weights
+
+
+def keep_batches(file: Path, group: Sequence[TrainBatch], model: nn.Module, config: Config) -> None:
+    """Write the batches of a step, the weights before it and the configuration."""
+    content = {
+        "config": config.model_dump(mode="json"),
+        "model": model.state_dict(),
+        "batches": [
+            {
+                "pixels": batch.images.pixels.cpu(),
+                "sizes": [list(size) for size in batch.images.sizes],
+                "boxes": [target.boxes.cpu() for target in batch.targets],
+                "labels": [target.labels.cpu() for target in batch.targets],
+                "image_ids": list(batch.image_ids),
+            }
+            for batch in group
+        ],
+    }
+    write_atomically(file, lambda temporary: torch.save(content, temporary))
+
+
+def replay(file: Path) -> list[dict[str, Any]]:
+    """Run a kept step again, in float32 on the CPU, and tell what is not finite.
+
+    Returns:
+        For each batch: ``image_ids``, ``losses``, the first ``module`` whose output is not finite (None if there is
+        none), the ``parameters`` and the ``gradients`` that are not.
+
+    Raises:
+        InputError: the file is damaged, or no kept step.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        config, batches = parse_config(content["config"]), content["batches"]
+    except Exception as error:
+        raise InputError(f"{file} is no kept training step: {reason(error)}.") from error
+    model = build_model(config.model.without_pretraining())
+    load_weights(model, content["model"], str(file))
+    return [_replay_batch(model, config, batch) for batch in batches]
+
+
+def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> dict[str, Any]:
+    seen: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: _note(seen, name, output))
+        for name, module in model.named_modules()
+        if name
+    ]
+    model.train()  # with hooks in place a backbone runs module by module
+    model.zero_grad(set_to_none=True)
+    images = ImageBatch(batch["pixels"], tuple((height, width) for height, width in batch["sizes"]))
+    targets = [Target(boxes, labels) for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)]
+    losses = build_criterion(config.model.num_classes, config.loss)(model(images, targets), targets)
+    losses.total.backward()
+    for hook in hooks:
+        hook.remove()
+    parameters = dict(model.named_parameters())
+    return {
+        "image_ids": batch["image_ids"],
+        "losses": {name: str(float(value.detach())) for name, value in {**losses.terms, "total": losses.total}.items()},
+        "module": seen[0] if seen else None,
+        "parameters": [name for name, value in parameters.items() if not value.isfinite().all()],
+        "gradients": [name for name, p in parameters.items() if p.grad is not None and not p.grad.isfinite().all()],
+    }
+
+
+def _note(seen: list[str], name: str, output: Any) -> None:
+    """Note a module if a tensor of its output is not finite."""
+    tensors = [output] if isinstance(output, Tensor) else [part for part in _parts(output) if isinstance(part, Tensor)]
+    if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in tensors):
+        seen.append(name)
+
+
+def _parts(output: Any) -> Sequence[Any]:
+    return (
+        output
+        if isinstance(output, (tuple, list))
+        else list(vars(output).values())
+        if hasattr(output, "__dict__")
+        else []
+    )

@@ -1,0 +1,94 @@
+"""``report.md``: a run on one page, with its curves, sample predictions and the command that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anchordetr.config import Config, differences
+from anchordetr.evaluation.coco import Metrics
+from anchordetr.files import write_text
+
+REPORT_FILE = "report.md"
+_PAGE = """# {title}
+
+`{command}`
+
+{facts}
+
+| AP | AP50 | AP75 | small | medium | large | AR at 100 |
+|---|---|---|---|---|---|---|
+| {ap} | {ap50} | {ap75} | {ap_small} | {ap_medium} | {ap_large} | {ar_100} |
+
+## Classes
+
+| class | AP |
+|---|---|
+{classes}
+
+## Course
+
+{curves}| epoch | loss | class | box | giou | AP | AP50 |
+|---|---|---|---|---|---|---|
+{epochs}
+
+{samples}## Settings that differ from the paper's
+
+{settings}
+"""
+
+
+def write_report(
+    folder: Path,
+    metrics: Metrics,
+    history: Sequence[Mapping[str, Any]],
+    origin: Mapping[str, Any],
+    config: Config,
+    pictures: Mapping[str, Sequence[Path]],
+) -> None:
+    """Write the page of a run.
+
+    Args:
+        folder: of the run.
+        metrics: of its best model.
+        history: one entry for each epoch.
+        origin: data, command and versions.
+        config: of the run.
+        pictures: ``curves`` and ``samples``, files below ``folder``.
+    """
+    values = {name: _fraction(value) for name, value in metrics.to_dict().items() if isinstance(value, float)}
+    facts = {"data": origin["data"], **origin["versions"], "epochs": len(history)}
+    text = _PAGE.format(
+        title=folder.name,
+        command=origin["command"],
+        facts=", ".join(f"{name} {value}" for name, value in facts.items()),
+        classes="\n".join(f"| {name} | {_fraction(value)} |" for name, value in metrics.per_class.items()),
+        curves=_show(folder, pictures.get("curves", ())),
+        epochs="\n".join(_row(entry) for entry in history),
+        samples=f"## Samples\n\n{_show(folder, files)}" if (files := pictures.get("samples", ())) else "",
+        settings=_settings(config),
+        **values,
+    )
+    write_text(folder / REPORT_FILE, text)
+
+
+def _show(folder: Path, files: Sequence[Path]) -> str:
+    return "".join(f"![{file.stem}]({file.relative_to(folder).as_posix()})\n" for file in files) + (
+        "\n" if files else ""
+    )
+
+
+def _row(entry: Mapping[str, Any]) -> str:
+    losses = [f"{entry[f'loss_{name}']:.3f}" for name in ("total", "class", "box", "giou")]
+    metrics = [_fraction(entry[name]) if name in entry else "" for name in ("ap", "ap50")]
+    return f"| {entry['epoch']} | {' | '.join([*losses, *metrics])} |"
+
+
+def _settings(config: Config) -> str:
+    changed = differences(Config().model_dump(mode="json"), config.model_dump(mode="json"))
+    return "\n".join(f"- {key}: {new} (the paper's {old})" for key, (old, new) in sorted(changed.items())) or "None."
+
+
+def _fraction(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"

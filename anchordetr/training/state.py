@@ -1,0 +1,35 @@
+"""The state of a training run, from which it can go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anchordetr.errors import InputError
+from anchordetr.files import write_atomically
+
+STATE_FILE = "training_state.pt"
+
+
+def save_state(folder: Path, state: dict[str, Any]) -> None:
+    """Save everything that a training run needs to go on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / STATE_FILE, lambda temporary: torch.save(state, temporary))
+
+
+def load_state(folder: Path) -> dict[str, Any]:
+    """Load a training state; no code in the file is run.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    file = folder / STATE_FILE
+    if not file.is_file():
+        raise InputError(f"There is nothing to resume: {file} does not exist. Start without --resume.")
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{file} is damaged and cannot be resumed from: {error}") from error
+    return state

@@ -1,0 +1,182 @@
+"""Charts of measurements; they need matplotlib, which ``anchordetr[plots]`` brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anchordetr.errors import InputError
+from anchordetr.profiling.attention_memory import AttentionMemory
+from anchordetr.profiling.budget import BudgetResult
+
+_MOST_NAMES = 20
+
+
+def plot_attention_memory(rows: Sequence[AttentionMemory], path: Path) -> None:
+    """Draw the measured peaks of inference and training by map and attention, on a logarithmic axis.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    maps = list(dict.fromkeys((row.features, row.height, row.width) for row in rows))
+    kinds = list(dict.fromkeys(row.attention for row in rows))
+    figure = _figure(4 + 2 * len(maps), 5)
+    for mode, axes in zip(("inference", "training"), figure.subplots(1, 2, sharey=True), strict=True):
+        for index, kind in enumerate(kinds):
+            places, heights = [], []
+            for row in rows:
+                measured = getattr(row, mode).measured_bytes
+                if row.attention == kind and measured is not None:
+                    places.append(maps.index((row.features, row.height, row.width)) + (index + 0.5) / (len(kinds) + 1))
+                    heights.append(measured / 2**20)
+            axes.bar(places, heights, width=1 / (len(kinds) + 1), label=kind)
+        axes.set_xticks([index + 0.5 for index in range(len(maps))], [f"{name}\n{h}x{w}" for name, h, w in maps])
+        axes.set_yscale("log")
+        axes.set_title(mode)
+    figure.axes[0].set_ylabel("peak above input and weights, MiB")
+    figure.axes[1].legend()
+    figure.savefig(path)
+
+
+def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw losses and AP of a run by epoch.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(10, 4)
+    losses, metrics = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+    for name in ("total", "class", "box", "giou"):
+        losses.plot(epochs, [entry[f"loss_{name}"] for entry in history], label=name)
+    evaluated = [entry for entry in history if "ap" in entry]
+    for name in ("ap", "ap50", "ap75"):
+        metrics.plot([entry["epoch"] for entry in evaluated], [entry[name] for entry in evaluated], ".-", label=name)
+    losses.set_yscale("log")
+    for axes, title in ((losses, "loss"), (metrics, "AP")):
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.legend()
+    figure.savefig(path)
+
+
+def plot_budgets(results: Sequence[BudgetResult], path: Path) -> None:
+    """Draw AP by time, a line for each choice of queries, its points the numbers of decoder layers.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(9, 5)
+    axes = figure.subplots()
+    for anchors, patterns in dict.fromkeys((result.anchors, result.patterns) for result in results):
+        line = [result for result in results if (result.anchors, result.patterns) == (anchors, patterns)]
+        label = f"{anchors} anchors, patterns {', '.join(map(str, patterns))}"
+        axes.plot([result.seconds * 1000 for result in line], [result.ap for result in line], ".-", label=label)
+        for result in line:
+            axes.annotate(str(result.layers), (result.seconds * 1000, result.ap))
+    axes.set_xlabel("ms a picture (numbers: decoder layers)")
+    axes.set_ylabel("AP")
+    figure.legend(loc="outside right upper")
+    figure.savefig(path)
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("A chart needs matplotlib; run: pip install 'anchordetr[plots]'") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def plot_details(
+    precision: NDArray[np.float64], confusion: NDArray[np.int64], class_names: Sequence[str], folder: Path
+) -> list[Path]:
+    """Draw the precision-recall curves and the confusion matrix of an evaluation into a folder; return the files.
+
+    Args:
+        precision, confusion: see the two functions below.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    files = [folder / "precision_recall.png", folder / "confusion_matrix.png"]
+    plot_precision_recall(precision, class_names, files[0])
+    plot_confusion(confusion, class_names, files[1])
+    return files
+
+
+def plot_precision_recall(precision: NDArray[np.float64], class_names: Sequence[str], path: Path) -> None:
+    """Draw precision by recall at an IoU of 0.5, a curve for each class.
+
+    Args:
+        precision: (101, K), -1 where there is nothing to find.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(6, 5)
+    axes = figure.subplots()
+    recall = np.linspace(0, 1, len(precision))
+    for name, values in zip(class_names, precision.T, strict=True):
+        if (values >= 0).all():
+            axes.plot(recall, values, label=f"{name} {values.mean():.2f}")
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision at IoU 0.5")
+    if len(class_names) <= _MOST_NAMES:
+        axes.legend()
+    figure.savefig(path)
+
+
+def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix (K + 1, K + 1): rows objects, columns answers, the last of each nothing.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    side = max(4.0, 0.3 * len(matrix))
+    figure = _figure(side + 1, side)
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [*class_names, "nothing"]
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("object")
+    if len(names) <= _MOST_NAMES:
+        for row, column in np.ndindex(*matrix.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    figure.savefig(path)
+
+
+def plot_bands(
+    curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]], x_label: str, y_label: str, path: Path
+) -> None:
+    """Draw the mean of each name's runs, in a band from the least to the most.
+
+    Args:
+        curves: the points x, y of every run by name; runs of one name are compared as far as the shortest goes.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(8, 5)
+    axes = figure.subplots()
+    for name, runs in curves.items():
+        length = min(len(run) for run in runs)
+        x = [point[0] for point in runs[0][:length]]
+        y = np.array([[point[1] for point in run[:length]] for run in runs])
+        (line,) = axes.plot(x, y.mean(axis=0), ".-", label=name)
+        axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.legend()
+    figure.savefig(path)

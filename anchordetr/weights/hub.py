@@ -1,0 +1,130 @@
+"""Model folders on the Hugging Face hub, and the model card."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+
+from anchordetr.errors import InputError, reason
+from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE, SavedModel
+
+CARD_FILE = "README.md"
+_METRICS = {
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP small",
+    "ap_medium": "AP medium",
+    "ap_large": "AP large",
+}
+_TEXT = """
+# {title}
+
+An [Anchor DETR](https://arxiv.org/abs/2109.07107) for {count} classes, made with `anchordetr`.
+
+```python
+from anchordetr import Detector
+
+detections = Detector.from_pretrained("{title}").predict("street.jpg")
+```
+
+{metrics}
+
+| | |
+|---|---|
+{facts}
+
+Classes: {classes}.
+"""
+
+
+def fetch_from_hub(repo_id: str) -> Path:
+    """Return the local folder of a model on the hub.
+
+    Raises:
+        InputError: there is no such model, or no network.
+    """
+    try:
+        config = hf_hub_download(repo_id, CONFIG_FILE)
+        hf_hub_download(repo_id, WEIGHTS_FILE)
+    except Exception as error:
+        raise InputError(
+            f"'{repo_id}' is no folder here, and could not be fetched from the Hugging Face hub ({reason(error)})."
+        ) from error
+    with contextlib.suppress(EntryNotFoundError):
+        hf_hub_download(repo_id, UNUSED_FILE)
+    return Path(config).parent
+
+
+def push_folder(folder: Path, repo_id: str, private: bool, token: str | None) -> str:
+    """Upload a model folder and return its address; a card that the repository has already is kept.
+
+    Raises:
+        InputError: the hub refuses, or there is no network.
+    """
+    api = HfApi(token=token)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        kept = [CARD_FILE] if api.file_exists(repo_id, CARD_FILE) else []
+        api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=kept)
+    except Exception as error:
+        raise InputError(f"'{repo_id}' could not be written on the Hugging Face hub ({reason(error)}).") from error
+    return f"{api.endpoint}/{repo_id}"
+
+
+def model_card(saved: SavedModel, title: str) -> str:
+    """Return the text of a model card: what it detects, how well, and where it comes from."""
+    origin = saved.origin
+    metrics = {name: value for name, value in origin.get("metrics", {}).items() if name in _METRICS and value >= 0}
+    data = ModelCardData(
+        library_name="anchordetr",
+        pipeline_tag="object-detection",
+        tags=["object-detection", "anchor-detr", "detr"],
+        model_name=title,
+        eval_results=[
+            EvalResult(
+                task_type="object-detection",
+                dataset_type="custom",
+                dataset_name=str(origin.get("data", "unknown")),
+                metric_type=name,
+                metric_name=_METRICS[name],
+                metric_value=value,
+            )
+            for name, value in metrics.items()
+        ]
+        or None,
+    )
+    text = _TEXT.format(
+        title=title,
+        count=len(saved.class_names),
+        classes=", ".join(saved.class_names),
+        metrics=_metrics_table(metrics, origin),
+        facts="\n".join(f"| {name} | {value} |" for name, value in _facts(saved).items()),
+    )
+    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text}"))
+
+
+def _metrics_table(metrics: dict[str, float], origin: dict[str, Any]) -> str:
+    if not metrics:
+        return "It has not been evaluated."
+    header, values = zip(*((_METRICS[name], f"{value:.3f}") for name, value in metrics.items()), strict=True)
+    rows = (header, ("---",) * len(header), values)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"On the validation pictures of {origin.get('data', 'its data set')}, as COCO measures:\n\n{table}"
+
+
+def _facts(saved: SavedModel) -> dict[str, str]:
+    model, origin = saved.config.model, saved.origin
+    facts = {
+        "backbone": model.backbone,
+        "features": model.features,
+        "queries": f"{model.num_anchors} anchors × {max(model.num_patterns, 1)} patterns",
+        "layers": f"{model.encoder_layers} encoder, {model.decoder_layers} decoder",
+    }
+    facts |= {name: str(origin[name]) for name in ("data", "source", "sha256") if name in origin}
+    facts |= {"command": f"`{origin['command']}`"} if "command" in origin else {}
+    return facts | {name: str(value) for name, value in origin.get("versions", {}).items()}

@@ -1,0 +1,65 @@
+"""From whatever a user calls a model to a model at rest: folder, file, published name, or repository on the hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from anchordetr.console import say
+from anchordetr.errors import InputError, closest_match
+from anchordetr.weights import zoo
+from anchordetr.weights.hub import fetch_from_hub
+from anchordetr.weights.official import read_original
+from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, SavedModel, read_model
+
+
+def load_pretrained(source: str | Path, features: str | None = None) -> SavedModel:
+    """Load a model from where it is.
+
+    Args:
+        source: a model folder; a run's output folder, of which ``best`` is taken; a checkpoint file of the original or
+            of detrex; the name of a published model; or a repository on the Hugging Face hub. What exists on this
+            machine comes first.
+        features: ``c5`` or ``dc5``, for a checkpoint file that does not tell.
+
+    Raises:
+        InputError: there is no such model, it cannot be fetched, or it is damaged.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _read_folder(path)
+    if path.is_file():
+        return _read_file(path, features)
+    name = str(source)
+    if name in zoo.PUBLISHED:
+        return zoo.fetch(name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.parent.is_dir():
+        say(f"There is no folder {name} here; looking for it on the Hugging Face hub.")
+        return read_model(fetch_from_hub(name))
+    raise InputError(
+        f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, zoo.PUBLISHED)}"
+    )
+
+
+def _read_folder(folder: Path) -> SavedModel:
+    """Read a model folder, or the best model of a run; its last one where the best is damaged."""
+    if (folder / WEIGHTS_FILE).is_file() or (folder / CONFIG_FILE).is_file() or not (folder / "best").is_dir():
+        return read_model(folder)
+    try:
+        return read_model(folder / "best")
+    except InputError as error:
+        last = read_model(folder / "last")
+        say(f"{error} The last model of the run is taken instead: {folder / 'last'}.")
+        return last
+
+
+def _read_file(file: Path, features: str | None) -> SavedModel:
+    if file.name == WEIGHTS_FILE:
+        return read_model(file.parent)
+    if file.suffix == ".safetensors":
+        raise InputError(f"{file} must be called {WEIGHTS_FILE}, with {CONFIG_FILE} beside it, to be read as a model.")
+    saved = read_original(file, features)
+    model = saved.config.model
+    if "features" in saved.origin:
+        say(f"{file}: {saved.origin['format']} checkpoint, {model.backbone}, {saved.origin['features']}.")
+    return saved

@@ -1,0 +1,219 @@
+"""Model folders: ``config.json`` and ``model.safetensors``, which holds the configuration too.
+
+The weights file is the whole model; ``config.json`` beside it is there to be read and edited. Should a crash part the
+two, the ``save_id`` in both tells, and the configuration inside the weights file counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from anchordetr.config import Config, parse_config
+from anchordetr.device import DTYPES
+from anchordetr.errors import InputError, UsageError, closest_match
+from anchordetr.files import write_atomically, write_json
+from anchordetr.models.anchor_detr import TRAINING_ONLY
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+UNUSED_FILE = "unused_classes.safetensors"
+FORMAT_VERSION = 1
+ARCHITECTURE = "AnchorDETR"
+_LARGE = 4096
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A detector at rest.
+
+    Attributes:
+        config: how to build it.
+        class_names, category_ids: name and data-set id of each row of the class head.
+        weights: by our names, on the CPU.
+        origin: where it comes from: source, data, command, metrics, versions; whatever is known.
+        unused_classes: ``weight`` (U, C) and ``bias`` (U) of rows that the original's class head has for ids which no
+            category uses, kept so that the way back is exact; empty if there are none.
+    """
+
+    config: Config
+    class_names: list[str]
+    category_ids: list[int]
+    weights: dict[str, Tensor]
+    origin: dict[str, Any] = field(default_factory=dict)
+    unused_classes: dict[str, Tensor] = field(default_factory=dict)
+
+    def with_class_names(self, names: list[str]) -> SavedModel:
+        """Return the model with other names for its classes.
+
+        Raises:
+            UsageError: there are more or fewer names than classes.
+        """
+        if len(names) != len(self.class_names):
+            raise UsageError(f"{len(names)} class names were given for {len(self.class_names)} classes.")
+        return replace(self, class_names=names)
+
+
+def write_model(folder: Path, saved: SavedModel, precision: str = "fp32") -> None:
+    """Write a model folder; its files are replaced, each as a whole.
+
+    Args:
+        folder: made if needed.
+        saved: what to write.
+        precision: ``fp32``, or ``fp16`` or ``bf16`` for the large tensors: norms, biases and anchors, one per cent of
+            the bytes, keep float32.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if precision not in DTYPES:
+        raise UsageError(f"Unknown precision '{precision}'.{closest_match(precision, DTYPES)}")
+    values = describe(saved)
+    weights = {name: _stored(tensor, precision) for name, tensor in saved.weights.items()}
+    metadata = {"format": "pt", "config": json.dumps(values)}
+    (folder / UNUSED_FILE).unlink(missing_ok=True)
+    if saved.unused_classes:
+        write_atomically(folder / UNUSED_FILE, lambda temporary: save_file(saved.unused_classes, temporary))
+    write_atomically(folder / WEIGHTS_FILE, lambda temporary: save_file(weights, temporary, metadata))
+    write_json(folder / CONFIG_FILE, values)
+
+
+def describe(saved: SavedModel) -> dict[str, Any]:
+    """Return what ``config.json`` holds."""
+    values = {
+        "format_version": FORMAT_VERSION,
+        "anchordetr_version": version("anchordetr"),
+        "architecture": ARCHITECTURE,
+        "class_names": saved.class_names,
+        "category_ids": saved.category_ids,
+        **saved.config.model_dump(mode="json"),
+        "origin": saved.origin,
+    }
+    return values | {"save_id": hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]}
+
+
+def read_model(folder: Path) -> SavedModel:
+    """Read a model folder.
+
+    Raises:
+        InputError: the folder is no model folder, a file is damaged, or a newer version wrote it.
+    """
+    config, weights, unused = folder / CONFIG_FILE, folder / WEIGHTS_FILE, folder / UNUSED_FILE
+    if not weights.is_file():
+        raise InputError(f"{folder} is no saved model: it has no {WEIGHTS_FILE}.")
+    values = _read_json(config) if config.is_file() else None
+    with _naming(weights):
+        with safe_open(weights, "pt") as file:
+            embedded = json.loads((file.metadata() or {}).get("config", "{}"))
+        tensors = load_file(weights)
+    with _naming(unused):
+        rows = load_file(unused) if unused.is_file() else {}
+    if values is None or (embedded and values.get("save_id", embedded["save_id"]) != embedded["save_id"]):
+        values = embedded
+    return understand(values, str(config), tensors, rows)
+
+
+def understand(
+    values: dict[str, Any], source: str, weights: dict[str, Tensor], unused_classes: dict[str, Tensor] | None = None
+) -> SavedModel:
+    """Turn what :func:`describe` returned, and weights, into a model at rest again.
+
+    Raises:
+        InputError: a newer version or another library wrote it, or something is missing; ``source`` names it.
+    """
+    if (
+        not isinstance(values, dict)
+        or values.get("architecture", ARCHITECTURE) != ARCHITECTURE
+        or "model" not in values
+    ):
+        raise InputError(f"{source} describes {_architecture(values)}, not {ARCHITECTURE}; anchordetr cannot read it.")
+    written = values.get("format_version")
+    if written != FORMAT_VERSION:
+        raise InputError(
+            f"{source} has format version {written}, written by anchordetr {values.get('anchordetr_version')}; this is "
+            f"anchordetr {version('anchordetr')}, which reads version {FORMAT_VERSION}. Update anchordetr."
+        )
+    try:
+        names, ids = values["class_names"], values["category_ids"]
+        config = parse_config({name: values[name] for name in Config.model_fields})
+    except (KeyError, UsageError) as error:
+        raise InputError(f"{source} is damaged: {error}") from error
+    count = config.model.num_classes
+    if not (isinstance(names, list) and isinstance(ids, list) and len(names) == len(ids) == count):
+        raise InputError(f"{source} is damaged: it needs {count} class_names and as many category_ids.")
+    config = config.model_copy(update={"model": config.model.without_pretraining()})
+    return SavedModel(config, names, ids, weights, values.get("origin", {}), unused_classes or {})
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load weights into a network of the same architecture; half precision is widened.
+
+    Parts that inference does not use may differ: they stay as they are where weights are missing, and weights for which
+    the network has no part are left out.
+
+    Raises:
+        InputError: they do not fit; the message lists everything that does not.
+    """
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(TRAINING_ONLY)}
+    known = {name: value for name, value in weights.items() if name in own or not name.startswith(TRAINING_ONLY)}
+    check_weights(model, own | known, source)
+    model.load_state_dict(own | known)
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Compare names and shapes of weights with those of a network, which can be on the meta device.
+
+    Raises:
+        InputError: they do not fit; the message lists everything that does not.
+    """
+    own = model.state_dict()
+    problems = [f"missing {name}" for name in own.keys() - weights.keys()]
+    problems += [f"unexpected {name}" for name in weights.keys() - own.keys()]
+    problems += [
+        f"{name} is {_shape(weights[name])} instead of {_shape(own[name])}"
+        for name in own.keys() & weights.keys()
+        if weights[name].shape != own[name].shape
+    ]
+    if problems:
+        listed = "; ".join(sorted(problems))
+        raise InputError(f"The weights of {source} do not fit the model ({len(problems)} differences): {listed}.")
+
+
+def _stored(tensor: Tensor, precision: str) -> Tensor:
+    dtype = None if precision == "fp32" else DTYPES[precision]
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.to(dtype) if dtype and tensor.is_floating_point() and tensor.numel() >= _LARGE else tensor
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    with _naming(file):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no JSON object")
+    return dict(values)
+
+
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Turn an error of a damaged file into one that names it."""
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{file} is damaged: {error}. Save or fetch the model again.") from error
+
+
+def _architecture(values: dict[str, Any]) -> str:
+    found = values.get("architecture") or values.get("architectures") or values.get("model_type") or "no model"
+    return ", ".join(found) if isinstance(found, list) else str(found)
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"

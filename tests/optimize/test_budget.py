@@ -1,0 +1,115 @@
+"""A network with a part of its queries and decoder layers: the trained one's, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from anchordetr.config import ModelConfig
+from anchordetr.models.anchor_detr import AnchorDETR
+from anchordetr.models.builders import build_model
+from anchordetr.optimize.budget import Budget
+
+IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
+SETTINGS: dict[str, dict[str, Any]] = {
+    "learned": {},
+    "grid": {"anchors": "grid"},
+    "zero_patterns": {"num_patterns": 0},
+    "standard": {"attention": "standard"},
+    "separate_encoders": {"share_position_encoder": False},
+    "refine": {"refine": True, "denoising": 2, "query_groups": 2},
+    "rotary": {"attention": "rcda_rotary"},
+    "three_levels": {"features": "c3_c4_dc5", "backbone": "resnet10t", "encoder_layers": 2},
+}
+
+
+def build(config: ModelConfig, **changes: Any) -> AnchorDETR:
+    model = build_model(config.model_copy(update={"decoder_layers": 3, **changes})).eval()
+    torch.nn.init.normal_(model.box_head.layers[-1].weight)
+    torch.nn.init.normal_(model.class_head.weight)
+    return model
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(9, 2, 3), Budget(patterns=(1, 0))], ids=str)
+def test_a_full_budget_is_no_budget(budget: Budget, small_model: ModelConfig) -> None:
+    model = build(small_model)
+    assert model.largest_budget == (9, 2, 3)
+    with torch.inference_mode():
+        expected, found = model(IMAGES), model.with_budget(budget)(IMAGES)
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.anchors, expected.anchors)
+
+
+@pytest.mark.parametrize("changes", [*SETTINGS.values(), {"anchors": "none"}], ids=[*SETTINGS, "embedding_queries"])
+def test_first_layers_give_their_auxiliary_predictions(changes: dict[str, Any], small_model: ModelConfig) -> None:
+    model = build(small_model, **changes)
+    with torch.inference_mode():
+        expected = model(IMAGES)
+        for count in (1, 2):
+            found = model.with_budget(Budget(layers=count))(IMAGES)
+            torch.testing.assert_close(found.logits, expected.logits[:count], atol=1e-5, rtol=1e-6)
+            torch.testing.assert_close(found.boxes, expected.boxes[:count], atol=1e-6, rtol=0)
+    assert len(model.decoder.layers) == 3
+
+
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS.keys())
+def test_without_self_attention_each_query_answers_as_among_all(
+    changes: dict[str, Any], small_model: ModelConfig
+) -> None:
+    model = build(small_model, **changes)
+    for layer in model.decoder.layers:
+        torch.nn.init.zeros_(layer.self_attention.out_proj.weight)
+    small = model.with_budget(Budget(anchors=4))
+    rows = small.queries.anchors
+    rows = torch.cat([rows + 9 * pattern for pattern in range(model.largest_budget[1])])
+    with torch.inference_mode():
+        expected, found = model(IMAGES), small(IMAGES)
+    assert found.num_anchors == 4
+    assert torch.equal(found.anchors, expected.anchors[:, rows])
+    torch.testing.assert_close(found.logits, expected.logits[:, :, rows], atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(found.boxes, expected.boxes[:, :, rows], atol=1e-5, rtol=0)
+
+
+def test_patterns_are_the_first_ones_or_the_named_ones(small_model: ModelConfig) -> None:
+    model = build(small_model, num_patterns=3)
+    for patterns, numbers in ((2, [0, 1]), ((2,), [2]), ((2, 0), [0, 2])):
+        small = model.with_budget(Budget(anchors=4, patterns=patterns))
+        queries = small.queries(small.key_encoder)
+        expected = model.queries.patterns.weight[numbers].repeat_interleave(4, dim=0)
+        assert torch.equal(queries.content[0], expected)
+        assert torch.equal(
+            queries.points[0], model.queries.anchors.points[small.queries.anchors].repeat(len(numbers), 1)
+        )
+        for predictions in (small(IMAGES), small.optimize_for_inference()(IMAGES)):
+            assert predictions.patterns.tolist() == numbers
+    again = model.with_budget(Budget(patterns=(1, 2))).with_budget(Budget(patterns=(1,)))
+    assert again(IMAGES).patterns.tolist() == [2]
+
+
+@pytest.mark.parametrize("budget", [Budget(5, 1, 2), Budget(4, (0,), 1), Budget(layers=1)], ids=str)
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS.keys())
+def test_prepared_it_answers_the_same(budget: Budget, changes: dict[str, Any], small_model: ModelConfig) -> None:
+    small = build(small_model, **changes).with_budget(budget)
+    with torch.inference_mode():
+        expected, found = small(IMAGES), small.optimize_for_inference()(IMAGES)
+    assert found.boxes.shape == (1, *expected.boxes.shape[1:])
+    torch.testing.assert_close(found.logits[0], expected.logits[-1], atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(found.boxes[0], expected.boxes[-1], atol=1e-5, rtol=0)
+    assert torch.equal(found.anchors, expected.anchors)
+    assert found.num_anchors == expected.num_anchors
+
+
+def test_weights_are_shared_and_the_network_stays_as_it_was(small_model: ModelConfig) -> None:
+    model = build(small_model)
+    names = list(model.state_dict())
+    small = model.with_budget(Budget(4, 1, 1))
+    assert list(model.state_dict()) == names
+    assert {id(parameter) for parameter in small.parameters()} < {id(parameter) for parameter in model.parameters()}
+    before = small(IMAGES).boxes
+    with torch.no_grad():
+        model.box_head.layers[-1].bias.add_(1.0)
+    assert not torch.equal(small(IMAGES).boxes, before)
+    assert model(IMAGES).boxes.shape[::2] == (3, 18)

@@ -1,0 +1,132 @@
+"""A network prepared for inference gives the last layer's answers of the network it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pseudo_weights import pseudo_image, pseudo_state_dict
+from torch import Tensor
+
+from anchordetr import create_model
+from anchordetr.config import ModelConfig
+from anchordetr.models.anchor_detr import AnchorDETR
+from anchordetr.models.builders import build_model
+from anchordetr.types import ImageBatch
+from anchordetr.weights.official_names import from_original
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "deep": {"encoder_layers": 2, "decoder_layers": 3},
+    "no_encoder": {"encoder_layers": 0},
+    "embedding_queries": {"anchors": "none"},
+    "zero_patterns": {"num_patterns": 0},
+    "standard": {"attention": "standard"},
+    "sine": {"position_encoder": "sine"},
+    "separate_encoders": {"share_position_encoder": False},
+    "three_levels": {"features": "c3_c4_dc5", "backbone": "resnet10t", "encoder_layers": 2},
+    "other_backbone": {"backbone": "test_convnext.r160_in1k"},
+    "dropout": {"dropout": 0.5},
+    "training_parts": {"predict_cells": True, "denoising": 2, "query_groups": 2},
+    "fused": {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+    "rotary": {"attention": "rcda_rotary", "encoder_layers": 2},
+    "rotary_refine": {"attention": "rcda_rotary", "refine": True},
+    "refine": {"refine": True, "decoder_layers": 3},
+    "refine_standard": {"refine": True, "attention": "standard", "share_position_encoder": False},
+}
+IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
+
+
+def build(config: ModelConfig, **changes: Any) -> AnchorDETR:
+    model = build_model(config.model_copy(update=changes)).eval()
+    torch.nn.init.normal_(model.box_head.layers[-1].weight)
+    torch.nn.init.normal_(model.class_head.weight)
+    return model
+
+
+@pytest.mark.parametrize("images", [IMAGES[:2], IMAGES], ids=["one_size", "padded"])
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS.keys())
+def test_the_same_answers(changes: dict[str, Any], images: list[Tensor], small_model: ModelConfig) -> None:
+    model = build(small_model, **changes)
+    prepared = model.optimize_for_inference()
+    with torch.inference_mode():
+        expected, found = model(images), prepared(images)
+    assert found.logits.shape == (1, *expected.logits.shape[1:])
+    torch.testing.assert_close(found.logits[0], expected.logits[-1], atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(found.boxes[0], expected.boxes[-1], atol=1e-5, rtol=0)
+    assert torch.equal(found.anchors, expected.anchors)
+    assert found.num_anchors == expected.num_anchors
+    assert not found.auxiliary
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": "standard"},
+        {"attention": "rcda_rotary"},
+        {"refine": True},
+        {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+    ],
+    ids=["rcda", "standard", "rotary", "refine", "fused"],
+)
+def test_bfloat16(changes: dict[str, Any], small_model: ModelConfig) -> None:
+    model = build(small_model, **changes)
+    with torch.inference_mode():
+        expected, found = model(IMAGES), model.optimize_for_inference(torch.bfloat16)(IMAGES)
+    assert found.boxes.dtype == found.logits.dtype == torch.float32
+    assert (found.boxes[0] - expected.boxes[-1]).abs().mean() < 0.02
+
+
+def test_other_dtypes_are_refused(small_model: ModelConfig) -> None:
+    with pytest.raises(ValueError, match=r"cannot run in torch\.int8; use torch\.float32"):
+        build(small_model).optimize_for_inference(torch.int8)
+
+
+def test_a_network_in_training_mode_is_prepared_as_in_eval_mode(small_model: ModelConfig) -> None:
+    model = build(small_model, dropout=0.5)
+    with torch.inference_mode():
+        expected = model(IMAGES).boxes[-1]
+    prepared = model.train().optimize_for_inference()
+    assert model.training
+    with torch.inference_mode():
+        torch.testing.assert_close(prepared(IMAGES).boxes[0], expected, atol=1e-5, rtol=0)
+
+
+def test_the_network_itself_stays_as_it_was(small_model: ModelConfig) -> None:
+    model = build(small_model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prepared = model.optimize_for_inference()
+    with torch.no_grad():
+        answer = prepared(IMAGES)
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, before[name])
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+        assert torch.equal(prepared(IMAGES).boxes, answer.boxes)
+    assert not any(parameter.requires_grad for parameter in prepared.parameters())
+    model.train()(IMAGES).boxes.sum().backward()
+    assert model.queries.anchors.points.grad is not None
+
+
+def test_the_originals_answers(golden: Callable[[str], dict[str, Tensor]], golden_json: Callable[[str], Any]) -> None:
+    tensors = golden("r50_dc5")
+    model = create_model("anchordetr_r50_dc5", num_classes=91, pretrained_backbone=False)
+    model.load_state_dict(from_original(pseudo_state_dict(golden_json("keys_r50_dc5"))))
+    prepared = model.optimize_for_inference()
+    with torch.inference_mode():
+        predictions = prepared([pseudo_image(*row) for row in tensors["images"].tolist()])
+    torch.testing.assert_close(predictions.logits[-1][:, ::9], tensors["logits"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(predictions.boxes[-1], tensors["boxes"], atol=1e-5, rtol=0)
+
+
+def test_the_prepared_network_is_one_graph_for_torch_compile(small_model: ModelConfig) -> None:
+    prepared = build(small_model).optimize_for_inference()
+    batch = ImageBatch.from_list(IMAGES[:2])
+    compiled = torch.compile(prepared, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        expected, found = prepared(batch), compiled(batch)
+    torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=1e-5)

@@ -1,0 +1,85 @@
+"""Learned anchors that start where the training data has objects, and parts past the paper in a whole training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from anchordetr import Detector
+from anchordetr.config import Config
+from anchordetr.data.box_centers import box_centres, representatives
+from anchordetr.data.layouts.opening import open_dataset
+from anchordetr.errors import UsageError
+from anchordetr.training.run import start_anchors
+
+PARTS: dict[str, dict[str, Any]] = {
+    "refine": {"model.refine": True},
+    "rotary": {"model.attention": "rcda_rotary"},
+    "fused": {"model.features": "c3_c4_c5", "model.fuse_at": "c4", "model.backbone": "resnet10t"},
+    "anchors": {"train.anchors_from_data": True},
+    "all": {
+        "model.refine": True,
+        "model.attention": "rcda_rotary",
+        "model.features": "c4_c5",
+        "model.fuse_at": "c4",
+        "train.anchors_from_data": True,
+    },
+}
+
+
+@pytest.mark.parametrize("changes", PARTS.values(), ids=PARTS.keys())
+def test_each_part_trains_saves_and_answers_the_same(
+    changes: dict[str, Any], small_config: Config, coco_folder: Path, tmp_path: Path
+) -> None:
+    detector = Detector(small_config.updated(changes), device="cpu")
+    before = {name: value.clone() for name, value in detector.model.state_dict().items()}
+    detector.train(coco_folder, tmp_path, epochs=1)
+    assert any(not torch.equal(value, before[name]) for name, value in detector.model.named_parameters())
+    loaded = Detector.from_pretrained(tmp_path / "last", device="cpu")
+    assert loaded.config.model == detector.config.model
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(loaded.predict(picture, 0.0).xyxy, detector.predict(picture, 0.0).xyxy)
+
+
+def test_anchors_start_where_the_objects_are(
+    small_config: Config, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config.updated({"train.anchors_from_data": True, "train.lr": 1e-12, "train.epochs": 1})
+    detector = Detector(config, device="cpu")
+    detector.train(coco_folder, tmp_path)
+    train_set = open_dataset(coco_folder, "train")
+    expected = representatives(box_centres(train_set.annotations, config.data.flips), 9, config.train.seed)
+    np.testing.assert_allclose(detector.model.queries.anchors.points.detach().numpy(), expected, atol=1e-6)
+    assert f"anchors start from the data: the centres of {len(train_set.annotations.labels)} boxes" in (
+        capsys.readouterr().err
+    )
+
+
+def test_resuming_leaves_the_anchors_alone(
+    small_config: Config, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config.updated({"train.anchors_from_data": True, "train.lr": 0.05, "train.drop_at": 1.0})
+
+    def points(folder: str, epochs: int, resume: bool = False) -> torch.Tensor:
+        detector = Detector(config, device="cpu")
+        detector.train(coco_folder, tmp_path / folder, resume=resume, epochs=epochs, warmup=0.0)
+        last = Detector.from_pretrained(tmp_path / folder / "last", device="cpu")
+        return last.model.queries.anchors.points
+
+    whole = points("whole", 2)
+    points("parts", 1)
+    assert capsys.readouterr().err.count("start from the data") == 2
+    torch.testing.assert_close(points("parts", 2, resume=True), whole, rtol=0, atol=0)
+    assert "start from the data" not in capsys.readouterr().err
+
+
+def test_models_without_learned_anchors_are_refused(small_config: Config, coco_folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"Configuration: .*set model\.anchors=learned\."):
+        small_config.updated({"train.anchors_from_data": True, "model.anchors": "grid"})
+    detector = Detector(small_config.updated({"model.anchors": "none"}), device="cpu")
+    with pytest.raises(UsageError, match="which this model lacks"):
+        start_anchors(detector.model, open_dataset(coco_folder, "train"), small_config)

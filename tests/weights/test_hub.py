@@ -1,0 +1,106 @@
+"""The Hugging Face hub, played by a folder, and the model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import EntryNotFoundError
+
+from anchordetr import Detector
+from anchordetr.cli.main import run
+from anchordetr.config import Config
+from anchordetr.errors import InputError
+from anchordetr.weights import hub
+
+
+class FakeApi:
+    """Keeps repositories as folders."""
+
+    root: Path
+    endpoint = "https://hub"
+
+    def __init__(self, token: str | None) -> None: ...
+
+    def create_repo(self, repo_id: str, private: bool, exist_ok: bool) -> None:
+        assert exist_ok
+        (self.root / repo_id).mkdir(parents=True, exist_ok=True)
+
+    def file_exists(self, repo_id: str, name: str) -> bool:
+        return (self.root / repo_id / name).exists()
+
+    def upload_folder(self, repo_id: str, folder_path: Path, ignore_patterns: list[str]) -> None:
+        for file in folder_path.iterdir():
+            if file.name not in ignore_patterns:
+                (self.root / repo_id / file.name).write_bytes(file.read_bytes())
+
+    @classmethod
+    def download(cls, repo_id: str, name: str) -> str:
+        file = cls.root / repo_id / name
+        if not file.parent.is_dir():
+            raise ConnectionError("no such repository, or no network.\nmore lines")
+        if not file.is_file():
+            raise EntryNotFoundError(name)
+        return str(file)
+
+
+@pytest.fixture(autouse=True)
+def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    FakeApi.root = tmp_path / "hub"
+    monkeypatch.setattr(hub, "HfApi", FakeApi)
+    monkeypatch.setattr(hub, "hf_hub_download", FakeApi.download)
+    return FakeApi.root
+
+
+@pytest.fixture
+def detector(small_config: Config) -> Detector:
+    return Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
+
+
+def test_a_detector_goes_to_the_hub_and_comes_back(detector: Detector, fake_hub: Path) -> None:
+    assert detector.push_to_hub("me/pets") == "https://hub/me/pets"
+    back = Detector.from_pretrained("me/pets", device="cpu")
+    assert (back.class_names, back.category_ids, back.config) == (["cat", "dog", "ox"], [4, 8, 15], detector.config)
+    (fake_hub / "me/pets/README.md").write_text("my own words")
+    detector.push_to_hub("me/pets", precision="fp16")
+    assert (fake_hub / "me/pets/README.md").read_text() == "my own words"
+
+
+def test_the_card_tells_what_is_known(detector: Detector, coco_folder: Path, tmp_path: Path) -> None:
+    metrics = detector.train(coco_folder, tmp_path / "run", epochs=1)
+    trained = Detector.from_pretrained(tmp_path / "run", device="cpu")
+    card = ModelCard(trained.model_card("me/shapes"))
+    assert card.data.library_name == "anchordetr"
+    assert card.data.pipeline_tag == "object-detection"
+    results = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert results["ap"] == metrics.ap
+    for text in ("circle, rectangle, triangle", str(coco_folder), "| torch |", "| command |", "AP50"):
+        assert text in card.text
+
+
+def test_a_model_without_a_past_has_a_card_too(detector: Detector) -> None:
+    assert "It has not been evaluated." in ModelCard(detector.model_card("me/pets")).text
+
+
+def test_a_missing_repository_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"'me/nothing' is no folder here, .*\(no such repository, or no network\)"):
+        Detector.from_pretrained("me/nothing")
+    with pytest.raises(SystemExit):
+        run(["eval", "--weights", "me/nothing", "--data", "shapes", "--output-dir", str(tmp_path)])
+    assert "looking for it on the Hugging Face hub" in capsys.readouterr().err
+
+
+def test_what_is_neither_is_told_the_closest_name() -> None:
+    with pytest.raises(InputError, match="Did you mean 'anchordetr_r50_dc5'"):
+        Detector.from_pretrained("anchordetr_r50_dc6")
+
+
+def test_a_refusing_hub_is_one_sentence(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise PermissionError("401 Unauthorized")
+
+    monkeypatch.setattr(FakeApi, "create_repo", refuse)
+    with pytest.raises(InputError, match=r"'me/pets' could not be written .*\(401 Unauthorized\)"):
+        detector.push_to_hub("me/pets")

@@ -1,0 +1,162 @@
+"""Model folders: what is written, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from anchordetr import Detector
+from anchordetr.config import Config
+from anchordetr.errors import InputError
+from anchordetr.weights.saved_model import read_model
+
+
+@pytest.fixture
+def detector(small_config: Config) -> Detector:
+    return Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
+
+
+@pytest.fixture
+def folder(detector: Detector, tmp_path: Path) -> Path:
+    detector.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(folder: Path, **changes: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_a_folder_is_two_files_with_the_library_and_its_version(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    values = json.loads((folder / "config.json").read_text())
+    assert (values["format_version"], values["architecture"]) == (1, "AnchorDETR")
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
+def test_saving_twice_writes_the_same_bytes(detector: Detector, folder: Path, tmp_path: Path) -> None:
+    Detector.from_pretrained(folder, device="cpu").save_pretrained(tmp_path / "again")
+    first, second = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path / "again"))
+    assert {name for name in first if first[name] != second[name]} <= {"origin", "save_id"}
+    old, new = (load_file(path / "model.safetensors") for path in (folder, tmp_path / "again"))
+    assert all(torch.equal(tensor, new[name]) for name, tensor in old.items())
+
+
+def test_the_configuration_can_be_edited(folder: Path) -> None:
+    edit(folder, class_names=["a", "b", "c"])
+    assert read_model(folder).class_names == ["a", "b", "c"]
+
+
+def test_a_configuration_of_another_save_does_not_count(detector: Detector, folder: Path) -> None:
+    """A crash between the two files leaves new weights beside an old configuration."""
+    old = (folder / "config.json").read_bytes()
+    detector.class_names = ["new", "names", "here"]
+    detector.save_pretrained(folder)
+    (folder / "config.json").write_bytes(old)
+    assert read_model(folder).class_names == ["new", "names", "here"]
+    (folder / "config.json").unlink()
+    assert Detector.from_pretrained(folder / "model.safetensors", device="cpu").class_names == ["new", "names", "here"]
+
+
+def test_a_newer_version_is_refused_by_both_versions(folder: Path) -> None:
+    edit(folder, format_version=2, anchordetr_version="9.9")
+    with pytest.raises(InputError, match=r"format version 2, written by anchordetr 9\.9; this is anchordetr 0\.1\.0"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"model_type": "detr", "architectures": ["DetrForObjectDetection"]}, "DetrForObjectDetection"),
+        ({"model_type": "yolos"}, "yolos"),
+        ({"architecture": "resnet50"}, "resnet50"),
+        ({}, "no model"),
+    ],
+)
+def test_another_architecture_is_named(values: dict[str, object], name: str, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match=f"config.json describes {name}, not AnchorDETR"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "no config", "half a config", "no classes", "a list"])
+def test_a_damaged_folder_is_named(damage: str, folder: Path) -> None:
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    whole = weights.read_bytes()
+    {
+        "truncated": lambda: weights.write_bytes(whole[: len(whole) // 2]),
+        "empty": lambda: weights.write_bytes(b""),
+        "no config": lambda: edit(folder, model={"num_anchors": -3}),
+        "half a config": lambda: config.write_text(config.read_text()[:100]),
+        "no classes": lambda: config.write_text(json.dumps(json.loads(config.read_text()) | {"class_names": None})),
+        "a list": lambda: config.write_text("[1]"),
+    }[damage]()
+    with pytest.raises(InputError, match=r"(model\.safetensors|config\.json) is damaged"):
+        Detector.from_pretrained(folder, device="cpu")
+
+
+def test_a_run_whose_best_model_is_damaged_gives_its_last(
+    detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("best", "last"):
+        detector.save_pretrained(tmp_path / name)
+    (tmp_path / "best" / "model.safetensors").write_bytes(b"half")
+    assert Detector.from_pretrained(tmp_path, device="cpu").class_names == ["cat", "dog", "ox"]
+    assert "best/model.safetensors is damaged" in capsys.readouterr().err.replace("\n", "")
+    (tmp_path / "last" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"last/model\.safetensors is damaged"):
+        Detector.from_pretrained(tmp_path, device="cpu")
+
+
+def test_weights_of_another_shape_list_every_difference(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"10 differences.*patterns\.weight is 2×32 instead of 5×32") as error:
+        Detector.from_pretrained(folder, device="cpu", settings={"model.num_patterns": 5, "model.ffn_dim": 64})
+    assert "linear1.weight is 32×32 instead of 64×32" in str(error.value)
+
+
+def test_a_write_that_fails_leaves_the_old_model(
+    detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def break_off(tensors: object, file: Path, metadata: object = None) -> None:
+        file.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("anchordetr.weights.saved_model.save_file", break_off)
+    with pytest.raises(OSError, match="No space left"):
+        detector.save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_readers_never_see_half_a_model(detector: Detector, folder: Path) -> None:
+    """One thread saves two models in turn into one folder, another reads: each time one of them as a whole."""
+    other = Detector(detector.config, ["a", "b", "c"], device="cpu")
+    with torch.no_grad():
+        for number, model in enumerate((detector, other)):
+            model.model.class_head.bias.fill_(number)
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            other.save_pretrained(folder)
+            detector.save_pretrained(folder)
+
+    detector.save_pretrained(folder)
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(30):
+            weights = load_file(folder / "model.safetensors")
+            assert weights["class_head.bias"].unique().numel() == 1
+            assert weights.keys() == detector.model.state_dict().keys()
+            json.loads((folder / "config.json").read_text())
+    finally:
+        stop.set()
+        writer.join()
