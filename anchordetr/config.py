@@ -21,14 +21,14 @@ class ModelConfig(_Section):
     """Everything that decides what the network computes; the defaults are the paper's R50-C5.
 
     ``attention``, ``anchors``, ``position_encoder`` and ``backbone`` take registered names, ``backbone`` also any
-    timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``start`` chooses the values
+    timm name. ``anchors`` takes ``none`` too: DETR's learned embedding queries (eq. 2). ``init`` chooses the values
     that training starts from: the paper's, or attention that looks at its own place (``models/initialization.py``).
-    ``predict_cells`` lets the cells of the encoded map learn from losses of their own in training. ``refine`` lets
-    each decoder layer start from the boxes of the one before. ``fuse_at`` sums all levels of ``features`` into one map
-    of this level's size; without it each level stays a map of its own.
+    ``encoder_loss`` lets the locations of the encoded map learn from losses of their own in training.
+    ``box_refinement`` lets each decoder layer start from the boxes before it. ``fusion_level`` sums all levels of
+    ``features`` into one map of this level's size; without it each level stays a map of its own.
 
     ``query_groups`` counts the groups of queries that learn side by side in training, of which the first one answers.
-    ``denoising`` is the number of groups of denoising queries, 0 for none: their points move by up to
+    ``denoising_groups`` is the number of groups of denoising queries, 0 for none: their points move by up to
     ``denoising_point_noise`` of half the box, and a share ``denoising_label_noise`` of their labels is random;
     ``denoising_negatives`` adds queries farther away that have to find nothing.
     """
@@ -40,7 +40,7 @@ class ModelConfig(_Section):
     freeze_batch_norm: bool = True
     frozen_stages: int = Field(default=1, ge=0, le=4)
     features: Literal["c3", "c4", "c5", "dc5", "c3_c4_dc5", "c4_c5", "c3_c4_c5"] = "c5"
-    fuse_at: Literal["c3", "c4", "c5"] | None = None
+    fusion_level: Literal["c3", "c4", "c5"] | None = None
     attention: str = "rcda"
     anchors: str = "learned"
     num_anchors: PositiveInt = 300
@@ -53,18 +53,18 @@ class ModelConfig(_Section):
     decoder_layers: PositiveInt = 6
     ffn_dim: PositiveInt = 1024
     dropout: float = Field(default=0.0, ge=0.0, le=1.0)
-    start: Literal["paper", "local"] = "paper"
-    predict_cells: bool = False
-    refine: bool = False
+    init: Literal["paper", "local"] = "paper"
+    encoder_loss: bool = False
+    box_refinement: bool = False
     query_groups: PositiveInt = 1
-    denoising: int = Field(default=0, ge=0)
+    denoising_groups: int = Field(default=0, ge=0)
     denoising_point_noise: float = Field(default=0.4, ge=0.0)
     denoising_label_noise: float = Field(default=0.2, ge=0.0, le=1.0)
     denoising_negatives: bool = False
 
     @property
     def num_queries(self) -> int:
-        """Q: the most objects that can be found in one picture."""
+        """Q: the most objects that can be found in one image."""
         return self.num_anchors * max(self.num_patterns, 1)
 
     def without_pretraining(self) -> Self:
@@ -79,23 +79,23 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _check_anchors(self) -> Self:
-        if self.refine and self.anchors == "none":
-            raise ValueError("refine moves anchors; choose anchors=learned or grid, or refine=false")
+        if self.box_refinement and self.anchors == "none":
+            raise ValueError("box_refinement moves anchors; choose anchors=learned or grid, or box_refinement=false")
         return self
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
-        if self.features == "c3_c4_c5" and self.fuse_at is None:
-            raise ValueError("features=c3_c4_c5 are maps of three sizes; sum them with fuse_at=c4 (or c3, c5)")
+        if self.features == "c3_c4_c5" and self.fusion_level is None:
+            raise ValueError("features=c3_c4_c5 are maps of three sizes; sum them with fusion_level=c4 (or c3, c5)")
         return self
 
 
 class DataConfig(_Section):
-    """How pictures are read, resized and augmented.
+    """How images are read, resized and augmented.
 
-    ``short_side`` and ``long_side`` are pixels: a picture is resized so that its short side has ``short_side``, or its
+    ``short_side`` and ``long_side`` are pixels: an image is resized so that its short side has ``short_side``, or its
     long side ``long_side`` if that is smaller. Training draws the short side from ``train_short_sides``.
-    ``skip_broken`` decodes every picture before the start and leaves out those that cannot be read, with a count.
+    ``skip_broken`` decodes every image before the start and leaves out those that cannot be read, with a count.
     """
 
     layout: str = "auto"
@@ -126,8 +126,8 @@ class LossConfig(_Section):
 class TrainConfig(_Section):
     """The optimisation; the defaults are the paper's recipe.
 
-    ``batch_size`` counts the pictures of an optimizer step: all processes share them, each in ``accumulate`` parts. The
-    learning rates are those of ``lr_batch_size`` pictures; ``scale_lr`` scales them in proportion to ``batch_size``.
+    ``batch_size`` counts the images of an optimizer step: all processes share them, each in ``accumulate`` parts. The
+    learning rates are those of ``lr_batch_size`` images; ``scale_lr`` scales them in proportion to ``batch_size``.
 
     ``schedule`` ``step`` divides the rates by 10 after the share ``drop_at`` of the training (40 of 50 epochs),
     ``cosine`` lets them fall to zero; ``warmup`` is the share of the training in which they rise.

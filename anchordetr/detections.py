@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Detections:
-    """The objects found in one picture, the surest first; fields as in ``supervision.Detections``.
+    """The objects found in one image, the surest first; fields as in ``supervision.Detections``.
 
     Attributes:
-        xyxy: (n, 4) float32 x1, y1, x2, y2 in pixels of the picture as given.
+        xyxy: (n, 4) float32 x1, y1, x2, y2 in pixels of the image as given.
         confidence: (n,) float32 scores in [0, 1]. class_id: (n,) int64 class indices.
         anchor_xy: (n, 2) float32, the anchor in pixels that each answer came from. pattern_id: (n,) int64.
         data: arrays of n more values each: ``class_name``, and ``category_id``, the data set's own id.
-        image: (H, W, 3) uint8 RGB, the picture, if it was kept.
-        source: the file or address the picture came from, if there was one.
+        image: (H, W, 3) uint8 RGB, the image, if it was kept.
+        source: the file or address the image came from, if there was one.
     """
 
     xyxy: NDArray[np.float32]
@@ -55,10 +55,10 @@ class Detections:
         )
 
     def plot(self, path: str | Path | None = None) -> Image.Image:
-        """Draw the boxes with names and scores on the picture, and save it if a path is given.
+        """Draw the boxes with names and scores on the image, and save it if a path is given.
 
         Raises:
-            InputError: the picture was not kept.
+            InputError: the image was not kept.
         """
         from PIL import Image, ImageDraw
 

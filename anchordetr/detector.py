@@ -169,7 +169,7 @@ class Detector:
             data, settings: as in :meth:`train`.
 
         Returns:
-            The plan: numbers of pictures, classes and steps, sizes, the time of a step and of all steps, memory.
+            The plan: numbers of images, classes and steps, sizes, the time of a step and of all steps, memory.
 
         Raises:
             UsageError, InputError: as :meth:`train` does.
@@ -186,8 +186,8 @@ class Detector:
         probe.predict(val_set.image(0))
         prediction = time.perf_counter() - start
         return {
-            "training pictures": len(train_set),
-            "validation pictures": len(val_set),
+            "training images": len(train_set),
+            "validation images": len(val_set),
             "classes": len(probe.class_names),
             **plan,
             "seconds of the first prediction": round(prediction, 3),
@@ -216,20 +216,20 @@ class Detector:
         self, output: Path, metrics: Metrics, history: Sequence[Mapping[str, Any]], dataset: DetectionDataset
     ) -> None:
         """Write the page of a run: curves where matplotlib is installed, and a few predictions."""
-        pictures: dict[str, list[Path]] = {"samples": []}
+        figures: dict[str, list[Path]] = {"samples": []}
         folder = output / "report"
         folder.mkdir(exist_ok=True)
         images = [dataset.image(index) for index in range(min(_SAMPLES, len(dataset)))]
         for index, found in enumerate(self.predict_each(images, threshold=0.3)):
-            pictures["samples"].append(folder / f"sample_{index}.jpg")
-            found.plot(pictures["samples"][-1])
+            figures["samples"].append(folder / f"sample_{index}.jpg")
+            found.plot(figures["samples"][-1])
         with contextlib.suppress(InputError):
             plot_history(history, folder / "curves.png")
-            pictures["curves"] = [folder / "curves.png"]
+            figures["curves"] = [folder / "curves.png"]
             if metrics.details is not None:
                 details = metrics.details
-                pictures["curves"] += plot_details(details.precision, details.confusion(), self.class_names, folder)
-        write_report(output, metrics, history, self.origin, self.config, pictures)
+                figures["curves"] += plot_details(details.precision, details.confusion(), self.class_names, folder)
+        write_report(output, metrics, history, self.origin, self.config, figures)
 
     def _open_splits(self, data: str | Path) -> tuple[DetectionDataset, DetectionDataset]:
         train_set, val_set = (self._open(data, split) for split in ("train", "val"))
@@ -335,7 +335,7 @@ class Detector:
         """Detect objects.
 
         Args:
-            source: a path, URL, PIL picture, RGB uint8 array (H, W, 3) or tensor (3, H, W): one answer. A list, a
+            source: a path, URL, PIL image, RGB uint8 array (H, W, 3) or tensor (3, H, W): one answer. A list, a
                 folder or a glob pattern: a list of answers.
             threshold: only scores of at least this are returned.
             anchors: use so many of the anchors, spread evenly among all.
@@ -343,7 +343,7 @@ class Detector:
             layers: use so many of the decoder layers, the first ones. Less takes less time and finds less.
 
         Raises:
-            InputError: a picture cannot be read; the message names it.
+            InputError: an image cannot be read; the message names it.
             UsageError: the network has fewer anchors, patterns or layers.
         """
         each = partial(self.predict_each, threshold=threshold, anchors=anchors, patterns=patterns, layers=layers)
@@ -364,9 +364,9 @@ class Detector:
         patterns: int | Sequence[int] | None = None,
         layers: int | None = None,
     ) -> Iterator[Detections]:
-        """Detect objects in one picture after the other, a few at a time in memory; arguments as in :meth:`predict`.
+        """Detect objects in one image after the other, a few at a time in memory; arguments as in :meth:`predict`.
 
-        With ``skip_broken`` a picture that cannot be read is named in a warning and gives no answer.
+        With ``skip_broken`` an image that cannot be read is named in a warning and gives no answer.
         """
         self.model.eval()
         model = self._prepared.of(self.model, Budget(anchors, patterns, layers))

@@ -16,12 +16,12 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
     """Turn the last layer's predictions into detections.
 
     Args:
-        predictions: of B pictures.
-        sizes: (height, width) in pixels that the boxes of each picture shall be given in.
-        top_k: at most this many per picture, queries × classes if that is fewer.
+        predictions: of B images.
+        sizes: (height, width) in pixels that the boxes of each image shall be given in.
+        top_k: at most this many per image, queries × classes if that is fewer.
 
     Returns:
-        One :class:`Detections` per picture, the surest first; a query can answer with several classes.
+        One :class:`Detections` per image, the surest first; a query can answer with several classes.
     """
     logits, boxes = predictions.logits[-1].float(), predictions.boxes[-1].float()
     num_classes = logits.shape[-1]

@@ -1,4 +1,4 @@
-"""Running a network on pictures without padding."""
+"""Running a network on images without padding."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ class PreparedCopy:
 def detect(
     model: nn.Module, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], precision: str = "fp32"
 ) -> list[Detections]:
-    """Detect objects in prepared pictures; only pictures of one shape run together.
+    """Detect objects in prepared images; only images of one shape run together.
 
     Args:
         model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` in eval mode.
-        images: normalised (3, H, W) pictures of any sizes.
-        sizes: (height, width) in pixels of the pictures as the user knows them; boxes come in these.
+        images: normalised (3, H, W) images of any sizes.
+        sizes: (height, width) in pixels of the images as the user knows them; boxes come in these.
         precision: ``fp32``, ``bf16`` or ``fp16``.
 
     Returns:
-        The best 100 detections of each picture, in the order given.
+        The best 100 detections of each image, in the order given.
     """
     device = next(model.parameters()).device
     answers: dict[int, Detections] = {}

@@ -2,7 +2,7 @@
 
 Dimension letters used everywhere: ``B`` batch, ``H W`` feature height and width, ``C`` channels, ``M`` heads,
 ``D`` channels per head, ``A`` anchors, ``N`` queries of an attention, ``Q`` = anchors × patterns, ``K`` classes,
-``L`` decoder layers, ``T`` objects of a picture.
+``L`` decoder layers, ``T`` objects of an image.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Device = torch.device | str
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Pictures of possibly different sizes in one tensor, padded with zeros at the right and at the bottom.
+    """Images of possibly different sizes in one tensor, padded with zeros at the right and at the bottom.
 
     Attributes:
-        pixels: (B, 3, H, W) normalised float pictures.
-        sizes: (height, width) in pixels of each picture inside ``pixels``.
+        pixels: (B, 3, H, W) normalised float images.
+        sizes: (height, width) in pixels of each image inside ``pixels``.
     """
 
     pixels: Tensor
@@ -34,10 +34,10 @@ class ImageBatch:
 
     @classmethod
     def from_list(cls, images: Sequence[Tensor]) -> Self:
-        """Stack normalised float (3, H, W) pictures.
+        """Stack normalised float (3, H, W) images.
 
         Raises:
-            InputError: the list is empty, or a picture has another shape, is not floating point or not finite.
+            InputError: the list is empty, or an image has another shape, is not floating point or not finite.
         """
         if len(images) == 0:
             raise InputError("The list of images is empty; give at least one image.")
@@ -48,7 +48,7 @@ class ImageBatch:
 
     @property
     def is_padded(self) -> bool:
-        """Whether any picture is smaller than the tensor that holds it."""
+        """Whether any image is smaller than the tensor that holds it."""
         return any(size != tuple(self.pixels.shape[-2:]) for size in self.sizes)
 
     def __len__(self) -> int:
@@ -83,10 +83,10 @@ def _check_image(index: int, image: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Target:
-    """The objects of one picture.
+    """The objects of one image.
 
     Attributes:
-        boxes: (T, 4) cx, cy, w, h as fractions of the unpadded picture.
+        boxes: (T, 4) cx, cy, w, h as fractions of the unpadded image.
         labels: (T,) int64 class indices, 0-based and contiguous.
     """
 
@@ -112,13 +112,13 @@ class Predictions:
 
     Attributes:
         logits: (L, B, Q, K) class scores before the sigmoid.
-        boxes: (L, B, Q, 4) cx, cy, w, h as fractions of the unpadded picture.
-        anchors: (B, Q, 2) x, y as fractions of the unpadded picture.
+        boxes: (L, B, Q, 4) cx, cy, w, h as fractions of the unpadded image.
+        anchors: (B, Q, 2) x, y as fractions of the unpadded image.
         num_anchors: number of anchor points A; Q is A times the number of patterns.
         patterns: (P,) int64, which of the trained network's patterns these are; None is all of them.
-        auxiliary: by name, what else learns in training: ``cells`` of the encoded map, each a query of its own, further
+        auxiliary: by name, what else learns in training: ``encoder``, every location of the encoded map, further
             groups of queries ``group_1``, ..., and ``denoising`` queries; empty in eval mode.
-        objects: (B, G, Q/G) which of its picture's objects each query has to find, -1 for none, in G groups that each
+        objects: (B, G, Q/G) which of its image's objects each query has to find, -1 for none, in G groups that each
             hold every object; None where the matching decides.
     """
 

@@ -1,4 +1,4 @@
-"""One part changed at a time: how fast do networks learn that are alike but for it? AP against pictures seen.
+"""One part changed at a time: how fast do networks learn that are alike but for it? AP against images seen.
 
 python benchmarks/ablation.py --data shapes --variants headline --seeds 0 1 2 --output runs/ablation
 python benchmarks/ablation.py --data ../shared/data/bccd --variants ladder patterns --output runs/ablation
@@ -6,7 +6,7 @@ python benchmarks/ablation.py --data ../shared/data/bccd --variants ladder patte
 Every run leaves a JSON file in OUTPUT/DATA/results; runs that have one are not trained again, and a run that was
 stopped goes on where it was. A table (summary.md) and curves (curves.png) are written anew each time.
 
-Networks start as the paper's do: without the library's own helps (`model.start`, `model.predict_cells`).
+Networks start as the paper's do: without the library's own helps (`model.init`, `model.encoder_loss`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from anchordetr.models.presets import preset
 from anchordetr.profiling.timing import describe_machine
 
 BASE: dict[str, Any] = {
-    "model.start": "paper",
-    "model.predict_cells": False,
+    "model.init": "paper",
+    "model.encoder_loss": False,
     "model.num_anchors": 36,
     "model.num_patterns": 3,
     "train.save_every": 100,
@@ -65,12 +65,12 @@ EPOCHS = {"shapes": 6, "photographs": 60}
 
 DETR_QUERIES = {"model.anchors": "none", "model.num_anchors": 108, "model.num_patterns": 0}
 SUM = {
-    "model.start": "local",
-    "model.predict_cells": True,
-    "model.denoising": 3,
-    "model.refine": True,
+    "model.init": "local",
+    "model.encoder_loss": True,
+    "model.denoising_groups": 3,
+    "model.box_refinement": True,
     "model.features": "c3_c4_c5",
-    "model.fuse_at": "c3",
+    "model.fusion_level": "c3",
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "anchor_detr": {},
@@ -83,24 +83,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grid": {"model.anchors": "grid"},
     "separate_encoders": {"model.share_position_encoder": False},
     "sine_alone": {"model.position_encoder": "sine"},
-    "local_start": {"model.start": "local"},
-    "cells": {"model.predict_cells": True},
-    "local_start_cells": {"model.start": "local", "model.predict_cells": True},
-    "denoising": {"model.denoising": 3},
+    "local_start": {"model.init": "local"},
+    "locations": {"model.encoder_loss": True},
+    "local_start_cells": {"model.init": "local", "model.encoder_loss": True},
+    "denoising": {"model.denoising_groups": 3},
     "query_groups": {"model.query_groups": 3},
-    "refine": {"model.refine": True},
+    "refine": {"model.box_refinement": True},
     "varifocal": {"loss.classification": "varifocal"},
     "rotary": {"model.attention": "rcda_rotary"},
-    "fused": {"model.features": "c3_c4_c5", "model.fuse_at": "c3"},
+    "fused": {"model.features": "c3_c4_c5", "model.fusion_level": "c3"},
     "anchors_from_data": {"train.anchors_from_data": True},
     "sum": SUM,
-    "sum_without_start": {**SUM, "model.start": "paper"},
+    "sum_without_start": {**SUM, "model.init": "paper"},
     "sum_with_groups": {**SUM, "model.query_groups": 3},
     "sum_with_varifocal": {**SUM, "loss.classification": "varifocal"},
     "sum_with_rotary": {**SUM, "model.attention": "rcda_rotary"},
-    "sum_without_cells": {**SUM, "model.predict_cells": False},
-    "sum_without_refine": {**SUM, "model.refine": False},
-    "sum_on_one_map": {**SUM, "model.features": "c3", "model.fuse_at": None},
+    "sum_without_cells": {**SUM, "model.encoder_loss": False},
+    "sum_without_refine": {**SUM, "model.box_refinement": False},
+    "sum_on_one_map": {**SUM, "model.features": "c3", "model.fusion_level": None},
 }
 GROUPS: dict[str, list[str]] = {
     "headline": ["detr_queries", "anchor_detr"],
@@ -110,7 +110,7 @@ GROUPS: dict[str, list[str]] = {
     "past_the_paper": [
         "anchor_detr",
         "local_start",
-        "cells",
+        "locations",
         "local_start_cells",
         "denoising",
         "query_groups",
@@ -155,7 +155,7 @@ def base_config(data: str, changes: dict[str, Any]) -> Config:
     return preset("anchordetr_tiny").updated({**BASE, **of_data, "train.epochs": epochs}).updated(changes)
 
 
-def train_variant(name: str, config: Config, data: str, folder: Path, device: str, pictures: int) -> Result:
+def train_variant(name: str, config: Config, data: str, folder: Path, device: str, images: int) -> Result:
     """Train one network, or go on with it, and return what is known of it."""
     detector = Detector(config, device=device)
     is_resumed = is_started(folder)
@@ -168,7 +168,7 @@ def train_variant(name: str, config: Config, data: str, folder: Path, device: st
         "data": data,
         "seed": config.train.seed,
         "changes": VARIANTS[name],
-        "history": read_history(entries, pictures),
+        "history": read_history(entries, images),
         "parameters": sum(value.numel() for value in detector.model.parameters()),
         "seconds": time.perf_counter() - start,
         "resumed": is_resumed,
@@ -186,11 +186,11 @@ def ablate(data: str, arguments: argparse.Namespace) -> None:
     results = []
     for seed in arguments.seeds:
         for name, config in configs.items():
-            steps, pictures = epoch_of(length, config.train.batch_size)
+            steps, images = epoch_of(length, config.train.batch_size)
             epochs = epochs_for(arguments.steps, arguments.epochs or config.train.epochs, steps)
             settings = config.updated({"train.seed": seed, "train.epochs": epochs})
             run = folder / "runs" / f"{name}_seed{seed}"
-            train = partial(train_variant, name, settings, data, run, arguments.device, pictures)
+            train = partial(train_variant, name, settings, data, run, arguments.device, images)
             results.append(run_once(folder / "results" / f"{run.name}.json", settings, train))
             table = report(results, arguments.target_ap, "detr_queries", folder)
     print(f"{data}\n\n{table}", flush=True)

@@ -1,7 +1,7 @@
 """How much faster the library is than the original's order of operations, measured in turn in one process.
 
-python benchmarks/against_the_original.py inference    # a picture of 800x1088, about two minutes on 2 cores
-python benchmarks/against_the_original.py training     # a step on two pictures of 512x640
+python benchmarks/against_the_original.py inference    # an image of 800x1088, about two minutes on 2 cores
+python benchmarks/against_the_original.py training     # a step on two images of 512x640
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def build() -> tuple[original_order.AnchorDETR, AnchorDETR]:
 
 
 def inference(height: int, width: int) -> dict[str, Callable[[], object]]:
-    """One picture; the rival and the network as built predict from all layers, prepared networks from the last."""
+    """One image; the rival and the network as built predict from all layers, prepared networks from the last."""
     rival, model = build()
     pixels, padding = torch.randn(1, 3, height, width), torch.zeros(1, height, width, dtype=torch.bool)
     images = ImageBatch(pixels, ((height, width),))
@@ -57,7 +57,7 @@ def inference(height: int, width: int) -> dict[str, Callable[[], object]]:
 
 
 def training(height: int, width: int, objects: int) -> dict[str, Callable[[], object]]:
-    """One step on two pictures: forward, losses, backward, optimizer."""
+    """One step on two images: forward, losses, backward, optimizer."""
     rival, model = build()
     pixels, padding = torch.randn(2, 3, height, width), torch.zeros(2, height, width, dtype=torch.bool)
     images = ImageBatch(pixels, ((height, width),) * 2)
@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("inference", "training"))
     parser.add_argument("--size", help="HEIGHTxWIDTH in pixels")
-    parser.add_argument("--objects", type=int, default=20, help="of each picture in training")
+    parser.add_argument("--objects", type=int, default=20, help="of each image in training")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 

@@ -4,7 +4,7 @@ pip install transformers
 python benchmarks/compare_peers.py --data ../shared/data/bccd --output runs/peers
 python benchmarks/compare_peers.py --data shapes --models ours detr --seeds 0 1 2 --set data.short_side=96
 
-All see the same pictures in the same order, with the same backbone, sizes, optimizer, schedule and evaluation; losses
+All see the same images in the same order, with the same backbone, sizes, optimizer, schedule and evaluation; losses
 are each network's own (peers.py). The time and the memory of a training step are measured first, in turn in one
 process. Every run leaves a JSON file, and is not trained again if it has one; a run that was stopped goes on.
 """
@@ -55,8 +55,8 @@ from anchordetr.profiling.timing import describe_machine, hold
 from anchordetr.training.run import build_trainer, resume_state
 from anchordetr.training.trainer import Trainer
 
-HELPS: dict[str, Any] = {"model.start": "local", "model.predict_cells": True}
-PAST_THE_PAPER: dict[str, Any] = {**HELPS, "model.refine": True, "model.denoising": 3}
+HELPS: dict[str, Any] = {"model.init": "local", "model.encoder_loss": True}
+PAST_THE_PAPER: dict[str, Any] = {**HELPS, "model.box_refinement": True, "model.denoising_groups": 3}
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours_with_helps": HELPS,
@@ -105,7 +105,7 @@ def train_model(
     data: str,
     sets: tuple[DetectionDataset, DetectionDataset],
     folder: Path,
-    pictures: int,
+    images: int,
 ) -> Result:
     """Train one network, or go on with it, and return what is known of it."""
     is_resumed = is_started(folder)
@@ -120,7 +120,7 @@ def train_model(
         "data": data,
         "seed": config.train.seed,
         "changes": OURS.get(name, {}),
-        "history": read_history(trainer.progress.history, pictures),
+        "history": read_history(trainer.progress.history, images),
         "parameters": sum(value.numel() for value in network.parameters()),
         "parameters_of_the_backbone": sum(value.numel() for value in network.backbone.parameters()),  # type: ignore
         "seconds": time.perf_counter() - start,
@@ -157,7 +157,7 @@ def peers_table(results: list[Result], timings: list[Result]) -> str:
         rows.append(
             {
                 "network": name,
-                "pictures seen": f"{runs[0]['history'][-1]['pictures']:,}",
+                "images seen": f"{runs[0]['history'][-1]['images']:,}",
                 "AP": spread([run["history"][-1]["ap"] for run in runs]),
                 "AP50": spread([run["history"][-1]["ap50"] for run in runs]),
                 "parameters": f"{runs[0]['parameters']:,}",
@@ -173,7 +173,7 @@ def compare(data: str, arguments: argparse.Namespace) -> None:
     """Train every network with every seed on one data set, and report on all of them."""
     config = base_config(data, parse_assignments(arguments.set)).updated({"train.device": arguments.device})
     sets = (open_dataset(data, "train", config.data.layout), open_dataset(data, "val", config.data.layout))
-    steps, pictures = epoch_of(len(sets[0]), config.train.batch_size)
+    steps, images = epoch_of(len(sets[0]), config.train.batch_size)
     epochs = epochs_for(arguments.steps, arguments.epochs or config.train.epochs, steps)
     config = config.updated({"model.num_classes": len(sets[0].class_names), "train.epochs": epochs})
     folder = arguments.output / data_name(data)
@@ -184,7 +184,7 @@ def compare(data: str, arguments: argparse.Namespace) -> None:
         seeded = config.updated({"train.seed": seed})
         for name in arguments.models:
             run = folder / "runs" / f"{name}_seed{seed}"
-            train = partial(train_model, name, seeded, data, sets, run, pictures)
+            train = partial(train_model, name, seeded, data, sets, run, images)
             results.append(run_once(folder / "results" / f"{run.name}.json", seeded, train))
             report(results, arguments.target_ap, "detr", folder)
     table = peers_table(results, measured["timings"])

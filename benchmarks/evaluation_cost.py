@@ -24,7 +24,7 @@ DETECTIONS = 100
 
 
 class GeneratedBoxes(DetectionDataset):
-    """Boxes without pictures, about as many as COCO has."""
+    """Boxes without images, about as many as COCO has."""
 
     def __init__(self, length: int, rng: np.random.Generator) -> None:
         self.class_names = [f"class {index}" for index in range(CLASSES)]
@@ -43,7 +43,7 @@ class GeneratedBoxes(DetectionDataset):
 
 
 def results(dataset: DetectionDataset, rng: np.random.Generator) -> np.ndarray:
-    """A hundred rows for each picture, the first ones near its objects: image id, x, y, w, h, score, category id."""
+    """A hundred rows for each image, the first ones near its objects: image id, x, y, w, h, score, category id."""
     rows = np.empty((len(dataset), DETECTIONS, 7))
     rows[..., 1:5] = rng.uniform((0, 0, 8, 8), (300, 300, 300, 300), (len(dataset), DETECTIONS, 4))
     rows[..., 5] = rng.random((len(dataset), DETECTIONS))

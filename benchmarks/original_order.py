@@ -8,7 +8,7 @@ What it does as the original does, and the library does not:
 - frozen batch norm as a product and a sum after each convolution;
 - five projections of the attention, each at full resolution; keys are projected, then averaged;
 - Z, the answer of the row attention, is held in memory for all queries;
-- positions and masks are repeated for each cell, and the positions of the queries are encoded again in every layer;
+- positions and masks are repeated for each location, and the positions of the queries are encoded again in every layer;
 - every layer has its class and box predictions, in inference too;
 - each layer's matching brings the costs of all queries against all objects of the batch to the CPU.
 
@@ -128,8 +128,8 @@ class EncoderLayer(nn.Module):
         pos_col = pos_col.unsqueeze(2).repeat(1, 1, width, 1)
         x = x.permute(0, 2, 3, 1)
         rows, columns = x + pos_row, x + pos_col
-        cells = height * width
-        queries = rows.reshape(batch, cells, channels), columns.reshape(batch, cells, channels)
+        locations = height * width
+        queries = rows.reshape(batch, locations, channels), columns.reshape(batch, locations, channels)
         answer = self.self_attn(*queries, rows, columns, x, padding)
         x = self.norm1(x + answer.view(batch, height, width, channels))
         return self.ffn(x).permute(0, 3, 1, 2)
@@ -287,7 +287,7 @@ class Criterion(nn.Module):
 
 @torch.no_grad()
 def match(logits: Tensor, boxes: Tensor, targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
-    """Match one layer: query and object indices of each picture, from costs against the objects of all pictures."""
+    """Match one layer: query and object indices of each image, from costs against the objects of all images."""
     p = logits.flatten(0, 1).sigmoid()
     found = boxes.flatten(0, 1)
     labels = torch.cat([target["labels"] for target in targets])

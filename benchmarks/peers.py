@@ -1,7 +1,7 @@
 """Detectors of Hugging Face's `transformers` behind the library's backbone, trainer and evaluator.
 
 A peer has its own encoder, decoder, heads, matching and losses, with the weights of the losses that its class has by
-default. Its backbone, pictures, augmentation, optimizer, schedule and evaluation are the library's, as are the numbers
+default. Its backbone, images, augmentation, optimizer, schedule and evaluation are the library's, as are the numbers
 of channels, heads, layers and queries. All start from random weights but for the backbone.
 """
 
@@ -36,27 +36,27 @@ class OneBackbone(nn.Module):
     """Stands where a peer has its backbone: the same network, weights and frozen parts for all of them.
 
     Args:
-        body: from pictures to a list of maps.
-        least_cells: how many cells the peer must find in a map.
+        body: from images to a list of maps.
+        min_locations: how many locations the peer must find in a map.
     """
 
-    def __init__(self, body: nn.Module, least_cells: int) -> None:
+    def __init__(self, body: nn.Module, min_locations: int) -> None:
         super().__init__()
         self.body = body
-        self.least_cells = least_cells
+        self.min_locations = min_locations
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Pictures (B, 3, H, W) and their mask (B, H, W) -> maps (B, C, H', W') with masks, True = valid.
+        """Images (B, 3, H, W) and their mask (B, H, W) -> maps (B, C, H', W') with masks, True = valid.
 
         Raises:
-            UsageError: a map has too few cells.
+            UsageError: a map has too few locations.
         """
         maps = self.body(pixel_values)
-        cells = maps[0][0, 0].numel()
-        if cells < self.least_cells:
+        locations = maps[0][0, 0].numel()
+        if locations < self.min_locations:
             raise UsageError(
-                f"RT-DETR chooses its {self.least_cells} queries among the cells of the map, and here are {cells}. "
-                "Enlarge the pictures (data.short_side, data.train_short_sides) or lower model.num_anchors."
+                f"RT-DETR chooses its {self.min_locations} queries among a map's locations, here {locations}. "
+                "Enlarge the images (data.short_side, data.train_short_sides) or lower model.num_anchors."
             )
         masks = [F.interpolate(pixel_mask[None].float(), size=features.shape[-2:])[0].bool() for features in maps]
         return list(zip(maps, masks, strict=True))

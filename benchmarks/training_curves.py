@@ -1,4 +1,4 @@
-"""Runs that are kept as JSON, and what is read from them: AP against pictures seen, as a table and as curves.
+"""Runs that are kept as JSON, and what is read from them: AP against images seen, as a table and as curves.
 
 For `ablation.py` and `compare_peers.py`, which train networks that shall be told apart.
 """
@@ -48,17 +48,17 @@ def is_started(folder: Path) -> bool:
     return (folder / "last" / STATE_FILE).is_file()
 
 
-def read_history(entries: Sequence[Mapping[str, Any]], pictures_of_an_epoch: int) -> list[dict[str, float]]:
-    """Return pictures seen, AP and AP50 of every evaluation among the epochs of a run's log."""
+def read_history(entries: Sequence[Mapping[str, Any]], images_of_an_epoch: int) -> list[dict[str, float]]:
+    """Return images seen, AP and AP50 of every evaluation among the epochs of a run's log."""
     return [
-        {"pictures": entry["epoch"] * pictures_of_an_epoch, "ap": entry["ap"], "ap50": entry["ap50"]}
+        {"images": entry["epoch"] * images_of_an_epoch, "ap": entry["ap"], "ap50": entry["ap50"]}
         for entry in entries
         if "ap" in entry
     ]
 
 
 def epoch_of(length: int, batch_size: int) -> tuple[int, int]:
-    """Return the steps of an epoch over ``length`` pictures, and the pictures that they see."""
+    """Return the steps of an epoch over ``length`` images, and the images that they see."""
     batch_size = min(batch_size, length)
     return length // batch_size, length // batch_size * batch_size
 
@@ -68,54 +68,54 @@ def epochs_for(steps: int | None, epochs: int, steps_of_an_epoch: int) -> int:
     return epochs if steps is None else -(-steps // steps_of_an_epoch)
 
 
-def pictures_to_reach(history: Sequence[Mapping[str, float]], ap: float) -> float | None:
-    """Return after how many pictures the AP was first reached, on lines between the evaluations; None if it was not.
+def images_to_reach(history: Sequence[Mapping[str, float]], ap: float) -> float | None:
+    """Return after how many images the AP was first reached, on lines between the evaluations; None if it was not.
 
-    The first line starts at no picture and an AP of 0.
+    The first line starts at no image and an AP of 0.
     """
-    before = {"pictures": 0.0, "ap": 0.0}
+    before = {"images": 0.0, "ap": 0.0}
     for entry in history:
         if entry["ap"] >= ap:
             share = (ap - before["ap"]) / (entry["ap"] - before["ap"]) if entry["ap"] > before["ap"] else 1.0
-            return before["pictures"] + share * (entry["pictures"] - before["pictures"])
+            return before["images"] + share * (entry["images"] - before["images"])
         before = dict(entry)
     return None
 
 
 class Reached(NamedTuple):
-    """The mean number of pictures that runs needed; a lower bound where some of them never got there."""
+    """The mean number of images that runs needed; a lower bound where some of them never got there."""
 
-    pictures: float
+    images: float
     count: int
     runs: int
 
     @property
     def is_bound(self) -> bool:
-        """Whether a run did not reach the AP; all of its pictures are counted then."""
+        """Whether a run did not reach the AP; all of its images are counted then."""
         return self.count < self.runs
 
     def __str__(self) -> str:
         if self.count == 0:
             return "not reached"
-        return f"> {self.pictures:,.0f} ({self.count} of {self.runs})" if self.is_bound else f"{self.pictures:,.0f}"
+        return f"> {self.images:,.0f} ({self.count} of {self.runs})" if self.is_bound else f"{self.images:,.0f}"
 
 
 def reached(results: Sequence[Result], ap: float) -> Reached:
-    """Return after how many pictures the runs of one variant reached an AP, on average."""
-    pictures = [pictures_to_reach(result["history"], ap) for result in results]
+    """Return after how many images the runs of one variant reached an AP, on average."""
+    images = [images_to_reach(result["history"], ap) for result in results]
     counted = [
-        result["history"][-1]["pictures"] if value is None else value
-        for result, value in zip(results, pictures, strict=True)
+        result["history"][-1]["images"] if value is None else value
+        for result, value in zip(results, images, strict=True)
     ]
-    return Reached(mean(counted), sum(value is not None for value in pictures), len(results))
+    return Reached(mean(counted), sum(value is not None for value in images), len(results))
 
 
 def ratio(reference: Reached, other: Reached) -> str:
-    """Return how many times as many pictures the reference needed: exact, a bound, or a dash where nothing is known."""
+    """Return how many times as many images the reference needed: exact, a bound, or a dash where nothing is known."""
     if other.is_bound and reference.is_bound:
         return "-"
     sign = ">" if reference.is_bound else "<" if other.is_bound else ""
-    return f"{sign} {reference.pictures / other.pictures:.2f}".strip()
+    return f"{sign} {reference.images / other.images:.2f}".strip()
 
 
 def spread(values: Sequence[float]) -> str:
@@ -148,10 +148,10 @@ def summary_rows(results: Sequence[Result], target: float, reference: str) -> li
         rows.append(
             {
                 "variant": name,
-                "pictures seen": f"{runs[0]['history'][-1]['pictures']:,}",
+                "images seen": f"{runs[0]['history'][-1]['images']:,}",
                 "AP": spread([run["history"][-1]["ap"] for run in runs]),
                 "AP50": spread([run["history"][-1]["ap50"] for run in runs]),
-                f"pictures to AP {target:g}": str(needed),
+                f"images to AP {target:g}": str(needed),
                 f"{reference} needs times as many": ratio(yardstick, needed) if yardstick else "-",
                 "parameters": f"{runs[0]['parameters']:,}",
                 "seconds": f"{mean(seconds):.0f}" if seconds else "resumed",
@@ -181,10 +181,10 @@ def report(results: Sequence[Result], target: float, reference: str, folder: Pat
     notes = [f"`{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`", *sorted(machines)]
     write_text(folder / "summary.md", table + "\n" + "".join(f"- {note}\n" for note in notes))
     curves = {
-        name: [[(entry["pictures"], entry["ap"]) for entry in run["history"]] for run in runs]
+        name: [[(entry["images"], entry["ap"]) for entry in run["history"]] for run in runs]
         for name, runs in by_name(results).items()
     }
-    plot_bands(curves, "pictures seen", "AP", folder / "curves.png")
+    plot_bands(curves, "images seen", "AP", folder / "curves.png")
     return table
 
 

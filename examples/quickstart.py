@@ -1,6 +1,6 @@
 """Train on a small data set, evaluate, save, load and predict: the library's main path in one screen.
 
-python examples/quickstart.py                                    # generated pictures, nothing to download
+python examples/quickstart.py                                    # generated images, nothing to download
 python examples/quickstart.py --data path/to/coco --images path/to/photos --epochs 20
 """
 
@@ -15,7 +15,7 @@ from anchordetr import Detections, Detector
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shapes", help="data set folder, or 'shapes'")
-    parser.add_argument("--images", help="pictures to predict: file, folder, pattern or address")
+    parser.add_argument("--images", help="images to predict: file, folder, pattern or address")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/quickstart"))
     arguments = parser.parse_args()

@@ -2,7 +2,7 @@
 
 python examples/rcda_in_segmentation.py   # a minute on 2 cores, downloads nothing
 
-The task needs context: a picture shows noise and two marks, one at its upper edge and one at its left edge. The pixels
+The task needs context: an image shows noise and two marks, one at its upper edge and one at its left edge. The pixels
 of the marks' column are class 1, those of their row class 2, their crossing class 3; a small convolution sees neither.
 """
 
@@ -49,7 +49,7 @@ class Segmenter(nn.Module):
 
 
 def draw(count: int, size: int, patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (count, 1, size, size) and labels (count, size, size)."""
+    """Images (count, 1, size, size) and labels (count, size, size)."""
     images = 0.5 * torch.randn(count, 1, size, size, generator=generator)
     labels = torch.zeros(count, size, size, dtype=torch.int64)
     for image, label in zip(images, labels, strict=True):
@@ -71,7 +71,7 @@ def mean_iou(predicted: Tensor, labels: Tensor, classes: int) -> float:
 
 
 def train(use_attention: bool, steps: int, size: int, patch: int) -> float:
-    """Train a network and return its mean IoU on new pictures."""
+    """Train a network and return its mean IoU on new images."""
     torch.manual_seed(0)
     model = Segmenter(size, patch, channels=64, depth=3, classes=4, use_attention=use_attention)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)

@@ -51,7 +51,7 @@ def build_vit(size: int, patch: int) -> nn.Module:
 
 
 def draw(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (count, 3, size, size) and labels (count,): quarter times two plus direction."""
+    """Images (count, 3, size, size) and labels (count,): quarter times two plus direction."""
     images = torch.randn(count, 3, size, size, generator=generator)
     labels = torch.randint(8, (count,), generator=generator)
     half = size // 2
@@ -87,7 +87,7 @@ def main() -> None:
     images, labels = draw(256, arguments.size, generator)
     with torch.no_grad():
         accuracy = (vit.eval()(images).argmax(dim=1) == labels).float().mean().item()
-    print(f"accuracy on new pictures {accuracy:.3f}; guessing gives 0.125")
+    print(f"accuracy on new images {accuracy:.3f}; guessing gives 0.125")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,14 @@ from anchordetr.data.layouts.synthetic import ShapesDataset
 from anchordetr.models.presets import preset
 
 GOLDEN = Path(__file__).parent / "golden"
-sys.path[:0] = [str(GOLDEN), str(GOLDEN.parent), str(GOLDEN.parents[1] / "benchmarks")]
+TESTS = GOLDEN.parent
+sys.path[:0] = [
+    str(GOLDEN),
+    str(TESTS),
+    str(TESTS / "weights"),
+    str(TESTS / "benchmarks"),
+    str(TESTS.parent / "benchmarks"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +77,7 @@ def small_config(small_model: ModelConfig) -> Config:
 
 @pytest.fixture(scope="session")
 def coco_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight training and four validation pictures in COCO's layout, with gaps in the category ids."""
+    """Eight training and four validation images in COCO's layout, with gaps in the category ids."""
     folder = tmp_path_factory.mktemp("coco")
     (folder / "annotations").mkdir()
     for split, length in (("train", 8), ("val", 4)):
@@ -78,8 +85,8 @@ def coco_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dataset.category_ids = [3, 7, 20]
         (folder / split).mkdir()
         for index in range(length):
-            picture = Image.fromarray(dataset.image(index).permute(1, 2, 0).numpy())
-            picture.save(folder / split / dataset.annotations[index].file_name)
+            drawn = Image.fromarray(dataset.image(index).permute(1, 2, 0).numpy())
+            drawn.save(folder / split / dataset.annotations[index].file_name)
         (folder / "annotations" / f"instances_{split}.json").write_text(json.dumps(dataset.ground_truth()))
     return folder
 

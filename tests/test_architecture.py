@@ -14,22 +14,21 @@ import anchordetr
 
 PACKAGE = Path(anchordetr.__file__).parent
 RANKS = {
-    "errors": 0,
-    "types": 0,
-    "config": 0,
-    "registry": 0,
-    "rcda": 0,
-    "layers": 1,
-    "models": 2,
-    "criterion": 2,
-    "postprocess": 2,
-    "data": 2,
-    "engine": 3,
-    "analysis": 3,
-    "export": 3,
-    "detector": 4,
-    "cli": 5,
-    "__main__": 6,
+    name: rank
+    for rank, names in enumerate(
+        (
+            "errors types detections registry files device distributed console config rcda",
+            "layers",
+            "optimize criterion postprocess data",
+            "models",
+            "training evaluation weights export runtime profiling visualize",
+            "predictor",
+            "detector",
+            "cli",
+            "__main__",
+        )
+    )
+    for name in names.split()
 }
 FILES = [file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"]
 # rooms of one rank that must not see each other either

@@ -26,27 +26,27 @@ def detector(small_config: Config) -> Detector:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
 
 
-def test_one_in_one_out_and_a_list_in_a_list_out(detector: Detector, picture: np.ndarray, tmp_path: Path) -> None:
+def test_one_in_one_out_and_a_list_in_a_list_out(detector: Detector, image: np.ndarray, tmp_path: Path) -> None:
     file = tmp_path / "one.png"
-    Image.fromarray(picture).save(file)
-    expected = detector.predict(picture, threshold=0.0)
+    Image.fromarray(image).save(file)
+    expected = detector.predict(image, threshold=0.0)
     assert isinstance(expected, Detections)
-    for source in (file, str(file), Image.fromarray(picture), torch.from_numpy(picture).permute(2, 0, 1)):
+    for source in (file, str(file), Image.fromarray(image), torch.from_numpy(image).permute(2, 0, 1)):
         found = detector.predict(source, threshold=0.0)
         assert isinstance(found, Detections)
         np.testing.assert_allclose(found.xyxy, expected.xyxy, rtol=1e-5)
-    for sources in ([picture, file], tmp_path, str(tmp_path / "*.png")):
+    for sources in ([image, file], tmp_path, str(tmp_path / "*.png")):
         several = detector.predict(sources, threshold=0.0)
         assert isinstance(several, list)
         np.testing.assert_allclose(several[-1].xyxy, expected.xyxy, rtol=1e-5)
 
 
-def test_what_a_detection_tells(detector: Detector, picture: np.ndarray) -> None:
-    found = detector.predict(picture, threshold=0.0)
+def test_what_a_detection_tells(detector: Detector, image: np.ndarray) -> None:
+    found = detector.predict(image, threshold=0.0)
     queries = 9 * 2
     assert len(found) == min(100, queries * 3)
     assert (np.diff(found.confidence) <= 0).all()
@@ -56,12 +56,12 @@ def test_what_a_detection_tells(detector: Detector, picture: np.ndarray) -> None
     distance = np.abs(found.anchor_xy[:, None] - anchors[None]).max(axis=-1).min(axis=1)
     assert distance.max() < 1e-3
     assert set(found.pattern_id) == {0, 1}
-    sure = detector.predict(picture, threshold=float(found.confidence[3]))
+    sure = detector.predict(image, threshold=float(found.confidence[3]))
     assert len(sure) == (found.confidence >= found.confidence[3]).sum()
 
 
-def test_results_leave_in_every_format(detector: Detector, picture: np.ndarray, tmp_path: Path) -> None:
-    found = detector.predict(picture, threshold=0.0)[:5]
+def test_results_leave_in_every_format(detector: Detector, image: np.ndarray, tmp_path: Path) -> None:
+    found = detector.predict(image, threshold=0.0)[:5]
     result = found.to_coco(image_id=9)[0]
     x1, y1, x2, y2 = found.xyxy[0]
     assert result["image_id"] == 9
@@ -72,34 +72,34 @@ def test_results_leave_in_every_format(detector: Detector, picture: np.ndarray, 
     assert drawn.size == (70, 50)
     with Image.open(tmp_path / "drawn.png") as saved:
         assert saved.size == (70, 50)
-    assert not np.array_equal(np.asarray(drawn), picture)
+    assert not np.array_equal(np.asarray(drawn), image)
     nothing = found[found.confidence > 2]
-    np.testing.assert_array_equal(np.asarray(nothing.plot()), picture)
+    np.testing.assert_array_equal(np.asarray(nothing.plot()), image)
 
 
-def test_supervision_gets_the_same_fields(detector: Detector, picture: np.ndarray) -> None:
+def test_supervision_gets_the_same_fields(detector: Detector, image: np.ndarray) -> None:
     pytest.importorskip("supervision", reason="needs the extra anchordetr[supervision]")
-    found = detector.predict(picture, threshold=0.0)
+    found = detector.predict(image, threshold=0.0)
     theirs = found.to_supervision()
     np.testing.assert_array_equal(theirs.xyxy, found.xyxy)
     np.testing.assert_array_equal(theirs.data["class_name"], found.data["class_name"])
 
 
 def test_supervision_missing_is_answered_with_the_command(
-    detector: Detector, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "supervision", None)
     with pytest.raises(ImportError, match=r"pip install 'anchordetr\[supervision\]'"):
-        detector.predict(picture).to_supervision()
+        detector.predict(image).to_supervision()
 
 
-def test_saved_and_loaded_it_answers_the_same(detector: Detector, picture: np.ndarray, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_answers_the_same(detector: Detector, image: np.ndarray, tmp_path: Path) -> None:
     detector.save_pretrained(tmp_path / "model")
     assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
     loaded = Detector.from_pretrained(tmp_path / "model", device="cpu")
     assert loaded.class_names == ["cat", "dog", "ox"]
     assert loaded.category_ids == [4, 8, 15]
-    np.testing.assert_array_equal(loaded.predict(picture, 0.0).xyxy, detector.predict(picture, 0.0).xyxy)
+    np.testing.assert_array_equal(loaded.predict(image, 0.0).xyxy, detector.predict(image, 0.0).xyxy)
 
 
 def test_bad_model_folders_are_explained(detector: Detector, tmp_path: Path) -> None:
@@ -137,20 +137,20 @@ def test_wrong_use_is_explained(detector: Detector, coco_folder: Path, tmp_path:
 
 def test_predictions_follow_changed_weights(small_config: Config) -> None:
     detector = Detector(small_config, device="cpu")
-    picture = np.zeros((48, 48, 3), dtype=np.uint8)
-    before = detector.predict(picture, threshold=0.0)
+    image = np.zeros((48, 48, 3), dtype=np.uint8)
+    before = detector.predict(image, threshold=0.0)
     prepared = detector._prepared.of(detector.model)
-    again = detector.predict(picture, threshold=0.0)
+    again = detector.predict(image, threshold=0.0)
     assert detector._prepared.of(detector.model) is prepared
     np.testing.assert_array_equal(again.xyxy, before.xyxy)
     with torch.no_grad():
         detector.model.box_head.layers[-1].bias.add_(1.0)
-    changed = detector.predict(picture, threshold=0.0)
+    changed = detector.predict(image, threshold=0.0)
     assert not np.array_equal(changed.xyxy, before.xyxy)
 
 
-def test_a_budget_finds_with_a_part_of_the_queries(detector: Detector, picture: np.ndarray) -> None:
-    found = detector.predict(picture, threshold=0.0, anchors=4, patterns=[1])
+def test_a_budget_finds_with_a_part_of_the_queries(detector: Detector, image: np.ndarray) -> None:
+    found = detector.predict(image, threshold=0.0, anchors=4, patterns=[1])
     assert len(found) == 4 * 3
     assert set(found.pattern_id) == {1}
     kept = detector.model.with_budget(Budget(anchors=4)).queries.anchors
@@ -159,32 +159,32 @@ def test_a_budget_finds_with_a_part_of_the_queries(detector: Detector, picture: 
     assert distance.min(axis=1).max() < 1e-3
     assert set(distance.argmin(axis=1)) == {0, 1, 2, 3}
     for budget in ({}, {"layers": 2, "anchors": 9, "patterns": 2}):
-        whole = detector.predict([picture], threshold=0.0, **budget)[0]
-        np.testing.assert_array_equal(whole.xyxy, detector.predict(picture, threshold=0.0).xyxy)
+        whole = detector.predict([image], threshold=0.0, **budget)[0]
+        np.testing.assert_array_equal(whole.xyxy, detector.predict(image, threshold=0.0).xyxy)
     with pytest.raises(UsageError, match="layers is 7; this model has 2"):
-        detector.predict(picture, layers=7)
+        detector.predict(image, layers=7)
 
 
-def test_budgets_take_turns_and_follow_changed_weights(detector: Detector, picture: np.ndarray) -> None:
+def test_budgets_take_turns_and_follow_changed_weights(detector: Detector, image: np.ndarray) -> None:
     budgets = ({}, {"layers": 1}, {"anchors": 3, "patterns": 1})
     alone = []
     for budget in budgets:
         detector._prepared.drop()
-        alone.append(detector.predict(picture, 0.0, **budget))
+        alone.append(detector.predict(image, 0.0, **budget))
     for _ in range(2):
         for budget, expected in zip(budgets, alone, strict=True):
-            np.testing.assert_array_equal(detector.predict(picture, 0.0, **budget).xyxy, expected.xyxy)
+            np.testing.assert_array_equal(detector.predict(image, 0.0, **budget).xyxy, expected.xyxy)
     copies = [detector._prepared.of(detector.model, Budget(**budget)) for budget in budgets]
     assert len({id(copy) for copy in copies}) == 3
     assert len({id(copy.encoder) for copy in copies}) == 1
     with torch.no_grad():
         detector.model.queries.anchors.points.copy_(detector.model.queries.anchors.points.flip(1) ** 2)
     for budget, expected in zip(budgets, alone, strict=True):
-        changed = detector.predict(picture, 0.0, **budget)
+        changed = detector.predict(image, 0.0, **budget)
         assert changed.xyxy.shape == expected.xyxy.shape
         assert not np.array_equal(changed.xyxy, expected.xyxy)
         detector._prepared.drop()
-        np.testing.assert_array_equal(detector.predict(picture, 0.0, **budget).xyxy, changed.xyxy)
+        np.testing.assert_array_equal(detector.predict(image, 0.0, **budget).xyxy, changed.xyxy)
 
 
 def test_an_evaluation_within_a_budget_uses_no_more(detector: Detector, coco_folder: Path) -> None:

@@ -25,11 +25,11 @@ def test_no_more_detections_than_queries_times_classes(top_k: int, expected: int
 
 def test_names_in_any_script_are_drawn_saved_and_loaded(small_config: Config, tmp_path: Path) -> None:
     names = ["猫", "Ærø ü", "🚲"]
-    picture = np.zeros((60, 80, 3), np.uint8)
+    image = np.zeros((60, 80, 3), np.uint8)
     Detector(small_config, names, device="cpu").save_pretrained(tmp_path / "modèle")
     detector = Detector.from_pretrained(tmp_path / "modèle", device="cpu")
     assert detector.class_names == names
-    found = detector.predict(picture, threshold=0.0)
+    found = detector.predict(image, threshold=0.0)
     assert isinstance(found, Detections)
     assert set(found.data["class_name"]) == set(names)
     found.plot(tmp_path / "図.png")

@@ -30,7 +30,7 @@ app.command("budget")(budget)
 
 @app.command("rcda")
 def rcda(
-    size: Annotated[str, typer.Option(help="Cells of the map, HEIGHTxWIDTH.")] = "50x68",
+    size: Annotated[str, typer.Option(help="Locations of the map, HEIGHTxWIDTH.")] = "50x68",
     heads: Annotated[int, typer.Option(min=1, help="Heads M.")] = 8,
     depth: Annotated[int, typer.Option(min=1, help="Channels of a head D.")] = 32,
     batch_size: Annotated[int, typer.Option(min=1, help="Maps at once.")] = 1,
@@ -54,7 +54,7 @@ def rcda(
     place = choose_device(device)
     timings = benchmark_rcda(height, width, place, DTYPES[dtype], heads, depth, batch_size, rounds, (*chosen, "auto"))
     sizes = {"height": height, "width": width, "heads": heads, "depth": depth, "batch_size": batch_size}
-    title = f"self-attention over {height}x{width} cells, {heads} heads of {depth}, {dtype}, {place.type}"
+    title = f"self-attention over {height}x{width} locations, {heads} heads of {depth}, {dtype}, {place.type}"
     result = {"sizes": sizes, "dtype": dtype, "rounds": rounds, "machine": describe_machine(place)}
     _report(title, "sdpa", result, timings, output, json)
 
@@ -63,8 +63,8 @@ def rcda(
 def inference(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
-    size: Annotated[str, typer.Option(help="Pixels of the pictures, HEIGHTxWIDTH.")] = "800x1088",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures at once.")] = 1,
+    size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "800x1088",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
     dtypes: Annotated[str, typer.Option(help="Of the optimized network, separated by commas.")] = "float32,bfloat16",
     compile: Annotated[bool, typer.Option("--compile", help="Run torch.compile too; needs a C++ compiler.")] = False,
     rounds: Rounds = 5,
@@ -87,7 +87,7 @@ def inference(
     timings = benchmark_inference(config, height, width, place, batch_size, chosen, rounds, compile)
     sizes = {"height": height, "width": width, "batch_size": batch_size}
     result = {"model": model, "sizes": sizes, "rounds": rounds, "machine": describe_machine(place)}
-    title = f"{model}, {batch_size} picture(s) of {height}x{width}, {place.type}"
+    title = f"{model}, {batch_size} image(s) of {height}x{width}, {place.type}"
     _report(title, "as built", result, timings, output, json)
 
 
@@ -95,9 +95,9 @@ def inference(
 def train_step(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
-    size: Annotated[str, typer.Option(help="Pixels of the pictures, HEIGHTxWIDTH.")] = "512x640",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step.")] = 2,
-    objects: Annotated[int, typer.Option(min=1, help="Objects of a picture.")] = 20,
+    size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "512x640",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 2,
+    objects: Annotated[int, typer.Option(min=1, help="Objects of an image.")] = 20,
     rounds: Rounds = 5,
     device: options.Device = "auto",
     output: Output = None,
@@ -116,7 +116,7 @@ def train_step(
     timings = benchmark_training(config, height, width, place, batch_size, objects, rounds)
     sizes = {"height": height, "width": width, "batch_size": batch_size, "objects": objects}
     result = {"model": model, "sizes": sizes, "rounds": rounds, "machine": describe_machine(place)}
-    title = f"{model}, {batch_size} pictures of {height}x{width} with {objects} objects each, {place.type}"
+    title = f"{model}, {batch_size} images of {height}x{width} with {objects} objects each, {place.type}"
     _report(title, "as built", result, timings, output, json)
 
 
@@ -125,12 +125,12 @@ def loader(
     data: options.Data,
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a batch.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 8,
     workers: options.Workers = None,
     batches: Annotated[int, typer.Option(min=1, help="Batches that are counted.")] = 20,
     json: options.Json = False,
 ) -> None:
-    """Count the pictures a second that the training loader gives alone, and the share of padding in its batches."""
+    """Count the images a second that the training loader gives alone, and the share of padding in its batches."""
     from anchordetr.config import parse_assignments
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.data.loader import EpochBatches, train_loader
@@ -149,8 +149,8 @@ def loader(
         print_json(asdict(speed))
         return
     print(
-        f"{speed.pictures_per_second:.1f} pictures a second, {config.workers} workers; "
-        f"{speed.padded_share:.1%} of the pixels are padding ({speed.pictures} pictures)"
+        f"{speed.images_per_second:.1f} images a second, {config.workers} workers; "
+        f"{speed.padded_share:.1%} of the pixels are padding ({speed.images} images)"
     )
 
 

@@ -45,7 +45,7 @@ def budget(
     detector = Detector.from_pretrained(weights, device)
     num_anchors, num_patterns, num_layers = detector.model.largest_budget
     steps = [num_anchors] if detector.config.model.anchors == "none" else halves(num_anchors)
-    picture = open_dataset(data, split, detector.config.data.layout).image(0)
+    sample = open_dataset(data, split, detector.config.data.layout).image(0)
 
     def evaluate(anchors: int, patterns: tuple[int, ...], layers: int) -> tuple[float, float]:
         metrics = detector.evaluate(data, split, anchors, patterns, layers)
@@ -57,7 +57,7 @@ def budget(
         num_patterns,
         options.parse_numbers("--layers", layers) if layers else range(1, num_layers + 1),
         evaluate,
-        lambda *budget: detector.predict(picture, 0.5, *budget),
+        lambda *budget: detector.predict(sample, 0.5, *budget),
         detector.device,
         rounds,
     )
@@ -65,7 +65,7 @@ def budget(
         "weights": weights,
         "data": data,
         "split": split,
-        "picture": list(picture.shape[-2:]),
+        "image": list(sample.shape[-2:]),
         "rounds": rounds,
         "machine": describe_machine(detector.device),
         "budgets": [asdict(row) for row in results],
@@ -83,7 +83,7 @@ def budget(
 
 def _print(results: list[BudgetResult], title: str) -> None:
     table = Table(title=title)
-    for column in ("anchors", "patterns", "queries", "layers", "ms a picture", "times as fast", "AP", "AP50"):
+    for column in ("anchors", "patterns", "queries", "layers", "ms an image", "times as fast", "AP", "AP50"):
         table.add_column(column, justify="left" if column == "patterns" else "right")
     slowest = results[0].seconds
     for row in results:

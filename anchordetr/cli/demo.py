@@ -12,19 +12,17 @@ from rich.console import Console
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_metrics
 
-_PICTURES = 8
+_IMAGES = 8
 
 
 def demo(
-    output_dir: Annotated[Path, typer.Option(help="Where the model and the pictures go; replaced.")] = Path(
-        "runs/demo"
-    ),
+    output_dir: Annotated[Path, typer.Option(help="Where the model and the images go; replaced.")] = Path("runs/demo"),
     epochs: options.Epochs = None,
     seed: options.Seed = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Train a small detector on generated pictures, evaluate it, and draw what it finds: 3 to 4 minutes on 2 cores."""
+    """Train a small detector on generated images, evaluate it, and draw what it finds: 3 to 4 minutes on 2 cores."""
     start = time.perf_counter()
     from torchvision.transforms.functional import to_pil_image
 
@@ -38,12 +36,12 @@ def demo(
     detector = Detector(preset("anchordetr_tiny").updated(changes), device=device)
     metrics = detector.train("shapes", output_dir, overwrite=True)
     held_out = open_dataset("shapes", "val")
-    pictures = output_dir / "pictures"
-    pictures.mkdir(exist_ok=True)
-    images = [to_pil_image(held_out.image(index)).resize((384, 384)) for index in range(_PICTURES)]
+    folder = output_dir / "predictions"
+    folder.mkdir(exist_ok=True)
+    images = [to_pil_image(held_out.image(index)).resize((384, 384)) for index in range(_IMAGES)]
     for index, detections in enumerate(detector.predict_each(images)):
-        detections.plot(pictures / f"{index}.png")
+        detections.plot(folder / f"{index}.png")
     print_metrics(metrics, json)
     seconds = time.perf_counter() - start
-    console.print(f"AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f} on held-out pictures after {seconds:.0f} s.")
-    console.print(f"Model: {output_dir}/best. Pictures: {pictures}. Metrics: {output_dir}/metrics.json.")
+    console.print(f"AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f} on held-out images after {seconds:.0f} s.")
+    console.print(f"Model: {output_dir}/best. Images: {folder}. Metrics: {output_dir}/metrics.json.")

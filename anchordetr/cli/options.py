@@ -10,7 +10,7 @@ import typer
 
 from anchordetr.errors import UsageError
 
-Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated pictures.")]
+Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated images.")]
 Weights = Annotated[
     str,
     typer.Option(
@@ -21,10 +21,10 @@ Weights = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Epochs = Annotated[int | None, typer.Option(help="Epochs to train in all.")]
-BatchSize = Annotated[int | None, typer.Option(help="Pictures of a step.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images of a step.")]
 LearningRate = Annotated[float | None, typer.Option(help="Learning rate of everything but the backbone.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights, shuffling and augmentation.")]
-Workers = Annotated[int | None, typer.Option(help="Worker processes that load pictures; 0 loads in this one.")]
+Workers = Annotated[int | None, typer.Option(help="Worker processes that load images; 0 loads in this one.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
 GradientCheckpointing = Annotated[
     bool | None,

@@ -17,10 +17,10 @@ def predict(
     weights: options.Weights,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score to report.")] = 0.5,
     output_dir: Annotated[
-        Path, typer.Option(help="Where predictions.json and the pictures go; files of these names are replaced.")
+        Path, typer.Option(help="Where predictions.json and the images go; files of these names are replaced.")
     ] = Path("runs/predict"),
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out pictures that cannot be read, with a count.")
+        bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, with a count.")
     ] = False,
     anchors: options.Anchors = None,
     patterns: options.Patterns = None,
@@ -28,7 +28,7 @@ def predict(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Detect objects; write predictions.json (COCO results) and one annotated picture per input."""
+    """Detect objects; write predictions.json (COCO results) and one annotated image per input."""
     from anchordetr.data.images import expand_sources
     from anchordetr.detector import Detector
     from anchordetr.files import write_json
@@ -42,16 +42,16 @@ def predict(
     for image_id, detections in enumerate(detector.predict_each(images, threshold, skip_broken, *budget), start=1):
         name = str(detections.source)
         results += [{**result, "file_name": name} for result in detections.to_coco(image_id)]
-        picture = output_dir / f"{image_id:04d}_{Path(name).stem}.jpg"
-        detections.plot(picture)
+        image = output_dir / f"{image_id:04d}_{Path(name).stem}.jpg"
+        detections.plot(image)
         if not json:
             found = ", ".join(
                 f"{label} {score:.2f}"
                 for label, score in zip(detections.data["class_name"], detections.confidence, strict=True)
             )
-            print(f"{name}: {found or 'nothing'} -> {picture}")
+            print(f"{name}: {found or 'nothing'} -> {image}")
     write_json(output_dir / "predictions.json", results)
     if image_id < len(images):
-        print(f"{len(images) - image_id} of {len(images)} pictures were skipped.", file=sys.stderr)
+        print(f"{len(images) - image_id} of {len(images)} images were skipped.", file=sys.stderr)
     if json:
         print_json(results)

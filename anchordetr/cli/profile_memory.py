@@ -22,15 +22,15 @@ _BATCH_SIZES = (1, 2, 4, 8, 16)
 
 
 def profile_memory(
-    size: Annotated[str, typer.Option(help="Picture size in pixels, HEIGHTxWIDTH.")] = "800x1333",
+    size: Annotated[str, typer.Option(help="Image size in pixels, HEIGHTxWIDTH.")] = "800x1333",
     features: Annotated[str, typer.Option(help="Feature levels, separated by commas.")] = "c5,dc5,c4,c3",
     attention: Annotated[
         str, typer.Option(help="'rcda BACKEND', 'standard', 'fused', separated by commas; all if not given.")
     ] = "",
     model: Annotated[str | None, typer.Option(help="Measure this preset's whole network instead.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of a step, with --model.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images of a step, with --model.")] = 1,
     fits: Annotated[
-        str | None, typer.Option(help="Memory such as 24GB: print the largest pictures and batches that fit.")
+        str | None, typer.Option(help="Memory such as 24GB: print the largest images and batches that fit.")
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the layers' peaks into this file (png, svg, pdf); replaced.")
@@ -61,12 +61,12 @@ def profile_memory(
     if plot is not None:
         raise UsageError("--plot draws attention layers; leave out --model and --fits.")
     from anchordetr.models.presets import preset
-    from anchordetr.profiling.model_memory import largest_pictures, parse_memory, profile_model
+    from anchordetr.profiling.model_memory import largest_images, parse_memory, profile_model
 
     name = model or "anchordetr_r50_dc5"
     config = preset(name)
     if fits is not None:
-        answers = largest_pictures(config, height, width, parse_memory(fits), place, _BATCH_SIZES)
+        answers = largest_images(config, height, width, parse_memory(fits), place, _BATCH_SIZES)
         if json:
             print_json([asdict(answer) for answer in answers])
         else:
@@ -86,11 +86,11 @@ def profile_memory(
             }
         )
     else:
-        _print_model(memory, f"MiB of {name}, {batch_size} pictures of {height}x{width}, {place.type}")
+        _print_model(memory, f"MiB of {name}, {batch_size} images of {height}x{width}, {place.type}")
 
 
 def _print_layers(rows: list[AttentionMemory], height: int, width: int) -> None:
-    table = Table(title=f"MiB of one self-attention layer on a {height}x{width} picture")
+    table = Table(title=f"MiB of one self-attention layer on a {height}x{width} image")
     for column in ("map", "attention"):
         table.add_column(column, no_wrap=True)
     for column in ("maps", "Z", "inference", "training", "WM/C", "measured r"):
@@ -141,10 +141,10 @@ def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
 
 
 def _print_fits(answers: list[Fit], name: str, fits: str, size: str) -> None:
-    table = Table(title=f"largest pictures of the shape of {size} that {name} can take in {fits}, float32")
+    table = Table(title=f"largest images of the shape of {size} that {name} can take in {fits}, float32")
     for column in ("mode", "batch size", "height x width"):
         table.add_column(column)
     for answer in answers:
-        picture = f"{answer.height} x {answer.width}" if answer.height else "none"
-        table.add_row(answer.mode, str(answer.batch_size), picture)
+        image = f"{answer.height} x {answer.width}" if answer.height else "none"
+        table.add_row(answer.mode, str(answer.batch_size), image)
     Console().print(table)

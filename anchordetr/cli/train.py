@@ -25,7 +25,7 @@ def train(
         str, typer.Option(help="With --weights: 'name' copies the class rows of the same name, 'none' copies nothing.")
     ] = "name",
     recipe: Annotated[
-        str | None, typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred pictures.")
+        str | None, typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred images.")
     ] = None,
     config: options.Config = None,
     set_: options.Set = None,

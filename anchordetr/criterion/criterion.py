@@ -21,7 +21,7 @@ class Losses(NamedTuple):
     Attributes:
         total: scalar, the weighted sum over terms and layers, auxiliary predictions included.
         terms: unweighted values without gradient: ``class``, ``box`` and ``giou`` of the last layer, ``class_0``, ...
-            of the layers before it, ``class_cells``, ``class_denoising``, ... of auxiliary predictions by their names.
+            of the layers before it, ``class_encoder``, ... of auxiliary predictions by their names.
         matches: which query was matched with which object.
     """
 
@@ -62,12 +62,12 @@ class SetCriterion(nn.Module):
         """Compute the losses in float32.
 
         Args:
-            predictions: of a batch of B pictures.
+            predictions: of a batch of B images.
             targets: B targets on the same device.
             num_boxes: what the sums are divided by; the number of objects in the batch, at least 1, if not given.
 
         Raises:
-            ValueError: the numbers of pictures or classes differ, or a target has odd shapes.
+            ValueError: the numbers of images or classes differ, or a target has odd shapes.
         """
         self._check(predictions, targets)
         num_layers = len(predictions.logits)

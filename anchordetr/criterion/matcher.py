@@ -17,11 +17,11 @@ from anchordetr.types import Predictions, Target
 
 
 class Matches(NamedTuple):
-    """Matched pairs of all layers and pictures, one row per pair.
+    """Matched pairs of all layers and images, one row per pair.
 
     Attributes:
         layer, image, query: (P,) indices into the predictions.
-        target: (P,) index of the object within its picture.
+        target: (P,) index of the object within its image.
     """
 
     layer: Tensor
@@ -34,7 +34,7 @@ def known_matches(objects: Tensor, layers: int) -> Matches:
     """Return the pairs of queries that know their objects, the same ones in every layer.
 
     Args:
-        objects: (B, Q) index of each query's object within its picture, -1 for none.
+        objects: (B, Q) index of each query's object within its image, -1 for none.
         layers: L.
     """
     image, query = (objects >= 0).nonzero(as_tuple=True)
@@ -67,7 +67,7 @@ class HungarianMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, predictions: Predictions, targets: Sequence[Target]) -> Matches:
-        """Match every layer of every picture; with more objects than queries, the cheapest ones are matched.
+        """Match every layer of every image; with more objects than queries, the cheapest ones are matched.
 
         The costs of all layers cross to the CPU once.
         """
@@ -88,11 +88,11 @@ class HungarianMatcher(nn.Module):
         return Matches(*matched.to(predictions.logits.device, non_blocking=True))
 
     def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
-        """Return the matching costs of all layers, each picture with its own objects only.
+        """Return the matching costs of all layers, each image with its own objects only.
 
         Args:
             logits: (L, B, Q, K). boxes: (L, B, Q, 4).
-            labels: (B, T), wanted: (B, T, 4): the objects, padded to the largest number in a picture.
+            labels: (B, T), wanted: (B, T, 4): the objects, padded to the largest number in an image.
 
         Returns:
             (L, B, Q, T).

@@ -15,14 +15,14 @@ _ROUNDS = 20
 
 
 def box_centres(annotations: AnnotationTable, flips: Sequence[str] = ()) -> NDArray[np.float64]:
-    """Return the centres of all boxes but those of crowds, no picture is read.
+    """Return the centres of all boxes but those of crowds, no image is read.
 
     Args:
         annotations: of the data set.
         flips: ``horizontal``, ``vertical``: each adds the mirrored centres, as training sees them as often.
 
     Returns:
-        (T, 2) x, y as fractions of the picture.
+        (T, 2) x, y as fractions of the image.
     """
     alone = ~annotations.crowd
     sizes = annotations.sizes[annotations.rows()][alone][:, ::-1]

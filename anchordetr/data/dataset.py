@@ -1,4 +1,4 @@
-"""What every data layout gives: pictures and their annotations, in memory that worker processes share."""
+"""What every data layout gives: images and their annotations, in memory that worker processes share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class ImageRecord(NamedTuple):
-    """One picture and its objects.
+    """One image and its objects.
 
     Attributes:
         image_id: the data set's own id. file_name: relative to the data set. height, width: pixels, upright.
@@ -101,11 +101,11 @@ class AnnotationTable:
 
     @property
     def ratios(self) -> NDArray[np.float64]:
-        """Return height over width of each picture."""
+        """Return height over width of each image."""
         return self.sizes[:, 0] / self.sizes[:, 1]
 
     def rows(self) -> NDArray[np.int64]:
-        """Return the picture's row of each object, (T,)."""
+        """Return the image's row of each object, (T,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     @cached_property
@@ -140,7 +140,7 @@ class DetectionDataset(ABC):
 
     @abstractmethod
     def image(self, index: int) -> Tensor:
-        """Return picture ``index`` as uint8 RGB (3, H, W), upright.
+        """Return image ``index`` as uint8 RGB (3, H, W), upright.
 
         Raises:
             InputError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Reading pictures of every kind that users bring, always to uint8 RGB and upright.
+"""Reading images of every kind that users bring, always to uint8 RGB and upright.
 
 Grey becomes RGB, 16 bits are scaled to 8 by dividing by 256, transparent pixels show white, EXIF orientation is
 applied, and of an animation the first frame is taken with a warning. Files are opened with the decoders of
@@ -35,10 +35,10 @@ log = logging.getLogger("anchordetr")
 
 
 def expand_source(source: str | Path) -> list[str | Path]:
-    """Return the pictures that a file, folder, glob pattern or URL names, in sorted order.
+    """Return the images that a file, folder, glob pattern or URL names, in sorted order.
 
     Raises:
-        InputError: nothing is there, or a folder or pattern holds no pictures.
+        InputError: nothing is there, or a folder or pattern holds no images.
     """
     if is_url(source):
         return [source]
@@ -62,10 +62,10 @@ def is_url(source: object) -> bool:
 
 
 def load_image(source: ImageSource) -> Tensor:
-    """Return a picture as uint8 RGB (3, H, W).
+    """Return an image as uint8 RGB (3, H, W).
 
     Args:
-        source: path, URL, PIL picture, RGB uint8 array (H, W, 3), or tensor (3, H, W), uint8 or float in [0, 1].
+        source: path, URL, PIL image, RGB uint8 array (H, W, 3), or tensor (3, H, W), uint8 or float in [0, 1].
 
     Raises:
         InputError: names the source and what is wrong with it.
@@ -82,7 +82,7 @@ def load_image(source: ImageSource) -> Tensor:
 
 
 def load_or_skip(source: ImageSource) -> Tensor | None:
-    """Return a picture as :func:`load_image` does, or None and a warning that names it."""
+    """Return an image as :func:`load_image` does, or None and a warning that names it."""
     try:
         return load_image(source)
     except InputError as error:
@@ -91,10 +91,10 @@ def load_or_skip(source: ImageSource) -> Tensor | None:
 
 
 def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
-    """Decode a picture file to uint8 RGB (3, H, W), upright.
+    """Decode an image file to uint8 RGB (3, H, W), upright.
 
     Raises:
-        InputError: the file is missing, no picture of a known format, or damaged.
+        InputError: the file is missing, no image of a known format, or damaged.
     """
     with _opened(file, name) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
@@ -104,31 +104,31 @@ def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
 
 
 def read_size(file: Path) -> tuple[int, int]:
-    """Return height and width in pixels of the upright picture, from the file's header alone.
+    """Return height and width in pixels of the upright image, from the file's header alone.
 
     Raises:
-        InputError: the file is missing, or no picture of a known format.
+        InputError: the file is missing, or no image of a known format.
     """
     with _opened(file, str(file)) as image:
         sideways = _orientation(image) in _SIDEWAYS
         if sideways and image.format == "TIFF":
-            image.load()  # Pillow turns TIFF pictures by itself, at the latest now
+            image.load()  # Pillow turns TIFF images by itself, at the latest now
             sideways = False
         return (image.width, image.height) if sideways else (image.height, image.width)
 
 
 def read_orientation(file: Path) -> int:
-    """Return the EXIF orientation of a picture, 1 to 8; 1 where it has none.
+    """Return the EXIF orientation of an image, 1 to 8; 1 where it has none.
 
     Raises:
-        InputError: the file is missing, or no picture of a known format.
+        InputError: the file is missing, or no image of a known format.
     """
     with _opened(file, str(file)) as image:
         return _orientation(image)
 
 
 def _orientation(image: Image.Image) -> int:
-    # PNG's own getexif would decode the whole picture to look for a late chunk
+    # PNG's own getexif would decode the whole image to look for a late chunk
     return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
 
 
@@ -158,7 +158,7 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 def _too_large(name: str, pixels: str) -> str:
     return (
-        f"{name} has {pixels} pixels; pictures of more than {Image.MAX_IMAGE_PIXELS} are refused. Make it smaller, "
+        f"{name} has {pixels} pixels; images of more than {Image.MAX_IMAGE_PIXELS} are refused. Make it smaller, "
         "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
     )
 
@@ -209,5 +209,5 @@ def _fetch(url: str) -> bytes:
 
 
 def expand_sources(sources: Sequence[str | Path]) -> list[str | Path]:
-    """Return the pictures of several sources, in the order given."""
+    """Return the images of several sources, in the order given."""
     return [image for source in sources for image in expand_source(source)]

@@ -21,18 +21,18 @@ from anchordetr.errors import InputError, reason
 from anchordetr.types import ImageBatch, Target, pad_and_stack
 
 _SORTED_TOGETHER = 32  # batches
-_SHAPES = 1  # sets the seeds of sizes apart from those of pictures
+_SHAPES = 1  # sets the seeds of sizes apart from those of images
 
 
 class EvalBatch(NamedTuple):
-    """What the evaluator gets: prepared pictures, and which records of the data set they are."""
+    """What the evaluator gets: prepared images, and which records of the data set they are."""
 
     images: list[Tensor]
     indices: list[int]
 
 
 class TrainBatch(NamedTuple):
-    """What the trainer gets: pictures, their objects and the pictures' ids."""
+    """What the trainer gets: images, their objects and the images' ids."""
 
     images: ImageBatch
     targets: list[Target]
@@ -46,22 +46,22 @@ class TrainBatch(NamedTuple):
 class EpochBatches(Sampler[list[tuple[int, int, int]]]):
     """Shuffled batches of (epoch, step, index); the last, smaller batch of an epoch is left out.
 
-    The pictures of an optimizer step do not depend on how many processes and parts share them. Pictures of like aspect
+    The images of an optimizer step do not depend on how many processes and parts share them. Images of like aspect
     ratios come together, so that batches hold little padding.
 
     Args:
         length: of the data set.
-        batch_size: pictures of an optimizer step, reduced to ``length`` if that is smaller.
+        batch_size: images of an optimizer step, reduced to ``length`` if that is smaller.
         seed: of the shuffling.
         share: which processes there are: the number of this one, and of all.
-        parts: in how many batches a process gets its pictures of a step.
-        ratios: height over width of each picture; None leaves them as they are shuffled.
+        parts: in how many batches a process gets its images of a step.
+        ratios: height over width of each image; None leaves them as they are shuffled.
 
     Attributes:
         epoch: which epoch is next. start: with which of its steps it begins.
 
     Raises:
-        InputError: the pictures of a step cannot be shared out evenly.
+        InputError: the images of a step cannot be shared out evenly.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
         self.start = 0
         if self.batch_size % (self.ranks * parts):
             raise InputError(
-                f"{self.batch_size} pictures of a step cannot be shared evenly by {self.ranks} processes in {parts} "
+                f"{self.batch_size} images of a step cannot be shared evenly by {self.ranks} processes in {parts} "
                 f"parts; choose a multiple of {self.ranks * parts} for --batch-size."
             )
 
@@ -104,7 +104,7 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
                 yield [(self.epoch, step, int(index)) for index in order[first : first + size]]
 
     def _order(self) -> NDArray[np.int64]:
-        """Return the pictures of the epoch: shuffled, sorted by ratio within some batches, these shuffled again."""
+        """Return the images of the epoch: shuffled, sorted by ratio within some batches, these shuffled again."""
         generator = np.random.default_rng((self.seed, self.epoch))
         order = generator.permutation(self.length)[: self.steps * self.batch_size]
         if self.ratios is None:
@@ -117,9 +117,9 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
 
 
 class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
-    """Augmented pictures, whatever worker makes them.
+    """Augmented images, whatever worker makes them.
 
-    The random numbers of a picture come from (seed, epoch, index), those of its size from (seed, epoch, step).
+    The random numbers of an image come from (seed, epoch, index), those of its size from (seed, epoch, step).
     """
 
     def __init__(self, dataset: DetectionDataset, transform: v2.Transform, seed: int) -> None:
@@ -155,10 +155,10 @@ def _seed(*numbers: int) -> int:
 
 
 class TrainCollate:
-    """Pads the uint8 pictures of a batch to one size and normalises them together; padding is zero afterwards.
+    """Pads the uint8 images of a batch to one size and normalises them together; padding is zero afterwards.
 
     Args:
-        mean, std: of the backbone's pictures, per channel.
+        mean, std: of the backbone's images, per channel.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -169,9 +169,9 @@ class TrainCollate:
         images, targets, image_ids = zip(*samples, strict=True)
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
         pixels = (pad_and_stack(images) - self.mean) / self.std
-        for picture, (height, width) in zip(pixels, sizes, strict=True):
-            picture[:, height:] = 0
-            picture[:, :, width:] = 0
+        for padded, (height, width) in zip(pixels, sizes, strict=True):
+            padded[:, height:] = 0
+            padded[:, :, width:] = 0
         return TrainBatch(ImageBatch(pixels, sizes), list(targets), list(image_ids))
 
 
@@ -187,7 +187,7 @@ def train_loader(
 
     Args:
         transform: see :func:`~anchordetr.data.transforms.train_transform`.
-        normalisation: mean and standard deviation of the backbone's pictures, per channel.
+        normalisation: mean and standard deviation of the backbone's images, per channel.
     """
     return DataLoader(
         TrainSamples(dataset, transform, batches.seed),
@@ -213,7 +213,7 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
-            f"A process that loads pictures died ({reason(error)}). Most often memory, or shared memory (/dev/shm; in "
+            f"A process that loads images died ({reason(error)}). Most often memory, or shared memory (/dev/shm; in "
             "a container, --shm-size) is short: try fewer --workers, or --workers 0."
         ) from error
 
@@ -225,10 +225,10 @@ def leave_interrupts(worker: int) -> None:
 
 
 class EvalSamples(Dataset[tuple[Tensor, int]]):
-    """Prepared pictures in order of their size, so that most batches hold one size.
+    """Prepared images in order of their size, so that most batches hold one size.
 
     Args:
-        share: the number of this process and of all; each gets other pictures.
+        share: the number of this process and of all; each gets other images.
     """
 
     def __init__(self, dataset: DetectionDataset, transform: v2.Transform, share: tuple[int, int]) -> None:
@@ -245,7 +245,7 @@ class EvalSamples(Dataset[tuple[Tensor, int]]):
 
 
 def collate_eval(samples: Sequence[tuple[Tensor, int]]) -> EvalBatch:
-    """Keep pictures of a batch apart; the model groups them by size."""
+    """Keep images of a batch apart; the model groups them by size."""
     images, indices = zip(*samples, strict=True)
     return EvalBatch(list(images), list(indices))
 
@@ -257,7 +257,7 @@ def eval_loader(
     workers: int,
     share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Any]:
-    """Return a loader of :class:`EvalBatch` with this process's share of the pictures."""
+    """Return a loader of :class:`EvalBatch` with this process's share of the images."""
     return DataLoader(
         EvalSamples(dataset, transform, share),
         batch_size=batch_size,

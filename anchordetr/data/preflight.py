@@ -1,4 +1,4 @@
-"""What is looked at before a training starts: everything that costs no more than the headers of the pictures."""
+"""What is looked at before a training starts: everything that costs no more than the headers of the images."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ def preflight(train_set: DetectionDataset, val_set: DetectionDataset, num_querie
     """Check opened data before training; what may spoil the result is counted in warnings.
 
     Args:
-        num_queries: Q of the model, the most objects that it can find in a picture.
+        num_queries: Q of the model, the most objects that it can find in an image.
 
     Raises:
-        InputError: pictures cannot be read, or have another size than their annotations say; all are listed.
+        InputError: images cannot be read, or have another size than their annotations say; all are listed.
     """
     for dataset in (train_set, val_set):
         if isinstance(dataset, FolderDataset):
             _check_headers(dataset)
     table = train_set.annotations
     findings = [
-        Finding("too_many_objects", crowded_pictures(table, num_queries)),
+        Finding("too_many_objects", crowded_images(table, num_queries)),
         Finding("duplicate_box", duplicate_boxes(table)),
         Finding("class_without_boxes", _classes_without_boxes(train_set)),
-        Finding("shared_picture", _shared_files(train_set, val_set)),
+        Finding("shared_image", _shared_files(train_set, val_set)),
     ]
     for finding in findings:
         if finding.names:
             log.warning("%s", finding.sentence(getattr(train_set, "source", "train")))
 
 
-def crowded_pictures(table: AnnotationTable, num_queries: int) -> list[str]:
-    """Return the pictures with more objects than queries, crowds not counted."""
+def crowded_images(table: AnnotationTable, num_queries: int) -> list[str]:
+    """Return the images with more objects than queries, crowds not counted."""
     counts = np.bincount(table.rows()[~table.crowd], minlength=len(table))
     return [f"{table.file_names[row]} ({counts[row]} objects)" for row in np.flatnonzero(counts > num_queries)]
 
 
 def duplicate_boxes(table: AnnotationTable) -> list[str]:
-    """Return the pictures of all boxes that repeat one of the same class, to the pixel; one entry for each."""
+    """Return the images of all boxes that repeat one of the same class, to the pixel; one entry for each."""
     rows = table.rows()
     return [table.file_names[rows[box]] for box in repeated_boxes(rows, table.labels, table.boxes)]
 

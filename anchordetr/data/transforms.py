@@ -1,7 +1,7 @@
-"""Resizing, augmentation and normalisation with torchvision.transforms.v2, on uint8 pictures and their boxes.
+"""Resizing, augmentation and normalisation with torchvision.transforms.v2, on uint8 images and their boxes.
 
-What decides the size of a picture is drawn from the generator ``sample["shapes"]`` where there is one. The pictures of
-a batch share its draws, so that they come out in like sizes; everything else is drawn for each picture alone.
+What decides the size of an image is drawn from the generator ``sample["shapes"]`` where there is one. The images of
+a batch share its draws, so that they come out in like sizes; everything else is drawn for each image alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ResizeShortSide(nn.Module):
         self.long_side = long_side
 
     def forward(self, sample: Sample) -> Sample:
-        """Resize the picture and the boxes."""
+        """Resize the image and the boxes."""
         height, width = tvf.get_size(sample["image"])
         short_side = self.short_sides[_draw(sample, 0, len(self.short_sides))]
         size = resized_size(height, width, short_side, self.long_side)
@@ -56,7 +56,7 @@ class RandomSizeCrop(nn.Module):
         self.largest = largest
 
     def forward(self, sample: Sample) -> Sample:
-        """Crop the picture and the boxes."""
+        """Crop the image and the boxes."""
         sides = tvf.get_size(sample["image"])
         window = [_draw(sample, min(self.smallest, side), min(self.largest, side) + 1) for side in sides]
         cropped: Sample = v2.RandomCrop(window)(sample)
@@ -71,7 +71,7 @@ class OneOf(nn.Module):
         self.transforms = list(transforms)
 
     def forward(self, sample: Sample) -> Sample:
-        """Transform the picture and the boxes."""
+        """Transform the image and the boxes."""
         chosen: Sample = self.transforms[_draw(sample, 0, len(self.transforms))](sample)
         return chosen
 
@@ -90,7 +90,7 @@ def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: 
 def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flips: Sequence[str]) -> v2.Transform:
     """DETR's augmentation of uint8 samples: flips, then resize, or resize, crop and resize, each half of the time.
 
-    The crop of a picture resized to 400-600 pixels measures 384-600; for other sizes of training both shrink alike.
+    The crop of an image resized to 400-600 pixels measures 384-600; for other sizes of training both shrink alike.
     """
     resize = ResizeShortSide(short_sides, long_side)
     unit = max(short_sides) / 800
@@ -109,6 +109,6 @@ def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flip
 
 
 def prepare_image(image: Tensor, transform: v2.Transform) -> Tensor:
-    """Apply an evaluation transform to a uint8 picture (3, H, W)."""
+    """Apply an evaluation transform to a uint8 image (3, H, W)."""
     prepared: Tensor = transform({"image": v2.functional.to_image(image)})["image"]
     return prepared

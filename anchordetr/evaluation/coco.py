@@ -93,13 +93,13 @@ def evaluate(
 ) -> Metrics:
     """Run a network over a data set and compute COCO's metrics.
 
-    Several processes share the pictures; each of them returns the same metrics.
+    Several processes share the images; each of them returns the same metrics.
 
     Args:
         model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR`; its training mode is restored afterwards.
         dataset: with annotations.
         transform: see :func:`~anchordetr.data.transforms.eval_transform`.
-        on_batch: called with the number of pictures done and of all pictures of this process.
+        on_batch: called with the number of images done and of all images of this process.
         world: the processes that evaluate together.
     """
     was_training = model.training
@@ -129,7 +129,7 @@ def coco_rows(
     class_id: NDArray[np.int64],
     category_ids: list[int],
 ) -> NDArray[np.float64]:
-    """Return detections of one picture as rows image id, x, y, w, h, score, category id."""
+    """Return detections of one image as rows image id, x, y, w, h, score, category id."""
     rows = np.empty((len(xyxy), 7))
     rows[:, 0] = image_id
     rows[:, 1:3] = xyxy[:, :2]
@@ -143,7 +143,7 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
     """Compute COCO's metrics of result rows (see :func:`coco_rows`).
 
     Raises:
-        InputError: rows name a picture that the data set does not hold.
+        InputError: rows name an image that the data set does not hold.
     """
     unknown = np.setdiff1d(rows[:, 0].astype(np.int64), dataset.annotations.image_ids)
     if len(unknown):

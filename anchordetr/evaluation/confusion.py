@@ -1,4 +1,4 @@
-"""Which classes are taken for which: detections against objects, picture by picture."""
+"""Which classes are taken for which: detections against objects, image by image."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class RowColumnMapAttention(nn.Module):
         Args:
             query: (B, N, C) with query_pos of N points, or (B, H, W, C) with query_pos of a map.
             memory: (B, H, W, C) with memory_pos of a map.
-            mask_x: (B, W), mask_y: (B, H): boolean, True = valid cell.
+            mask_x: (B, W), mask_y: (B, H): boolean, True = valid location.
 
         Returns:
             A tensor of the shape of ``query``.
@@ -72,14 +72,14 @@ class RotaryMapAttention(nn.Module):
         mask_y: Tensor | None,
     ) -> Tensor:
         """Arguments as of :class:`RowColumnMapAttention`."""
-        cells = memory_pos.coordinates
-        turn = self.rotary.between(query_pos.coordinates.flatten(1, -2), cells[:, 0, :, 0], cells[:, :, 0, 1])
+        locations = memory_pos.coordinates
+        turn = self.rotary.between(query_pos.coordinates.flatten(1, -2), locations[:, 0, :, 0], locations[:, :, 0, 1])
         return self.attention(query, memory, mask_x=mask_x, mask_y=mask_y, turn=turn)
 
 
 @ATTENTIONS.register("standard")
 class StandardMapAttention(nn.Module):
-    """Multi-head attention over all cells of the map; arguments as :class:`RowColumnMapAttention`."""
+    """Multi-head attention over all locations of the map; arguments as :class:`RowColumnMapAttention`."""
 
     joint_position: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""From pictures to feature maps: any timm network, or a registered module."""
+"""From images to feature maps: any timm network, or a registered module."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True)
 class PaddedMap:
-    """One feature map (B, C, H, W) and the valid (height, width) of each picture in it."""
+    """One feature map (B, C, H, W) and the valid (height, width) of each image in it."""
 
     features: Tensor
     sizes: tuple[Size, ...]
 
 
 class Backbone(nn.Module):
-    """Runs a network over a batch, so that in eval mode no picture feels another's padding.
+    """Runs a network over a batch, so that in eval mode no image feels another's padding.
 
-    In training a padded batch runs as one tensor. In eval mode pictures of one size run together, unpadded, and
+    In training a padded batch runs as one tensor. In eval mode images of one size run together, unpadded, and
     their maps are padded afterwards.
 
     Args:
         body: module from (B, 3, H, W) to a list of maps (B, C, H', W'), with the attributes ``channels`` and
-            ``strides`` (one per map) and ``mean`` and ``std`` (three floats each, the normalisation of its pictures).
+            ``strides`` (one per map) and ``mean`` and ``std`` (three floats each, the normalisation of its images).
     """
 
     def __init__(self, body: Any) -> None:

@@ -68,7 +68,7 @@ class DecoderLayer(nn.Module):
         Args:
             content: (B, Q, C).
             query_pos: of Q points.
-            memory: (B·G, H, W, C) with memory_pos of a map and masks (B·G, W) and (B·G, H), True = valid cell.
+            memory: (B·G, H, W, C) with memory_pos of a map and masks (B·G, W) and (B·G, H), True = valid location.
             valid: (B, groups, Q / groups) which queries are no padding; queries see those of their own group. All see
                 all if not given.
 
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
 
         Args:
             content: (B, Q, C). memory: (B·G, H, W, C), with the positions of both.
-            mask_x: (B·G, W), mask_y: (B·G, H): boolean, True = valid cell.
+            mask_x: (B·G, W), mask_y: (B·G, H): boolean, True = valid location.
             encoder: position encoder of the queries. box_head: features and references -> boxes.
             valid: as of :class:`DecoderLayer`.
         """

@@ -48,7 +48,7 @@ class Denoising(nn.Module):
     def forward(self, encoder: SinePositionEncoder, targets: Sequence[Target]) -> Queries:
         """Return the queries of a batch, their positions encoded by ``encoder``; noise comes from torch's generator.
 
-        A group has a place for each object of the fullest picture, at least one.
+        A group has a place for each object of the fullest image, at least one.
         """
         boxes, labels, is_object = _side_by_side(targets)
         shape = (len(targets), self.groups, self.rings, boxes.shape[1])  # B, G, rings, S
@@ -62,7 +62,7 @@ class Denoising(nn.Module):
         return Queries(content, positions, points, points.shape[1], valid=valid.flatten(2), objects=objects.flatten(2))
 
     def _move(self, boxes: Tensor) -> Tensor:
-        """(B, G, rings, S, 4) -> (B, G, rings, S, 2), inside of the picture."""
+        """(B, G, rings, S, 4) -> (B, G, rings, S, 2), inside of the image."""
         ring = torch.arange(self.rings, device=boxes.device)[:, None, None]
         distance = ring + torch.rand_like(boxes[..., :2])
         sign = torch.rand_like(distance).sub(0.5).sign()

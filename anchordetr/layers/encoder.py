@@ -11,7 +11,7 @@ from anchordetr.layers.position import Positions
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention over the cells of each map, then a feed-forward part; post-norm.
+    """Self-attention over the locations of each map, then a feed-forward part; post-norm.
 
     Args:
         attention: a map attention (see ``layers/attention.py``).
@@ -34,7 +34,7 @@ class EncoderLayer(nn.Module):
 
 
 class LevelEncoderLayer(nn.Module):
-    """Self-attention between the levels at each cell, then a feed-forward part; post-norm.
+    """Self-attention between the levels at each location, then a feed-forward part; post-norm.
 
     Args:
         attention: ``nn.MultiheadAttention`` with ``batch_first=True``.
@@ -53,11 +53,11 @@ class LevelEncoderLayer(nn.Module):
     def forward(self, memory: Tensor, level_embedding: Tensor) -> Tensor:
         """memory (B·G, H, W, C), level_embedding (G, C) -> (B·G, H, W, C)."""
         height, width = memory.shape[1:3]
-        cells = memory.unflatten(0, (-1, len(level_embedding))).permute(0, 2, 3, 1, 4).flatten(0, 2)
-        keys = cells + level_embedding
-        answer, _ = self.attention(keys, keys, cells, need_weights=False)
-        cells = self.feed_forward(self.norm(cells + self.dropout(answer)))
-        return cells.unflatten(0, (-1, height, width)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        locations = memory.unflatten(0, (-1, len(level_embedding))).permute(0, 2, 3, 1, 4).flatten(0, 2)
+        keys = locations + level_embedding
+        answer, _ = self.attention(keys, keys, locations, need_weights=False)
+        locations = self.feed_forward(self.norm(locations + self.dropout(answer)))
+        return locations.unflatten(0, (-1, height, width)).permute(0, 3, 1, 2, 4).flatten(0, 1)
 
 
 class Encoder(nn.Module):

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 from anchordetr.layers.backbone import PaddedMap, Size
 from anchordetr.layers.norm import MaskedGroupNorm
-from anchordetr.layers.projection import FeatureMap, valid_cells
+from anchordetr.layers.projection import FeatureMap, valid_locations
 
 
 class FusedProjection(nn.Module):
     """Levels brought to C channels and one size, summed, smoothed and normalised.
 
     The sum of a feature pyramid (Lin et al., CVPR 2017, arXiv 1612.03144) with one output level only. Finer levels are
-    averaged over the cells that lie in a cell of the output, coarser levels are repeated. A depthwise 3×3 and a
-    pointwise convolution smooth the sum. Cells of the padding count nowhere.
+    averaged over the locations that lie in a location of the output, coarser levels are repeated. A depthwise 3×3 and a
+    pointwise convolution smooth the sum. Locations of the padding count nowhere.
 
     Args:
         channels: of the backbone's maps. strides: of the backbone's maps, each a multiple of the other or its divisor.
@@ -45,7 +45,7 @@ class FusedProjection(nn.Module):
             self._resized(level, lateral, stride, (height, width))
             for level, lateral, stride in zip(maps, self.laterals, self.strides, strict=True)
         ]
-        mask_x, mask_y, is_padded = valid_cells(target.sizes, (height, width), target.features.device)
+        mask_x, mask_y, is_padded = valid_locations(target.sizes, (height, width), target.features.device)
         masks = (mask_x, mask_y) if is_padded else (None, None)
         fused = torch.stack(levels).sum(dim=0)
         if is_padded:
@@ -56,7 +56,9 @@ class FusedProjection(nn.Module):
     def _resized(self, level: PaddedMap, lateral: nn.Module, stride: int, size: Size) -> Tensor:
         """Project a level and bring it to the output's size; (B, C, H, W)."""
         features = level.features
-        mask_x, mask_y, is_padded = valid_cells(level.sizes, (features.shape[-2], features.shape[-1]), features.device)
+        mask_x, mask_y, is_padded = valid_locations(
+            level.sizes, (features.shape[-2], features.shape[-1]), features.device
+        )
         valid = _valid(mask_x, mask_y, features) if is_padded else None
         if valid is not None:
             features = features * valid
@@ -68,12 +70,12 @@ class FusedProjection(nn.Module):
 
 
 def _valid(mask_x: Tensor, mask_y: Tensor, features: Tensor) -> Tensor:
-    """(B, W) and (B, H) -> (B, 1, H, W), 1 where a cell is valid."""
+    """(B, W) and (B, H) -> (B, 1, H, W), 1 where a location is valid."""
     return (mask_y[:, :, None] & mask_x[:, None, :]).unsqueeze(1).to(features.dtype)
 
 
 def _mean_of_windows(features: Tensor, valid: Tensor | None, side: int) -> Tensor:
-    """Mean over windows of ``side`` cells, over the valid ones only; what stands in the others is zero already."""
+    """Mean over windows of ``side`` locations, over the valid ones only; what stands in the others is zero already."""
     means = F.avg_pool2d(features, side, ceil_mode=True)
     if valid is None:
         return means

@@ -15,8 +15,8 @@ def fold_frozen_norms(network: nn.Module) -> fx.GraphModule | None:
     Such a norm is a product and a sum for each channel. Applied to the weights of the convolution before it, it costs
     neither a pass over the map nor a map kept for the backward pass, only a copy of the weights. Stages after the last
     map do not run. Maps and gradients are the network's up to rounding. A module that is replaced later is not seen.
-    None if there is no such norm, no graph of the network (:func:`~anchordetr.layers.fx_graph.trace`), or one that would
-    hold tensors as they are now and not see them moved.
+    None if there is no such norm, no graph of the network (:func:`~anchordetr.layers.fx_graph.trace`), or one that
+    would hold tensors as they are now and not see them moved.
     """
     graph = trace(network)
     if graph is None or any(node.op == "get_attr" for node in graph.nodes):

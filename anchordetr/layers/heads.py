@@ -24,7 +24,7 @@ class ClassHead(Linear):
 class AnchorBoxHead(nn.Module):
     """Boxes as offsets from the anchor: a three-layer MLP, its first two outputs added to the anchor (section 3.2).
 
-    Boxes start at the anchor with a width and height of sigmoid(-2) = 0.12 of the picture.
+    Boxes start at the anchor with a width and height of sigmoid(-2) = 0.12 of the image.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -50,7 +50,7 @@ class AnchorBoxHead(nn.Module):
 class RefiningBoxHead(AnchorBoxHead):
     """Boxes as offsets from other boxes, all four numbers before the sigmoid (Deformable DETR, Zhu et al., ICLR 2021).
 
-    Boxes start as they were; those from points get a width and height of sigmoid(-2) = 0.12 of the picture.
+    Boxes start as they were; those from points get a width and height of sigmoid(-2) = 0.12 of the image.
     """
 
     def __init__(self, embed_dim: int) -> None:

@@ -12,7 +12,7 @@ from anchordetr.registry import POSITION_ENCODERS
 
 
 class Positions(NamedTuple):
-    """Encoded positions of queries or of the cells of a map.
+    """Encoded positions of queries or of the locations of a map.
 
     Attributes:
         x: (B, Q, C) of queries, (B, W, C) of a map's columns. y: (B, Q, C) or (B, H, C) of a map's rows.
@@ -26,7 +26,7 @@ class Positions(NamedTuple):
     points: Tensor | None = None
 
     def repeated(self, count: int) -> Positions:
-        """Repeat the positions of each picture, (B·count, ...); those that all pictures share stay (1, ...)."""
+        """Repeat the positions of each image, (B·count, ...); those that all images share stay (1, ...)."""
         if len(self.x) == 1:
             return self
         parts = (None if part is None else part.repeat_interleave(count, dim=0) for part in self)
@@ -69,15 +69,15 @@ def sine_encoding_2d(points: Tensor, channels: int) -> Tensor:
     )
 
 
-def cell_centres(mask: Tensor) -> Tensor:
-    """Return the centres of cells as fractions of the valid length: mask (B, S), True = valid, -> (B, S)."""
+def location_centers(mask: Tensor) -> Tensor:
+    """Return the centres of locations as fractions of the valid length: mask (B, S), True = valid, -> (B, S)."""
     count = mask.cumsum(dim=1, dtype=torch.float32)
     return (count - 0.5) / count[:, -1:]
 
 
-def cell_points(mask_x: Tensor, mask_y: Tensor) -> Tensor:
+def location_points(mask_x: Tensor, mask_y: Tensor) -> Tensor:
     """Return the centres x, y of a map's cells: masks (B, W) and (B, H), True = valid, -> (B, H, W, 2)."""
-    x, y = cell_centres(mask_x), cell_centres(mask_y)
+    x, y = location_centers(mask_x), location_centers(mask_y)
     return torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
 
 
@@ -107,15 +107,15 @@ class SinePositionEncoder(nn.Module):
         return self.encode_1d(x), self.encode_1d(y), self.encode_2d(points)
 
     def of_map(self, mask_x: Tensor, mask_y: Tensor, joint: bool) -> Positions:
-        """Encode the cells of a map.
+        """Encode the locations of a map.
 
         Args:
-            mask_x: (B, W), mask_y: (B, H): boolean, True = valid cell.
+            mask_x: (B, W), mask_y: (B, H): boolean, True = valid location.
             joint: also encode both coordinates together, for attentions that need it.
         """
-        points = cell_points(mask_x, mask_y)
+        points = location_points(mask_x, mask_y)
         xy = self.encode_2d(points) if joint else None
-        return Positions(self.encode_1d(cell_centres(mask_x)), self.encode_1d(cell_centres(mask_y)), xy, points)
+        return Positions(self.encode_1d(location_centers(mask_x)), self.encode_1d(location_centers(mask_y)), xy, points)
 
 
 @POSITION_ENCODERS.register("sine_mlp")

@@ -1,4 +1,4 @@
-"""Encoder and decoder for inference: few large products, and nothing twice that depends on no picture.
+"""Encoder and decoder for inference: few large products, and nothing twice that depends on no image.
 
 The layers are read from the blocks of training and compute the same. Blocks of other kinds are copied as they are.
 """
@@ -46,7 +46,7 @@ class ConstantQueries(nn.Module):
             self.register_buffer(name, encoding.detach().to(dtype))
 
     def forward(self, encoder: nn.Module) -> Queries:
-        """Return the queries of any picture; ``encoder`` has nothing left to encode."""
+        """Return the queries of any image; ``encoder`` has nothing left to encode."""
         positions = Positions(self.x, self.y, self.xy, self.points)
         return Queries(self.content, positions, self.points, self.num_anchors, self.patterns)
 
@@ -60,7 +60,7 @@ class MapPositions(nn.Module):
         self.dtype = dtype
 
     def of_map(self, mask_x: Tensor, mask_y: Tensor, joint: bool) -> Positions:
-        """Encode the cells of a map as :meth:`SinePositionEncoder.of_map` does."""
+        """Encode the locations of a map as :meth:`SinePositionEncoder.of_map` does."""
         x, y, xy, points = self.encoder.of_map(mask_x, mask_y, joint)
         return Positions(x.to(self.dtype), y.to(self.dtype), None if xy is None else xy.to(self.dtype), points)
 
@@ -137,7 +137,7 @@ class _SelfAttention(nn.Module):
 
 
 class _Constant(nn.Module):
-    """Stands for the first self-attention, whose contents and positions are the same for every picture."""
+    """Stands for the first self-attention, whose contents and positions are the same for every image."""
 
     answer: Tensor
 
@@ -185,7 +185,7 @@ class PreparedDecoder(nn.Module):
 
     Args:
         decoder: of :class:`DecoderLayer` modules with row-column attention.
-        queries: of every picture.
+        queries: of every image.
     """
 
     def __init__(self, decoder: Decoder, queries: Queries) -> None:

@@ -16,10 +16,10 @@ class FeatureMap(NamedTuple):
     """The transformer's view of a batch.
 
     Attributes:
-        values: (B·G, H, W, C), the G levels of a picture side by side.
-        mask_x, mask_y: boolean, True = valid cell; (B·G, W) and (B·G, H), or (1, W) and (1, H) where nothing is padded.
+        values: (B·G, H, W, C), the G levels of an image side by side.
+        mask_x, mask_y: boolean, True = valid; (B·G, W) and (B·G, H), or (1, W) and (1, H) where nothing is padded.
         levels: G.
-        is_padded: whether any cell is not valid.
+        is_padded: whether any location is not valid.
     """
 
     values: Tensor
@@ -59,7 +59,7 @@ class InputProjection(nn.Module):
         """Project one :class:`PaddedMap` per level."""
         projected = [convolution(level.features) for convolution, level in zip(self.convolutions, maps, strict=True)]
         height, width = projected[-1].shape[-2:]
-        mask_x, mask_y, is_padded = valid_cells(maps[-1].sizes, (height, width), projected[-1].device)
+        mask_x, mask_y, is_padded = valid_locations(maps[-1].sizes, (height, width), projected[-1].device)
         masks = (mask_x, mask_y) if is_padded else (None, None)
         normed = [norm(level, *masks) for norm, level in zip(self.norms, projected, strict=True)]
         levels = len(normed)
@@ -69,8 +69,8 @@ class InputProjection(nn.Module):
         return FeatureMap(values, mask_x, mask_y, levels, is_padded)
 
 
-def valid_cells(sizes: Sequence[Size], size: Size, device: torch.device) -> tuple[Tensor, Tensor, bool]:
-    """Return ``mask_x``, ``mask_y`` and ``is_padded`` of :class:`FeatureMap` for pictures inside a map of ``size``."""
+def valid_locations(sizes: Sequence[Size], size: Size, device: torch.device) -> tuple[Tensor, Tensor, bool]:
+    """Return ``mask_x``, ``mask_y`` and ``is_padded`` of :class:`FeatureMap` for images inside a map of ``size``."""
     is_padded = any(own != size for own in sizes)
     valid = torch.tensor(sizes if is_padded else sizes[:1], device=device)
     mask_y = torch.arange(size[0], device=device) < valid[:, :1]

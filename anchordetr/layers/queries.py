@@ -25,7 +25,7 @@ class Queries(NamedTuple):
             without padding.
         objects: (B, G, Q/G) the object that each query has to find, -1 for none; None where the matching decides.
 
-    Queries that differ from picture to picture have B in the place of 1.
+    Queries that differ from image to image have B in the place of 1.
     """
 
     content: Tensor
@@ -57,7 +57,7 @@ class Patterns(nn.Module):
 
 @ANCHORS.register("learned")
 class LearnedAnchors(nn.Module):
-    """Anchor points that are learned, uniform over the picture at first."""
+    """Anchor points that are learned, uniform over the image at first."""
 
     def __init__(self, num_anchors: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class AnchorQueries(nn.Module):
         self.patterns = patterns
 
     def forward(self, encoder: SinePositionEncoder) -> Queries:
-        """Return the queries of any picture, their positions encoded by ``encoder``."""
+        """Return the queries of any image, their positions encoded by ``encoder``."""
         points = self.anchors().unsqueeze(0)
         repeats = (1, len(self.patterns), 1)
         x, y, xy = encoder.of_points(points)
@@ -111,7 +111,7 @@ class AnchorQueries(nn.Module):
 class EmbeddingQueries(nn.Module):
     """DETR's queries (eq. 2): ``Q_p`` is a learned embedding and boxes are predicted from no anchor.
 
-    The reference point of every query is the centre of the picture, whose inverse sigmoid is zero.
+    The reference point of every query is the centre of the image, whose inverse sigmoid is zero.
     """
 
     def __init__(self, *, num_queries: int, patterns: Patterns, embed_dim: int) -> None:
@@ -120,7 +120,7 @@ class EmbeddingQueries(nn.Module):
         self.patterns = patterns
 
     def forward(self, encoder: SinePositionEncoder) -> Queries:
-        """Return the queries of any picture; ``encoder`` has nothing to encode here."""
+        """Return the queries of any image; ``encoder`` has nothing to encode here."""
         encoding = self.position.repeat(len(self.patterns), 1).unsqueeze(0)
         points = encoding.new_full((1, encoding.shape[1], 2), 0.5)
         num_anchors = len(self.position)

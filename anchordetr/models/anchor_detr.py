@@ -1,4 +1,4 @@
-"""Anchor DETR (Wang et al., AAAI 2022, arXiv 2109.07107): the way from pictures to predictions."""
+"""Anchor DETR (Wang et al., AAAI 2022, arXiv 2109.07107): the way from images to predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from anchordetr.layers import prepared
 from anchordetr.layers.backbone import Backbone
 from anchordetr.layers.decoder import Decoder
 from anchordetr.layers.encoder import Encoder
-from anchordetr.layers.position import Positions, SinePositionEncoder, cell_points
+from anchordetr.layers.position import Positions, SinePositionEncoder, location_points
 from anchordetr.layers.projection import FeatureMap
 from anchordetr.layers.queries import Queries
 from anchordetr.optimize.budget import Budget, choose_queries, first_layers, with_parts
@@ -33,12 +33,12 @@ class AnchorDETR(nn.Module):
         backbone: :class:`~anchordetr.layers.backbone.Backbone`.
         projection: backbone maps -> :class:`~anchordetr.layers.projection.FeatureMap`.
         queries: module from a position encoder to :class:`~anchordetr.layers.queries.Queries`.
-        key_encoder: position encoder of the map's cells.
+        key_encoder: position encoder of the map's locations.
         query_encoder: position encoder of the anchors; None shares the one of the keys, as the paper does.
         encoder, decoder: see ``layers/encoder.py`` and ``layers/decoder.py``.
         class_head: (..., C) -> (..., K). box_head: (..., C) and the decoder's references (..., 2 or 4) -> (..., 4).
         joint_position: whether the map attentions read both coordinates in one encoding.
-        predict_cells: in training, let every cell of the encoded map predict too, so that the encoder learns from
+        encoder_loss: in training, let every location of the encoded map predict too, so that the encoder learns from
             losses of its own, as with the encoder's proposals of Deformable DETR (Zhu et al., ICLR 2021).
         query_groups: modules like ``queries``: further groups of queries in training, each decoded and matched on its
             own, as in Group DETR (Chen et al., ICCV 2023).
@@ -58,7 +58,7 @@ class AnchorDETR(nn.Module):
         class_head: nn.Module,
         box_head: nn.Module,
         joint_position: bool,
-        predict_cells: bool = False,
+        encoder_loss: bool = False,
         query_encoder: SinePositionEncoder | prepared.MapPositions | None = None,
         query_groups: Sequence[nn.Module] = (),
         denoising: nn.Module | None = None,
@@ -74,7 +74,7 @@ class AnchorDETR(nn.Module):
         self.class_head = class_head
         self.box_head = box_head
         self.joint_position = joint_position
-        self.predict_cells = predict_cells
+        self.encoder_loss = encoder_loss
         self.query_groups = nn.ModuleList(query_groups)
         self.denoising = denoising
 
@@ -87,14 +87,14 @@ class AnchorDETR(nn.Module):
         """Detect objects.
 
         Args:
-            images: a batch, or a list of normalised float (3, H, W) pictures of any sizes.
-            targets: the objects of each picture; only denoising queries need them, in training.
+            images: a batch, or a list of normalised float (3, H, W) images of any sizes.
+            targets: the objects of each image; only denoising queries need them, in training.
 
         Returns:
             Predictions of every decoder layer, the last one is the answer.
 
         Raises:
-            InputError: the list is empty or holds something that is no picture.
+            InputError: the list is empty or holds something that is no image.
             ValueError: targets are needed and not given.
         """
         batch = images if isinstance(images, ImageBatch) else ImageBatch.from_list(images)
@@ -103,17 +103,17 @@ class AnchorDETR(nn.Module):
     def detect(self, features: FeatureMap, targets: Sequence[Target] | None = None) -> Predictions:
         """Run everything behind the backbone: encoder, decoder and heads."""
         queries = self.queries(self.query_encoder or self.key_encoder)
-        cells = self.key_encoder.of_map(features.mask_x, features.mask_y, joint=self.joint_position)
-        memory = self.encoder(features.values, cells, *features.attention_masks)
-        answer = self._decode(queries, memory, cells, features)
+        locations = self.key_encoder.of_map(features.mask_x, features.mask_y, joint=self.joint_position)
+        memory = self.encoder(features.values, locations, *features.attention_masks)
+        answer = self._decode(queries, memory, locations, features)
         if not self.training:
             return answer
         auxiliary = {
-            name: self._decode(queries, memory, cells, features)
+            name: self._decode(queries, memory, locations, features)
             for name, queries in self._training_queries(targets).items()
         }
-        if self.predict_cells:
-            auxiliary["cells"] = self._predict_cells(memory, features)
+        if self.encoder_loss:
+            auxiliary["encoder"] = self._predict_cells(memory, features)
         return replace(answer, auxiliary=auxiliary)
 
     @property
@@ -190,14 +190,14 @@ class AnchorDETR(nn.Module):
             queries["denoising"] = self.denoising(encoder, targets)
         return queries
 
-    def _decode(self, queries: Queries, memory: Tensor, cells: Positions, features: FeatureMap) -> Predictions:
-        """Let queries read the memory, whose cells have positions ``cells``; queries of the padding see no object."""
+    def _decode(self, queries: Queries, memory: Tensor, locations: Positions, features: FeatureMap) -> Predictions:
+        """Let queries read the memory, whose positions are ``locations``; queries of the padding see no object."""
         batch = len(memory) // features.levels
         content = queries.content.expand(batch, -1, -1)
         groups = () if queries.valid is None else (queries.valid,)
         encoder = self.query_encoder or self.key_encoder
         hidden, references = self.decoder(
-            content, queries.positions, memory, cells, *features.attention_masks, encoder, self.box_head, *groups
+            content, queries.positions, memory, locations, *features.attention_masks, encoder, self.box_head, *groups
         )
         logits = self.class_head(hidden)
         if queries.valid is not None:
@@ -212,8 +212,8 @@ class AnchorDETR(nn.Module):
         )
 
     def _predict_cells(self, memory: Tensor, features: FeatureMap) -> Predictions:
-        """Predict a box from every cell, its centre the anchor; cells of the padding see no object."""
-        points = cell_points(features.mask_x, features.mask_y).expand(*memory.shape[:3], 2)
+        """Predict a box from every location, its centre the anchor; locations of the padding see no object."""
+        points = location_points(features.mask_x, features.mask_y).expand(*memory.shape[:3], 2)
         is_valid = features.mask_x[:, None, :, None] & features.mask_y[:, :, None, None]
         logits = self.class_head(memory).masked_fill(~is_valid, _NO_OBJECT)
         boxes = self.box_head(memory, points)

@@ -50,7 +50,7 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         InputError: the backbone's weights cannot be loaded.
     """
     backbone = build_backbone(config)
-    levels = 1 if config.fuse_at else len(backbone.channels)
+    levels = 1 if config.fusion_level else len(backbone.channels)
     model = AnchorDETR(
         backbone=backbone,
         projection=build_projection(config, backbone),
@@ -60,13 +60,13 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         encoder=build_encoder(config, levels),
         decoder=build_decoder(config, levels),
         class_head=build_class_head(config),
-        box_head=(RefiningBoxHead if config.refine else AnchorBoxHead)(config.embed_dim),
+        box_head=(RefiningBoxHead if config.box_refinement else AnchorBoxHead)(config.embed_dim),
         joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
-        predict_cells=config.predict_cells,
+        encoder_loss=config.encoder_loss,
         query_groups=[build_queries(config) for _ in range(config.query_groups - 1)],
         denoising=build_denoising(config),
     )
-    if config.start == "local":
+    if config.init == "local":
         start_locally(model)
     return model
 
@@ -93,12 +93,14 @@ def build_projection(config: ModelConfig, backbone: Backbone) -> InputProjection
     Raises:
         UsageError: no map has the size at which all are to be fused.
     """
-    if config.fuse_at is None:
+    if config.fusion_level is None:
         return InputProjection(channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim)
-    stride = _FUSED_STRIDES[config.fuse_at]
+    stride = _FUSED_STRIDES[config.fusion_level]
     if stride not in backbone.strides:
         known = ", ".join(name for name, level in _FUSED_STRIDES.items() if level in backbone.strides)
-        raise UsageError(f"model.fuse_at={config.fuse_at} is no level of the backbone; it has {known or 'none'}.")
+        raise UsageError(
+            f"model.fusion_level={config.fusion_level} is no level of the backbone; it has {known or 'none'}."
+        )
     return FusedProjection(
         channels=backbone.channels, strides=backbone.strides, stride=stride, embed_dim=config.embed_dim
     )
@@ -147,7 +149,7 @@ def build_encoder(config: ModelConfig, levels: int) -> Encoder:
 def build_decoder(config: ModelConfig, levels: int) -> Decoder | RefiningDecoder:
     """Build the decoder, whose queries stay at their anchors or move from layer to layer."""
     layers = [build_decoder_layer(config, levels) for _ in range(config.decoder_layers)]
-    return RefiningDecoder(layers=layers) if config.refine else Decoder(layers=layers)
+    return RefiningDecoder(layers=layers) if config.box_refinement else Decoder(layers=layers)
 
 
 def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:
@@ -184,12 +186,12 @@ def build_feed_forward(config: ModelConfig) -> FeedForward:
 
 def build_denoising(config: ModelConfig) -> Denoising | None:
     """Build what makes denoising queries, or None where there are none."""
-    if config.denoising == 0:
+    if config.denoising_groups == 0:
         return None
     return Denoising(
         num_classes=config.num_classes,
         embed_dim=config.embed_dim,
-        groups=config.denoising,
+        groups=config.denoising_groups,
         point_noise=config.denoising_point_noise,
         label_noise=config.denoising_label_noise,
         negatives=config.denoising_negatives,

@@ -26,8 +26,8 @@ PRESETS: dict[str, Config] = {
             encoder_layers=1,
             decoder_layers=2,
             ffn_dim=192,
-            start="local",
-            predict_cells=True,
+            init="local",
+            encoder_loss=True,
         ),
         data=DataConfig(
             short_side=64,
@@ -52,12 +52,12 @@ PRESETS: dict[str, Config] = {
 
 _PAST_THE_PAPER = {
     "model.attention": "rcda_rotary",
-    "model.start": "local",
-    "model.predict_cells": True,
-    "model.refine": True,
-    "model.denoising": 3,
+    "model.init": "local",
+    "model.encoder_loss": True,
+    "model.box_refinement": True,
+    "model.denoising_groups": 3,
 }
-_FUSED = {"model.features": "c3_c4_c5", "model.fuse_at": "c3"}
+_FUSED = {"model.features": "c3_c4_c5", "model.fusion_level": "c3"}
 _SMALL = Config(
     model=ModelConfig(
         backbone="tf_efficientnet_lite0",
@@ -79,9 +79,9 @@ PRESETS |= {
 
 RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {
-        "model.start": "local",
-        "model.predict_cells": True,
-        "model.denoising": 3,
+        "model.init": "local",
+        "model.encoder_loss": True,
+        "model.denoising_groups": 3,
         "train.epochs": 60,
         "train.schedule": "cosine",
         "train.warmup": 0.05,
@@ -111,7 +111,7 @@ def preset(name: str) -> Config:
 def recipe(name: str) -> dict[str, Any]:
     """Return a recipe's settings, ``{"section.key": value}``, for :meth:`Config.updated`.
 
-    ``finetune`` is for some hundred pictures and a backbone with ImageNet weights (docs/training.md).
+    ``finetune`` is for some hundred images and a backbone with ImageNet weights (docs/training.md).
 
     Raises:
         UsageError: there is no recipe of this name.

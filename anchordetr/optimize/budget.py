@@ -1,4 +1,4 @@
-"""A part of a trained network's queries and decoder layers: less time for a picture, without another training."""
+"""A part of a trained network's queries and decoder layers: less time for an image, without another training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of a network is used for a picture; None is all that it has.
+    """How much of a network is used for an image; None is all that it has.
 
     Attributes:
         anchors: how many anchors, chosen by :func:`spread`.
@@ -55,7 +55,7 @@ class ChosenQueries(nn.Module):
         self.register_buffer("patterns", patterns, persistent=False)
 
     def forward(self, encoder: nn.Module) -> Queries:
-        """Return the queries of any picture, their positions encoded by ``encoder``."""
+        """Return the queries of any image, their positions encoded by ``encoder``."""
         queries: Queries = self.queries(encoder)
         rows = (self.patterns[:, None] * queries.num_anchors + self.anchors).flatten()
         x, y, xy = queries.positions.x, queries.positions.y, queries.positions.joint

@@ -42,7 +42,7 @@ class AttentionMemory:
     """One self-attention layer over one map.
 
     Attributes:
-        features: feature level. height, width: cells of the map.
+        features: feature level. height, width: locations of the map.
         attention: ``rcda BACKEND``, ``standard`` (attention maps in memory, as in the paper) or ``fused``
             (scaled_dot_product_attention).
         map_bytes: of the attention weights of all heads. z_bytes: of RCDA's Z, 0 for the others.
@@ -72,10 +72,10 @@ def profile_attention(
     embed_dim: int = 256,
     num_heads: int = 8,
 ) -> list[AttentionMemory]:
-    """Measure attention layers on the maps of one picture, float32.
+    """Measure attention layers on the maps of one image, float32.
 
     Args:
-        height, width: of the picture in pixels.
+        height, width: of the image in pixels.
         features: levels among ``c5``, ``dc5``, ``c4``, ``c3``.
         kinds: among :data:`KINDS`; ``rcda triton`` is left out where it cannot run.
 
@@ -114,10 +114,10 @@ def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, 
     fused           6u               9u + 2 · weights
     =============== ================ ==================
     """
-    cells = height * width
-    u = cells * embed_dim * _FLOAT_BYTES
-    decoupled = num_heads * cells * (height + width) * _FLOAT_BYTES
-    dense = num_heads * cells * cells * _FLOAT_BYTES
+    locations = height * width
+    u = locations * embed_dim * _FLOAT_BYTES
+    decoupled = num_heads * locations * (height + width) * _FLOAT_BYTES
+    dense = num_heads * locations * locations * _FLOAT_BYTES
     z = u * height
     weights = 4 * embed_dim * embed_dim * _FLOAT_BYTES
     z_of_tiles = u * min(height, width)
@@ -150,7 +150,7 @@ def _profile_level(
     training = _measure(
         {kind: with_gradient(call, [features, *layers[kind].parameters()]) for kind, call in calls.items()}, device
     )
-    cells = height * width
+    locations = height * width
     rows = []
     for kind in kinds:
         is_rcda = kind.startswith("rcda")
@@ -160,8 +160,8 @@ def _profile_level(
                 height=height,
                 width=width,
                 attention=kind,
-                map_bytes=num_heads * cells * ((height + width) if is_rcda else cells) * _FLOAT_BYTES,
-                z_bytes=cells * height * embed_dim * _FLOAT_BYTES if is_rcda else 0,
+                map_bytes=num_heads * locations * ((height + width) if is_rcda else locations) * _FLOAT_BYTES,
+                z_bytes=locations * height * embed_dim * _FLOAT_BYTES if is_rcda else 0,
                 inference=Cost(predicted[kind][0], *inference.get(kind, (None, None))),
                 training=Cost(predicted[kind][1], *training.get(kind, (None, None))),
                 paper_ratio=width * num_heads / embed_dim,
@@ -185,7 +185,7 @@ def _layer(kind: str, embed_dim: int, num_heads: int, device: torch.device) -> n
 
 
 class _StandardLayer(nn.Module):
-    """``nn.MultiheadAttention`` over the cells of a map, with or without its attention maps in memory."""
+    """``nn.MultiheadAttention`` over the locations of a map, with or without its attention maps in memory."""
 
     def __init__(self, embed_dim: int, num_heads: int, need_weights: bool) -> None:
         super().__init__()
@@ -194,8 +194,8 @@ class _StandardLayer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H·W, C)."""
-        cells = features.flatten(1, 2)
+        locations = features.flatten(1, 2)
         output: Tensor = self.attention(
-            cells, cells, cells, need_weights=self.need_weights, average_attn_weights=False
+            locations, locations, locations, need_weights=self.need_weights, average_attn_weights=False
         )[0]
         return output

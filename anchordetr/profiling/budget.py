@@ -22,7 +22,7 @@ class BudgetResult:
 
     Attributes:
         anchors, layers: how many. patterns: their numbers. queries: anchors times patterns.
-        seconds: for one picture, median of the rounds. ap, ap50: COCO's, fractions of 1.
+        seconds: for one image, median of the rounds. ap, ap50: COCO's, fractions of 1.
     """
 
     anchors: int
@@ -56,7 +56,7 @@ def measure_budgets(
         anchors, layers: numbers to combine.
         num_patterns: P.
         evaluate: returns AP and AP50 with so many anchors, these patterns and so many layers.
-        predict: runs on one picture with the same.
+        predict: runs on one image with the same.
         rounds: how often each budget predicts; all take turns.
 
     Raises:

@@ -18,12 +18,12 @@ class LoaderSpeed:
     """What a loader gave.
 
     Attributes:
-        pictures: how many were counted. pictures_per_second: without the first batch and the start of workers.
-        padded_share: of the pixels of the batches, those that belong to no picture.
+        images: how many were counted. images_per_second: without the first batch and the start of workers.
+        padded_share: of the pixels of the batches, those that belong to no image.
     """
 
-    pictures: int
-    pictures_per_second: float
+    images: int
+    images_per_second: float
     padded_share: float
 
 
@@ -36,14 +36,14 @@ def measure_loader(loader: DataLoader[Any], batches: int) -> LoaderSpeed:
     """
     source = _endless(loader)
     next(source)
-    pictures = given = valid = 0
+    count = given = valid = 0
     start = time.perf_counter()
     for _ in range(batches):
         images = next(source).images
-        pictures += len(images)
+        count += len(images)
         given += len(images) * images.pixels[0, 0].numel()
         valid += sum(height * width for height, width in images.sizes)
-    return LoaderSpeed(pictures, pictures / (time.perf_counter() - start), 1 - valid / given)
+    return LoaderSpeed(count, count / (time.perf_counter() - start), 1 - valid / given)
 
 
 def _endless(loader: DataLoader[Any]) -> Iterator[TrainBatch]:

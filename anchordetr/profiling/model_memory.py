@@ -1,4 +1,4 @@
-"""Memory of a whole network by its parts, and the largest pictures and batches that fit."""
+"""Memory of a whole network by its parts, and the largest images and batches that fit."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ModelMemory:
 
 @dataclass(frozen=True)
 class Fit:
-    """The largest picture for a batch; ``height`` and ``width`` are 0 where not even a small one fits."""
+    """The largest image for a batch; ``height`` and ``width`` are 0 where not even a small one fits."""
 
     mode: str
     batch_size: int
@@ -67,7 +67,7 @@ def profile_model(
 
     Args:
         config: of the network; its backbone starts from random weights.
-        height, width: of the pictures in pixels, all alike, with ten objects each.
+        height, width: of the images in pixels, all alike, with ten objects each.
     """
     model = build_model(config.model.without_pretraining()).to(device)
     images = ImageBatch(torch.randn(batch_size, 3, height, width, device=device), ((height, width),) * batch_size)
@@ -148,12 +148,12 @@ def parse_memory(text: str) -> int:
     return int(float(match[1]) * 1024 ** _UNITS[match[2]])
 
 
-def largest_pictures(
+def largest_images(
     config: Config, height: int, width: int, budget: int, device: torch.device, batch_sizes: Sequence[int]
 ) -> list[Fit]:
-    """Return the largest pictures of the given shape that fit into ``budget`` bytes.
+    """Return the largest images of the given shape that fit into ``budget`` bytes.
 
-    The stages of small pictures are measured and continued: with RCDA their peaks grow with the number of pixels of the
+    The stages of small images are measured and continued: with RCDA their peaks grow with the number of pixels of the
     batch, with other attentions also with its square.
     """
     profiles = [profile_model(config, side, side, 1, device) for side in _PROBE_SIDES]

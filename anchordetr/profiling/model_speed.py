@@ -30,13 +30,13 @@ def benchmark_inference(
 
     Args:
         config: of the network, which starts from random weights.
-        height, width: of the pictures in pixels.
+        height, width: of the images in pixels.
         dtypes: names from ``anchordetr.profiling.timing.DTYPES``.
         rounds: how often each rival runs.
         compiled: run each prepared network through ``torch.compile`` too.
     """
     model = _random_model(config, device).eval()
-    images = _pictures(batch_size, height, width, device)
+    images = _images(batch_size, height, width, device)
     rivals: dict[str, nn.Module] = {"as built": model}
     rivals |= {f"optimized {name}": model.optimize_for_inference(DTYPES[name]) for name in dtypes}
     if compiled:
@@ -60,10 +60,10 @@ def benchmark_training(
 
     Args:
         config: of the network, which starts from random weights.
-        objects: in each picture.
+        objects: in each image.
     """
     model = _random_model(config, device).train()
-    images = _pictures(batch_size, height, width, device)
+    images = _images(batch_size, height, width, device)
     boxes = torch.rand(batch_size, objects, 4, device=device) / 4 + 0.25
     labels = torch.randint(config.model.num_classes, (batch_size, objects), device=device)
     targets = [Target(*pair) for pair in zip(boxes, labels, strict=True)]
@@ -104,7 +104,7 @@ def _random_model(config: Config, device: torch.device) -> AnchorDETR:
     return build_model(config.model.without_pretraining()).to(device)
 
 
-def _pictures(count: int, height: int, width: int, device: torch.device) -> ImageBatch:
+def _images(count: int, height: int, width: int, device: torch.device) -> ImageBatch:
     return ImageBatch(torch.randn(count, 3, height, width, device=device), ((height, width),) * count)
 
 

@@ -81,11 +81,11 @@ def benchmark_rcda(
 ) -> list[Timing]:
     """Compare RCDA with dense attention in self-attention over a map: the operator and the whole layer.
 
-    The rival ``sdpa`` is ``scaled_dot_product_attention`` over the same cells with queries and keys of ``depth``
+    The rival ``sdpa`` is ``scaled_dot_product_attention`` over the same locations with queries and keys of ``depth``
     channels, as a standard layer of the same width would call it.
 
     Args:
-        height, width: cells of the map.
+        height, width: locations of the map.
         heads, depth: M and D; the layer has M · D channels.
         rounds: how often each rival runs.
         backends: of :func:`rcda`.
@@ -130,9 +130,9 @@ def _operators(
     def random(*shape: int) -> Tensor:
         return torch.randn(batch, heads, *shape, device=device).to(dtype).requires_grad_()
 
-    cells = height * width
-    query, key, cell_value = (random(cells, depth) for _ in range(3))
-    q_x, q_y, value = random(cells, depth), random(cells, depth), random(height, width, depth)
+    locations = height * width
+    query, key, cell_value = (random(locations, depth) for _ in range(3))
+    q_x, q_y, value = random(locations, depth), random(locations, depth), random(height, width, depth)
     k_x, k_y = random(width, depth), random(height, depth)
 
     def call(backend: str) -> Callable[[], Tensor]:
@@ -154,14 +154,14 @@ def _layers(
     decoupled = RowColumnAttention(channels, heads).to(device, dtype)
     for module in (fused, standard, decoupled):
         module.eval()
-    cells = features.flatten(1, 2)
+    locations = features.flatten(1, 2)
 
     def multi_head() -> Tensor:
-        output: Tensor = standard(cells, cells, cells, need_weights=False)[0]
+        output: Tensor = standard(locations, locations, locations, need_weights=False)[0]
         return output
 
     return {
-        "sdpa": (lambda: fused(cells), [features, *fused.parameters()]),
+        "sdpa": (lambda: fused(locations), [features, *fused.parameters()]),
         "nn.MultiheadAttention": (multi_head, [features, *standard.parameters()]),
         "RowColumnAttention": (lambda: decoupled(features), [features, *decoupled.parameters()]),
     }

@@ -1,11 +1,11 @@
-"""RCDA as one softmax over the cells, whose logits are sums: the fastest form on small maps."""
+"""RCDA as one softmax over the locations, whose logits are sums: the fastest form on small maps."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from anchordetr.rcda.reference import axis_logits, cell_mask
+from anchordetr.rcda.reference import axis_logits, location_mask
 
 
 def rcda_summed(
@@ -21,12 +21,12 @@ def rcda_summed(
 ) -> Tensor:
     """Compute RCDA with attention weights (B, M, N, H·W) in memory; shapes as in :func:`rcda`.
 
-    A softmax over a sum separates, so this is exact. Dropout drops cells, not rows and columns.
+    A softmax over a sum separates, so this is exact. Dropout drops locations, not rows and columns.
     """
     logits_x = axis_logits(q_x, k_x, scale)
     logits_y = axis_logits(q_y, k_y, scale)
     logits = (logits_y.unsqueeze(-1) + logits_x.unsqueeze(-2)).flatten(-2)
-    valid = cell_mask(mask_x, mask_y, value)
+    valid = location_mask(mask_x, mask_y, value)
     if valid is None:
         weights = logits.softmax(dim=-1)
     else:

@@ -41,7 +41,7 @@ WITH_DROPOUT: dict[str, Callable[..., Tensor]] = {
 }
 WITHOUT_DROPOUT: dict[str, Callable[..., Tensor]] = {"tiled": rcda_tiled, "triton": rcda_triton}
 BACKENDS = {**WITH_DROPOUT, **WITHOUT_DROPOUT}
-_SMALL_MAP_CELLS = 256
+_SMALL_MAP = 256
 _TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _TRITON_DEPTH = 128
 
@@ -61,13 +61,13 @@ def rcda(
     """Row-column decoupled attention (Anchor DETR, arXiv 2109.07107, section 3.4).
 
     Each query attends over the W columns, then over the H rows of the value map. A softmax over a sum separates,
-    so this equals dense attention over the H·W cells with logits ``q_x·k_x[w] + q_y·k_y[h]``.
+    so this equals dense attention over the H·W locations with logits ``q_x·k_x[w] + q_y·k_y[h]``.
 
     Args:
         q_x, q_y: (B, M, N, D) queries along the width and along the height.
         k_x: (B, M, W, D) one key per column. k_y: (B, M, H, D) one key per row.
         value: (B, M, H, W, Dv).
-        mask_x: (B, W), mask_y: (B, H): boolean, True = may be attended. Where a picture has no True, the answer is 0.
+        mask_x: (B, W), mask_y: (B, H): boolean, True = may be attended. Where an image has no True, the answer is 0.
         scale: factor of the logits; ``D ** -0.5`` if not given.
         dropout_p: probability of dropping a weight; only ``reference``, ``summed`` and ``sdpa`` can.
         backend: ``"auto"`` (see :func:`explain`) or a name from the table in ``anchordetr/rcda/README.md``.
@@ -110,8 +110,8 @@ def _choose(q_x: Tensor, value: Tensor, dropout_p: float) -> tuple[str, str]:
     depth = q_x.shape[-1]
     if dropout_p > 0.0:
         return "reference", "dropout acts on the weights of rows and columns"
-    if height * width <= _SMALL_MAP_CELLS:
-        return "summed", f"a map of {height}x{width} is small, one softmax over its cells is fastest"
+    if height * width <= _SMALL_MAP:
+        return "summed", f"a map of {height}x{width} is small, one softmax over its locations is fastest"
     if value.is_cuda and value.dtype in _TRITON_DTYPES and _has_triton() and max(depth, value_depth) <= _TRITON_DEPTH:
         return "triton", f"a map of {height}x{width} on {value.device.type}; one fused kernel"
     return "tiled", f"a map of {height}x{width} on {value.device.type}; Z is never held"

@@ -61,7 +61,7 @@ class RowColumnAttention(nn.Module):
             memory: (B, H, W, C); the query map itself if not given (self-attention).
             query_pos_x, query_pos_y: position encodings that broadcast to ``query``; none by default.
             memory_pos_x: (B, W, C) or (1, W, C). memory_pos_y: (B, H, C) or (1, H, C). None by default.
-            mask_x: (B, W), mask_y: (B, H): boolean, True = valid cell. Keys are means over the valid cells only.
+            mask_x: (B, W), mask_y: (B, H): boolean, True = valid. Keys are means over the valid locations only.
             need_weights: also return ``(a_x, a_y)``, (B, M, N, W) and (B, M, N, H).
             turn: from the projected ``q_x``, ``q_y`` (B, M, N, D), ``k_x`` (B, M, W, D), ``k_y`` (B, M, H, D) to what
                 takes their place, such as :meth:`~anchordetr.rcda.rotary.RotaryPositions.between`.
@@ -127,7 +127,7 @@ class RowColumnAttention(nn.Module):
 
 
 def valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """Mean of (B, H, W, C) over dim 1 or 2, over the cells where mask (B, H) or (B, W) is True."""
+    """Mean of (B, H, W, C) over dim 1 or 2, over the locations where mask (B, H) or (B, W) is True."""
     if mask is None:
         return memory.mean(dim)
     valid = mask.to(memory.dtype).unsqueeze(-1).unsqueeze(3 - dim)

@@ -29,8 +29,8 @@ def axis_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) 
     return logits.masked_fill(~valid, float("-inf")).softmax(dim=-1).masked_fill(~valid, 0.0)
 
 
-def cell_mask(mask_x: Tensor | None, mask_y: Tensor | None, value: Tensor) -> Tensor | None:
-    """Return which cells of value (B, M, H, W, Dv) may be attended, (B, 1, 1, H·W), or None for all of them."""
+def location_mask(mask_x: Tensor | None, mask_y: Tensor | None, value: Tensor) -> Tensor | None:
+    """Return which locations of value (B, M, H, W, Dv) may be attended, (B, 1, 1, H·W), or None for all of them."""
     if mask_x is None and mask_y is None:
         return None
     batch, _, height, width, _ = value.shape

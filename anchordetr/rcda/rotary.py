@@ -18,13 +18,13 @@ class RotaryPositions(nn.Module):
     the product of a query and a key depends on their coordinates through the difference alone. With two axes (Heo et
     al., ECCV 2024, arXiv 2403.13298) row-column attention has a place for each: q_x·k_x turns with x, q_y·k_y with y.
 
-    The D/2 frequencies ``f_i`` form a geometric series. The lowest one makes a quarter of a turn over the picture, so
+    The D/2 frequencies ``f_i`` form a geometric series. The lowest one makes a quarter of a turn over the image, so
     that its part of the product falls with the distance all the way. The highest one makes eight: neighbours are 69
-    degrees apart on a map of 42 cells, and the fastest turns alias only on maps of fewer than 16 cells.
+    degrees apart on a map of 42 locations, and the fastest turns alias only on maps of fewer than 16 locations.
 
     Args:
         depth: channels per head D, even.
-        lowest, highest: turns over the length of a picture.
+        lowest, highest: turns over the length of an image.
 
     Raises:
         ValueError: ``depth`` is odd.
@@ -51,7 +51,7 @@ class RotaryPositions(nn.Module):
         """Return the ``turn`` of :class:`~anchordetr.rcda.RowColumnAttention` for these places.
 
         Args:
-            query_points: (B, N, 2) x, y in [0, 1]; all cells one row after the other where the query is a map.
+            query_points: (B, N, 2) x, y in [0, 1]; all locations one row after the other where the query is a map.
             memory_x: (B, W), memory_y: (B, H): coordinates of columns and rows. B may be 1 everywhere.
         """
         x, y = query_points.unbind(-1)

@@ -22,7 +22,7 @@ def tile_bytes(device_type: str) -> int:
 
 
 class _Axis(NamedTuple):
-    """One axis of one picture.
+    """One axis of one item.
 
     Attributes:
         query: (M, N, D). key: (M, S, D), times the scale, in the dtype of logits and softmax.
@@ -41,8 +41,8 @@ class _Axis(NamedTuple):
         return logits.masked_fill_(~self.mask, float("-inf")).softmax(dim=-1).masked_fill_(~self.mask, 0.0)
 
 
-class _Picture(NamedTuple):
-    """One picture: the axis to contract first, the other one, and the value (M, S_first, S_second · Dv).
+class _BatchItem(NamedTuple):
+    """One item: the axis to contract first, the other one, and the value (M, S_first, S_second · Dv).
 
     Contracting an axis first costs N·H·W·C products whichever it is, then the other one N·C times its length: the
     longer axis goes first.
@@ -67,8 +67,8 @@ class _Picture(NamedTuple):
         z = batched_product(a_first.to(self.value.dtype), self.value[heads])
         return z.view(z.shape[0] * z.shape[1], self.second.key.shape[1], -1)
 
-    def answer(self, heads: slice, rows: slice) -> Tensor:
-        """Return the answer (m, n, Dv) of some queries."""
+    def output(self, heads: slice, rows: slice) -> Tensor:
+        """Return the output (m, n, Dv) of some queries."""
         z = self.contract_first(self.first.weights(heads, rows), heads)
         a_second = self.second.weights(heads, rows)
         return torch.bmm(a_second.to(z.dtype).view(len(z), 1, -1), z).view(*a_second.shape[:2], -1)
@@ -87,14 +87,14 @@ def _forward(
     output = empty_output(q_x, value)
     budget = tile_bytes(value.device.type)
     for index in range(len(value)):
-        picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
-        for heads, rows in picture.tiles(budget):
-            output[index, heads, rows] = picture.answer(heads, rows)
+        item = _image(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
+        for heads, rows in item.tiles(budget):
+            output[index, heads, rows] = item.output(heads, rows)
     return output
 
 
 class _Gradients(NamedTuple):
-    """Gradients of one picture, which tiles write or add to.
+    """Gradients of one item, which tiles write or add to.
 
     Attributes:
         queries: two of (M, N, D), of the first axis and of the second. keys: two of (M, S, D), before the scale.
@@ -105,18 +105,18 @@ class _Gradients(NamedTuple):
     keys: tuple[Tensor, Tensor]
     value: Tensor
 
-    def add_tile(self, picture: _Picture, gradient: Tensor, heads: slice, rows: slice) -> None:
-        """Add what one tile contributes; gradient (m, n, Dv) of its answer."""
-        a_first, a_second = picture.first.weights(heads, rows), picture.second.weights(heads, rows)
-        z = picture.contract_first(a_first, heads)
+    def add_tile(self, item: _BatchItem, gradient: Tensor, heads: slice, rows: slice) -> None:
+        """Add what one tile contributes; gradient (m, n, Dv) of its output."""
+        a_first, a_second = item.first.weights(heads, rows), item.second.weights(heads, rows)
+        z = item.contract_first(a_first, heads)
         gradient = gradient.to(z.dtype)
         da_second = torch.bmm(gradient.reshape(len(z), 1, -1), z.transpose(1, 2)).view_as(a_second)
         spread = z.view(*a_second.shape, -1)
         torch.mul(a_second.to(z.dtype).unsqueeze(-1), gradient.unsqueeze(2), out=spread)
         spread = spread.flatten(2)
-        da_first = batched_product(spread, picture.value[heads].transpose(1, 2))
+        da_first = batched_product(spread, item.value[heads].transpose(1, 2))
         self.value[heads] += batched_product(a_first.transpose(1, 2).to(spread.dtype), spread)
-        parts = zip(picture[:2], (a_first, a_second), (da_first, da_second), self.queries, self.keys, strict=True)
+        parts = zip(item[:2], (a_first, a_second), (da_first, da_second), self.queries, self.keys, strict=True)
         for axis, a, da, dquery, dkey in parts:
             dlogits = torch._softmax_backward_data(da.to(a.dtype), a, -1, a.dtype)
             dquery[heads, rows] = torch.bmm(dlogits, axis.key[heads])
@@ -142,12 +142,12 @@ def _backward(
     (dq_first, dk_first), (dq_second, dk_second) = by_axis
     budget = 2 * tile_bytes(value.device.type)
     for index in range(len(value)):
-        picture = _picture(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
-        keys = torch.zeros_like(picture.first.key), torch.zeros_like(picture.second.key)
-        values = dvalue_by_axis[index].flatten(2).to(picture.first.key.dtype)
+        item = _image(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
+        keys = torch.zeros_like(item.first.key), torch.zeros_like(item.second.key)
+        values = dvalue_by_axis[index].flatten(2).to(item.first.key.dtype)
         gradients = _Gradients((dq_first[index], dq_second[index]), keys, values)
-        for heads, rows in picture.tiles(budget):
-            gradients.add_tile(picture, gradient[index, heads, rows], heads, rows)
+        for heads, rows in item.tiles(budget):
+            gradients.add_tile(item, gradient[index, heads, rows], heads, rows)
         for dkey, total in zip((dk_first, dk_second), keys, strict=True):
             dkey[index] = total * scale
         if values.dtype != dvalue.dtype:
@@ -155,7 +155,7 @@ def _backward(
     return dq_x, dq_y, dk_x, dk_y, dvalue
 
 
-def _picture(
+def _image(
     index: int,
     q_x: Tensor,
     q_y: Tensor,
@@ -165,7 +165,7 @@ def _picture(
     mask_x: Tensor | None,
     mask_y: Tensor | None,
     scale: float,
-) -> _Picture:
+) -> _BatchItem:
     logits_dtype = torch.promote_types(value.dtype, torch.float32)
     x, y = (
         _Axis(query[index], key[index].to(logits_dtype) * scale, None if mask is None else mask[index])
@@ -173,8 +173,8 @@ def _picture(
     )
     values = value[index].to(_product_dtype(value))
     if _width_first(value):
-        return _Picture(x, y, values.transpose(1, 2).flatten(2))
-    return _Picture(y, x, values.flatten(2))
+        return _BatchItem(x, y, values.transpose(1, 2).flatten(2))
+    return _BatchItem(y, x, values.flatten(2))
 
 
 def _width_first(value: Tensor) -> bool:

@@ -45,7 +45,7 @@ def write_report(
     history: Sequence[Mapping[str, Any]],
     origin: Mapping[str, Any],
     config: Config,
-    pictures: Mapping[str, Sequence[Path]],
+    figures: Mapping[str, Sequence[Path]],
 ) -> None:
     """Write the page of a run.
 
@@ -55,7 +55,7 @@ def write_report(
         history: one entry for each epoch.
         origin: data, command and versions.
         config: of the run.
-        pictures: ``curves`` and ``samples``, files below ``folder``.
+        figures: ``curves`` and ``samples``, files below ``folder``.
     """
     values = {name: _fraction(value) for name, value in metrics.to_dict().items() if isinstance(value, float)}
     facts = {"data": origin["data"], **origin["versions"], "epochs": len(history)}
@@ -64,9 +64,9 @@ def write_report(
         command=origin["command"],
         facts=", ".join(f"{name} {value}" for name, value in facts.items()),
         classes="\n".join(f"| {name} | {_fraction(value)} |" for name, value in metrics.per_class.items()),
-        curves=_show(folder, pictures.get("curves", ())),
+        curves=_show(folder, figures.get("curves", ())),
         epochs="\n".join(_row(entry) for entry in history),
-        samples=f"## Samples\n\n{_show(folder, files)}" if (files := pictures.get("samples", ())) else "",
+        samples=f"## Samples\n\n{_show(folder, files)}" if (files := figures.get("samples", ())) else "",
         settings=_settings(config),
         **values,
     )

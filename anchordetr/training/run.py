@@ -97,10 +97,10 @@ def learning_rates(settings: TrainConfig) -> tuple[float, float]:
     scaled = settings.lr * factor, settings.backbone_lr * factor
     shown = f"{scaled[0]:.3g} and {scaled[1]:.3g} for the backbone"
     if settings.scale_lr:
-        say(f"Learning rates are scaled from {settings.lr_batch_size} to {settings.batch_size} pictures: {shown}.")
+        say(f"Learning rates are scaled from {settings.lr_batch_size} to {settings.batch_size} images: {shown}.")
         return scaled
     say(
-        f"The learning rates are those of {settings.lr_batch_size} pictures a step; {settings.batch_size} are used. "
+        f"The learning rates are those of {settings.lr_batch_size} images a step; {settings.batch_size} are used. "
         f"--set train.scale_lr=true would scale them to {shown}."
     )
     return rates
@@ -230,7 +230,7 @@ def try_out(trainer: Trainer, folder: Path) -> dict[str, Any]:
     steps = trainer.epochs * trainer.batches.steps
     sizes = ["x".join(map(str, batch.images.pixels.shape[-2:])) for batch in group]
     return {
-        "pictures of a step": trainer.batches.batch_size,
+        "images of a step": trainer.batches.batch_size,
         "pixels of the tried batches": ", ".join(sizes),
         "steps of an epoch": trainer.batches.steps,
         "steps": steps,

@@ -27,7 +27,7 @@ from anchordetr.types import Predictions
 
 _OUT_OF_MEMORY = (
     "The memory of the device is too small for a step ({}). Try --precision bf16, --gradient-checkpointing, "
-    "--set train.accumulate=2, or smaller pictures (data.train_short_sides, data.long_side); anchordetr profile-memory "
+    "--set train.accumulate=2, or smaller images (data.train_short_sides, data.long_side); anchordetr profile-memory "
     "--fits tells what fits. Everything up to the last save is kept."
 )
 _TERMS = ("class", "box", "giou", "total")
@@ -184,7 +184,7 @@ class Trainer:
 
     @contextmanager
     def ending_workers(self) -> Iterator[None]:
-        """End the processes that load pictures when training ends; left to the garbage collector they take seconds."""
+        """End the processes that load images when training ends; left to the garbage collector they take seconds."""
         try:
             yield
         finally:
@@ -246,7 +246,7 @@ class Trainer:
         Losses are divided by the number of objects in the whole step, on all processes.
 
         Raises:
-            NonFiniteError: a loss or a gradient is not finite; the message names losses, parameters and pictures, the
+            NonFiniteError: a loss or a gradient is not finite; the message names losses, parameters and images, the
                 batches are kept, the weights are left as they were.
         """
         objects = sum(len(target.labels) for batch in group for target in batch.targets)

@@ -78,7 +78,7 @@ def plot_budgets(results: Sequence[BudgetResult], path: Path) -> None:
         axes.plot([result.seconds * 1000 for result in line], [result.ap for result in line], ".-", label=label)
         for result in line:
             axes.annotate(str(result.layers), (result.seconds * 1000, result.ap))
-    axes.set_xlabel("ms a picture (numbers: decoder layers)")
+    axes.set_xlabel("ms an image (numbers: decoder layers)")
     axes.set_ylabel("AP")
     figure.legend(loc="outside right upper")
     figure.savefig(path)

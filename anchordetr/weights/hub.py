@@ -114,7 +114,7 @@ def _metrics_table(metrics: dict[str, float], origin: dict[str, Any]) -> str:
     header, values = zip(*((_METRICS[name], f"{value:.3f}") for name, value in metrics.items()), strict=True)
     rows = (header, ("---",) * len(header), values)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"On the validation pictures of {origin.get('data', 'its data set')}, as COCO measures:\n\n{table}"
+    return f"On the validation images of {origin.get('data', 'its data set')}, as COCO measures:\n\n{table}"
 
 
 def _facts(saved: SavedModel) -> dict[str, str]:

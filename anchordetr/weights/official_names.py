@@ -170,8 +170,8 @@ def check_original_holds(config: ModelConfig) -> None:
             ("position_encoder", config.position_encoder, {"sine_mlp"}),
             ("share_position_encoder", config.share_position_encoder, {True}),
             ("num_patterns", config.num_patterns, range(1, 1 << 16)),
-            ("refine", config.refine, {False}),
-            ("fuse_at", config.fuse_at, {None}),
+            ("box_refinement", config.box_refinement, {False}),
+            ("fusion_level", config.fusion_level, {None}),
         )
         if value not in known
     ]

@@ -35,7 +35,7 @@ SMALL = [
 
 
 def history(*points: tuple[int, float]) -> list[dict[str, float]]:
-    return [{"pictures": pictures, "ap": ap, "ap50": 2 * ap} for pictures, ap in points]
+    return [{"images": images, "ap": ap, "ap50": 2 * ap} for images, ap in points]
 
 
 def result(name: str, seed: int, *points: tuple[int, float]) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def result(name: str, seed: int, *points: tuple[int, float]) -> dict[str, Any]:
         ([(100, 0.1), (200, 0.19)], None),
     ],
 )
-def test_pictures_to_reach_an_ap(points: list[tuple[int, float]], expected: float | None) -> None:
-    assert curves.pictures_to_reach(history(*points), 0.2) == (None if expected is None else pytest.approx(expected))
+def test_images_to_reach_an_ap(points: list[tuple[int, float]], expected: float | None) -> None:
+    assert curves.images_to_reach(history(*points), 0.2) == (None if expected is None else pytest.approx(expected))
 
 
 def test_runs_that_do_not_get_there_make_a_bound() -> None:
@@ -85,7 +85,7 @@ def test_the_table_gives_mean_spread_and_number_of_seeds() -> None:
     assert rows[0]["AP"] == "0.200 (1)"
     assert rows[1]["AP"] == "0.400 ± 0.141 (2)"
     assert rows[1]["AP50"] == "0.800 ± 0.283 (2)"
-    assert rows[1]["pictures to AP 0.2"] == "213"  # the mean of 400 · 2 / 3 and 400 · 2 / 5
+    assert rows[1]["images to AP 0.2"] == "213"  # the mean of 400 · 2 / 3 and 400 · 2 / 5
     assert rows[1]["detr needs times as many"] == "1.88"
     assert rows[1]["seconds"] == "10"  # of the run that was not resumed
     lines = curves.markdown(rows).splitlines()
@@ -118,13 +118,13 @@ def test_variants_and_groups_have_names() -> None:
 def test_every_variant_of_the_paper_is_a_network_with_as_many_queries(data: str) -> None:
     base = ablation.base_config(data, {"model.backbone_weights": None})
     paper = {name for group in ("headline", "ladder", "patterns", "parts") for name in ablation.GROUPS[group]}
-    assert base.model.start == "paper"
-    assert not base.model.predict_cells
+    assert base.model.init == "paper"
+    assert not base.model.encoder_loss
     for name, changes in ablation.VARIANTS.items():
         config = base.updated(changes)
         queries = build_queries(config.model)(build_position_encoder(config.model))
         assert queries.points.shape == (1, 108, 2), name
-        assert name not in paper or (config.model.start == "paper" and not config.model.predict_cells)
+        assert name not in paper or (config.model.init == "paper" and not config.model.encoder_loss)
     with pytest.raises(UsageError, match=r"Unknown configuration key 'model.wings'"):
         base.updated({"model.wings": 2})
 
@@ -142,7 +142,7 @@ def test_a_small_ablation(
     run(monkeypatch, tmp_path, coco_folder)
     folder = tmp_path / coco_folder.name
     kept = json.loads((folder / "results" / "detr_queries_seed0.json").read_text())
-    assert [entry["pictures"] for entry in kept["history"]] == [8, 16]
+    assert [entry["images"] for entry in kept["history"]] == [8, 16]
     assert kept["changes"] == ablation.VARIANTS["detr_queries"]
     assert kept["config"]["model"]["anchors"] == "none"
     assert kept["machine"]["commit"] == kept["commit"]
@@ -180,4 +180,4 @@ def test_a_stopped_ablation_goes_on(
     (file,) = tmp_path.glob("*/results/*.json")
     kept = json.loads(file.read_text())
     assert kept["resumed"]
-    assert [entry["pictures"] for entry in kept["history"]] == [8, 16]
+    assert [entry["images"] for entry in kept["history"]] == [8, 16]

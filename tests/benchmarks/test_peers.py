@@ -11,7 +11,7 @@ import peers
 import pytest
 import torch
 import training_curves
-from test_examples_ablation import SMALL
+from test_ablation import SMALL
 from torch import nn
 
 from anchordetr.config import ModelConfig
@@ -94,7 +94,7 @@ def test_a_peer_starts_as_published(name: str, small_model: ModelConfig) -> None
 @pytest.mark.usefixtures("with_transformers")
 def test_rt_detr_needs_as_many_cells_as_queries(small_model: ModelConfig) -> None:
     peer = build("rt_detr", small_model.model_copy(update={"num_anchors": 36})).eval()
-    with pytest.raises(UsageError, match="chooses its 72 queries among the cells of the map, and here are 24"):
+    with pytest.raises(UsageError, match="chooses its 72 queries among the locations of the map, and here are 24"):
         peer(ImageBatch(torch.randn(1, 3, 64, 96), ((64, 96),)))
 
 
@@ -110,7 +110,7 @@ def test_a_small_comparison(
     table = capsys.readouterr().out
     for name in ("ours", "ours_with_helps", "detr", "deformable_detr"):
         kept = json.loads((tmp_path / coco_folder.name / "results" / f"{name}_seed0.json").read_text())
-        assert [entry["pictures"] for entry in kept["history"]] == [8]
+        assert [entry["images"] for entry in kept["history"]] == [8]
         assert f"| {name} | 8 | {kept['history'][-1]['ap']:.3f} (1) |" in table
     monkeypatch.setattr(compare_peers, "build_network", None)  # nothing is trained again
     training_curves.run_command(compare_peers.main)

@@ -65,13 +65,13 @@ def test_a_recipe_is_the_base_that_other_options_change(
     arguments = [*train_arguments(coco_folder, tmp_path), "--recipe", "finetune", "--lr", 0.01]
     assert call(*arguments) == 0
     config = Detector.from_pretrained(tmp_path, device="cpu").config
-    assert (config.train.schedule, config.model.denoising) == ("cosine", 3)
+    assert (config.train.schedule, config.model.denoising_groups) == ("cosine", 3)
     assert (config.train.lr, config.train.epochs) == (0.01, 1)
     assert call(*train_arguments(coco_folder, tmp_path / "other"), "--recipe", "fine") == 2
     assert "Unknown recipe 'fine'" in capsys.readouterr().err
 
 
-def test_predict_writes_results_and_pictures(
+def test_predict_writes_results_and_images(
     run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--weights", run_folder, "--output-dir", tmp_path, "--threshold", 0.0]
@@ -87,10 +87,10 @@ def test_predict_writes_results_and_pictures(
 def test_a_budget_from_the_shell(
     run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    picture = coco_folder / "val" / "shapes_val_00000.png"
+    image = coco_folder / "val" / "shapes_val_00000.png"
     arguments = ["--weights", run_folder, "--output-dir", tmp_path, "--anchors", 4, "--layers", 1]
     for patterns, queries in (("2", 8), ("1", 4), ("1,", 4), ("0, 1", 8)):
-        assert call("predict", picture, *arguments, "--threshold", 0.0, "--patterns", patterns) == 0
+        assert call("predict", image, *arguments, "--threshold", 0.0, "--patterns", patterns) == 0
         assert len(json.loads((tmp_path / "predictions.json").read_text())) == queries * 3
     assert call("eval", "--data", "shapes", *arguments, "--patterns", "1,") == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
@@ -100,7 +100,7 @@ def test_a_budget_from_the_shell(
         (["--patterns", "0,2"], "patterns names 0, 2; this model has the patterns 0, 1"),
         (["--anchors", 10], "anchors is 10; this model has 9, choose from 1 to 9."),
     ):
-        assert call("predict", picture, *arguments, *options) == 2
+        assert call("predict", image, *arguments, *options) == 2
         assert message in capsys.readouterr().err
 
 
@@ -115,7 +115,7 @@ def test_benchmark_budget(
     assert [row["anchors"] for row in rows[:3]] == [9, 5, 3]
     assert sorted({tuple(row["patterns"]) for row in rows}) == [(0,), (0, 1), (1,)]
     assert rows[0]["queries"] == 18
-    assert printed["picture"] == [64, 64]
+    assert printed["image"] == [64, 64]
     evaluate = ["eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--json"]
     assert call(*evaluate, "--anchors", 5) == 0
     assert json.loads(capsys.readouterr().out)["ap50"] == rows[1]["ap50"]
@@ -127,7 +127,7 @@ def test_benchmark_budget(
     assert "layers is 2; this model has 1" in capsys.readouterr().err
 
 
-def test_two_pictures_of_one_name_are_told_apart(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
+def test_two_images_of_one_name_are_told_apart(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
     names = ("shapes_val_00000.png", "shapes_val_00001.png")
     for folder, name in zip(("a", "b"), names, strict=True):
         (tmp_path / folder).mkdir()
@@ -144,16 +144,16 @@ def test_two_pictures_of_one_name_are_told_apart(run_folder: Path, coco_folder: 
     assert drawn[0] != drawn[1]
 
 
-def test_a_broken_picture_is_skipped_on_request_and_counted(
+def test_a_broken_image_is_skipped_on_request_and_counted(
     run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
-    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "a.jpg").write_bytes(b"no image")
     sources = [tmp_path / "a.jpg", coco_folder / "val" / "shapes_val_00000.png"]
     arguments = ["predict", *sources, "--weights", run_folder, "--output-dir", tmp_path / "out", "--threshold", 0.0]
     assert call(*arguments) == 1
     assert "a.jpg is not an image" in capsys.readouterr().err
     assert call(*arguments, "--skip-broken") == 0
-    assert "1 of 2 pictures were skipped." in capsys.readouterr().err
+    assert "1 of 2 images were skipped." in capsys.readouterr().err
     assert "Skipped: " in caplog.text
     results = json.loads((tmp_path / "out" / "predictions.json").read_text())
     assert {Path(result["file_name"]).name for result in results} == {"shapes_val_00000.png"}
@@ -276,9 +276,9 @@ def test_gradient_checkpointing_is_a_flag(coco_folder: Path, tmp_path: Path) -> 
 def test_benchmark_loader(coco_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "anchordetr_tiny", "--batch-size", 4, "--batches", 3, "--workers", 0]
     assert call("benchmark", "loader", "--data", coco_folder, *options) == 0
-    assert "0 workers; 0.0% of the pixels are padding (12 pictures)" in capsys.readouterr().out
+    assert "0 workers; 0.0% of the pixels are padding (12 images)" in capsys.readouterr().out
     assert call("benchmark", "loader", "--data", coco_folder, *options, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["pictures"] == 12
+    assert json.loads(capsys.readouterr().out)["images"] == 12
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_mistake_prints_one_line(
 def test_an_unreadable_image_is_named_in_one_line(
     run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     assert call("predict", tmp_path / "broken.jpg", "--weights", run_folder, "--output-dir", tmp_path / "out") == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
@@ -344,7 +344,7 @@ def test_a_dry_run_prints_the_plan_and_keeps_nothing(
 ) -> None:
     assert call(*train_arguments(coco_folder, tmp_path / "run"), "--dry-run", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
-    assert (plan["training pictures"], plan["validation pictures"], plan["classes"]) == (8, 4, 3)
-    assert (plan["steps of an epoch"], plan["steps"], plan["pictures of a step"]) == (2, 2, 4)
+    assert (plan["training images"], plan["validation images"], plan["classes"]) == (8, 4, 3)
+    assert (plan["steps of an epoch"], plan["steps"], plan["images of a step"]) == (2, 2, 4)
     assert plan["bytes of a save"] > 100_000
     assert not (tmp_path / "run").exists()

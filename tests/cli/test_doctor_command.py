@@ -63,7 +63,7 @@ def test_fix_writes_a_copy_and_lists_every_change(
     page = ["--samples", tmp_path / "page.png"]
     assert call("doctor", faulty, "--fix", tmp_path / "fixed", *page) == 1
     printed = capsys.readouterr().out
-    assert "val: annotation 1: annotation left out: its box has no area inside the picture" in printed
+    assert "val: annotation 1: annotation left out: its box has no area inside the image" in printed
     assert "1 changes; the repaired copy is" in printed
     assert call("doctor", tmp_path / "fixed", *page) == 0
     assert call("doctor", faulty, "--fix", tmp_path / "fixed", *page) == 1

@@ -85,7 +85,7 @@ def test_cells_add_losses_of_their_own() -> None:
     alone, of_cells = criterion(queries, [target]), criterion(cells, [target])
     both = criterion(replace(queries, auxiliary={"cells": cells}), [target])
     torch.testing.assert_close(both.total, alone.total + of_cells.total)
-    assert both.terms["class_cells"] == of_cells.terms["class"]
+    assert both.terms["class_encoder"] == of_cells.terms["class"]
     assert both.terms["class"] == alone.terms["class"]
 
 

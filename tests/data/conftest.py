@@ -1,4 +1,4 @@
-"""The same twelve pictures in every layout, and copies with something wrong."""
+"""The same twelve images in every layout, and copies with something wrong."""
 
 from __future__ import annotations
 

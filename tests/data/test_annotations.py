@@ -25,7 +25,7 @@ def test_all_missing_images_are_listed_at_load(changed: Changed) -> None:
         for number, image in enumerate(content["images"][:3]):
             image["file_name"] = f"lost_{number}.png"
 
-    with pytest.raises(InputError, match=r"missing pictures: 3 \(lost_0\.png, lost_1\.png, lost_2\.png\)\. Restore"):
+    with pytest.raises(InputError, match=r"missing images: 3 \(lost_0\.png, lost_1\.png, lost_2\.png\)\. Restore"):
         open_dataset(changed(change), "val")
 
 
@@ -113,9 +113,7 @@ def test_duplicate_image_ids_are_refused_and_listed(changed: Changed) -> None:
     def change(content: dict[str, Any]) -> None:
         content["images"][2]["id"] = content["images"][1]["id"]
 
-    message = (
-        r"image ids given to several pictures: 2 \(shapes_val_00001\.png \(id 2\), shapes_val_00002\.png \(id 2\)\)"
-    )
+    message = r"image ids given to several images: 2 \(shapes_val_00001\.png \(id 2\), shapes_val_00002\.png \(id 2\)\)"
     with pytest.raises(InputError, match=message):
         open_dataset(changed(change), "val")
 
@@ -137,14 +135,14 @@ def test_unknown_categories_are_named(changed: Changed) -> None:
         open_dataset(changed(change), "val")
 
 
-def test_annotations_of_unlisted_pictures_are_counted(changed: Changed, caplog: pytest.LogCaptureFixture) -> None:
+def test_annotations_of_unlisted_images_are_counted(changed: Changed, caplog: pytest.LogCaptureFixture) -> None:
     def change(content: dict[str, Any]) -> None:
         content["annotations"][0]["image_id"] = 1234
 
     before = len(open_dataset(changed(lambda content: None), "val").annotations.labels)
     dataset = open_dataset(changed(change), "val")
     assert len(dataset.annotations.labels) == before - 1
-    assert "annotations of pictures that are not listed, left out: 1 (annotation 1)" in caplog.text
+    assert "annotations of images that are not listed, left out: 1 (annotation 1)" in caplog.text
 
 
 # ---------------------------------------------------------------------- boxes

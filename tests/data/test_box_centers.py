@@ -22,7 +22,7 @@ def record(width: int, height: int, *boxes: tuple[float, float, float, float], c
     )
 
 
-def test_centres_are_fractions_of_their_own_picture() -> None:
+def test_centres_are_fractions_of_their_own_image() -> None:
     records = [record(200, 100, (10, 20, 20, 40), (100, 0, 100, 100)), record(50, 50), record(40, 80, (0, 0, 8, 8))]
     records.append(record(10, 10, (0, 0, 10, 10), crowd=True))
     centres = box_centres(AnnotationTable.of(records))

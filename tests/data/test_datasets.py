@@ -62,12 +62,12 @@ def test_resized_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert resized_size(*size, short_side=800, long_side=1333) == expected
 
 
-def test_boxes_follow_the_picture_through_the_augmentation() -> None:
+def test_boxes_follow_the_image_through_the_augmentation() -> None:
     """A box drawn as a white rectangle must still hold the white pixels after flip, crop and resize."""
     dataset = ShapesDataset("train", 1, size=96)
-    picture = torch.zeros(3, 96, 96, dtype=torch.uint8)
-    picture[:, 30:60, 20:70] = 255
-    dataset.image = lambda index: picture  # type: ignore[method-assign]
+    drawn = torch.zeros(3, 96, 96, dtype=torch.uint8)
+    drawn[:, 30:60, 20:70] = 255
+    dataset.image = lambda index: drawn  # type: ignore[method-assign]
     dataset.annotations.boxes[:] = (20, 30, 50, 30)
     samples = TrainSamples(dataset, train_transform((64, 96, 128), 160, True, ["horizontal", "vertical"]), seed=0)
     for epoch in range(30):
@@ -105,7 +105,7 @@ def test_crowds_are_no_targets() -> None:
     assert len(target.labels) == len(dataset.annotations[0].labels) - 1
 
 
-def test_batches_hold_pictures_of_like_shape_and_little_padding() -> None:
+def test_batches_hold_images_of_like_shape_and_little_padding() -> None:
     """Photographs of three shapes, resized, cropped and padded as in the paper's recipe, at a fifth of the size."""
     generator = np.random.default_rng(0)
     sizes = np.array([(96, 128), (128, 96), (100, 100)])[generator.integers(3, size=400)]
@@ -132,7 +132,7 @@ def test_batches_hold_pictures_of_like_shape_and_little_padding() -> None:
     assert padding(None) > 0.1
 
 
-def test_pictures_of_a_batch_share_the_draws_of_their_size_alone() -> None:
+def test_images_of_a_batch_share_the_draws_of_their_size_alone() -> None:
     dataset = ShapesDataset("train", 2, size=96)
     samples = TrainSamples(dataset, train_transform(range(64, 128), 300, True, ["horizontal"]), seed=0)
     for step in range(6):

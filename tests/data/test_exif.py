@@ -1,4 +1,4 @@
-"""Annotations that were made before EXIF turned the picture: refused, and turned by the doctor."""
+"""Annotations that were made before EXIF turned the image: refused, and turned by the doctor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from anchordetr.errors import InputError
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_turned_boxes_hold_what_they_held(orientation: int, tmp_path: Path) -> None:
-    """A white rectangle on the picture as stored must lie in the turned box of the upright picture."""
+    """A white rectangle on the image as stored must lie in the turned box of the upright image."""
     stored = np.zeros((40, 60, 3), dtype=np.uint8)
     stored[5:15, 8:30] = 255
     exif = Image.Exif()
@@ -43,6 +43,6 @@ def test_turned_boxes_hold_what_they_held(orientation: int, tmp_path: Path) -> N
     assert int((image[0] == 255).sum()) == w * h
 
 
-def test_a_picture_that_was_not_turned_keeps_its_boxes() -> None:
+def test_an_image_that_was_not_turned_keeps_its_boxes() -> None:
     boxes = np.array([[1.0, 2.0, 3.0, 4.0]])
     np.testing.assert_array_equal(turned(boxes, 40, 60, orientation=1), boxes)

@@ -1,4 +1,4 @@
-"""Pictures of every kind."""
+"""Images of every kind."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
 
 
 def test_a_palette_is_looked_up_and_its_transparent_colour_shows_white(tmp_path: Path) -> None:
-    picture = Image.new("P", (3, 1))
-    picture.putdata([0, 1, 2])
-    picture.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
-    assert load_image(save(picture, tmp_path / "x.png"))[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
-    image = load_image(save(picture, tmp_path / "y.png", transparency=1))
+    drawn = Image.new("P", (3, 1))
+    drawn.putdata([0, 1, 2])
+    drawn.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    assert load_image(save(drawn, tmp_path / "x.png"))[:, 0].T.tolist() == [[10, 20, 30], [40, 50, 60], [70, 80, 90]]
+    image = load_image(save(drawn, tmp_path / "y.png", transparency=1))
     assert image[:, 0].T.tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90]]
 
 
@@ -84,7 +84,7 @@ def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-def test_the_header_tells_the_size_of_the_upright_picture(suffix: str, orientation: int, tmp_path: Path) -> None:
+def test_the_header_tells_the_size_of_the_upright_image(suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = save(Image.fromarray(RAMP), tmp_path / f"x.{suffix}", exif=exif)
@@ -94,7 +94,7 @@ def test_the_header_tells_the_size_of_the_upright_picture(suffix: str, orientati
 
 def test_too_many_pixels_are_refused_with_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = save(Image.fromarray(RAMP), tmp_path / "x.png")
-    for limit, message in ((23, r"x\.png has .* pixels; pictures of more than 23 are refused"), (11, "more than 11")):
+    for limit, message in ((23, r"x\.png has .* pixels; images of more than 23 are refused"), (11, "more than 11")):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(InputError, match=message):
             load_image(file)
@@ -102,13 +102,13 @@ def test_too_many_pixels_are_refused_with_the_limit(tmp_path: Path, monkeypatch:
     assert load_image(file).shape == (3, 4, 6)
 
 
-def test_between_pillows_warning_and_its_error_pictures_are_refused_too(
+def test_between_pillows_warning_and_its_error_images_are_refused_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with pytest.raises(InputError, match=r"x\.png has 24 pixels; pictures of more than 20 are refused"):
+        with pytest.raises(InputError, match=r"x\.png has 24 pixels; images of more than 20 are refused"):
             load_image(save(Image.fromarray(RAMP), tmp_path / "x.png"))
 
 
@@ -158,7 +158,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
         load_image(tmp_path / "half.jpg")
 
 
-def test_arrays_tensors_and_pil_pictures() -> None:
+def test_arrays_tensors_and_pil_images() -> None:
     expected = torch.from_numpy(RAMP).permute(2, 0, 1)
     assert torch.equal(load_image(RAMP), expected)
     assert torch.equal(load_image(expected), expected)
@@ -186,7 +186,7 @@ def test_arrays_and_tensors_of_another_kind_are_refused(wrong: np.ndarray | torc
 def test_a_folder_and_a_pattern_are_expanded_in_order(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg"):
         save(Image.fromarray(RAMP), tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     assert expand_source(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.png"]
     assert expand_source(str(tmp_path / "*.png")) == [tmp_path / "b.png"]
     assert expand_source(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]

@@ -25,7 +25,7 @@ def both(folder: Path) -> tuple[Any, Any]:
 
 
 def truncate(file: Path) -> None:
-    """Leave the header of a picture, and too little after it."""
+    """Leave the header of an image, and too little after it."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(file)
     file.write_bytes(file.read_bytes()[:2000])
@@ -59,7 +59,7 @@ def test_repeated_boxes_empty_classes_and_shared_files_are_counted(
     preflight(*both(changed(change, split="train")), num_queries=100)
     assert "boxes given twice with the same class: 1" in caplog.text
     assert "classes without a box: 2 (rectangle, triangle)" in caplog.text
-    assert "pictures that are in another split too: 1 (" in caplog.text
+    assert "images that are in another split too: 1 (" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_repeated_boxes_empty_classes_and_shared_files_are_counted(
     ],
     ids=["empty", "size"],
 )
-def test_training_starts_with_pictures_that_fit_alone(
+def test_training_starts_with_images_that_fit_alone(
     break_it: Callable[[Path], None], message: str, changed: Changed, small_config: Config, tmp_path: Path
 ) -> None:
     folder = changed(lambda content: None)
@@ -81,7 +81,7 @@ def test_training_starts_with_pictures_that_fit_alone(
     assert not (tmp_path / "run").exists()
 
 
-def test_broken_pictures_are_skipped_on_request_and_counted(
+def test_broken_images_are_skipped_on_request_and_counted(
     changed: Changed, small_config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = changed(lambda content: None)
@@ -91,7 +91,7 @@ def test_broken_pictures_are_skipped_on_request_and_counted(
     ):
         open_dataset(folder, "train").image(3)
     dataset = open_dataset(folder, "train", skip_broken=True)
-    assert "pictures that cannot be read, skipped: 1 (shapes_train_00003.png)" in caplog.text
+    assert "images that cannot be read, skipped: 1 (shapes_train_00003.png)" in caplog.text
     whole = open_dataset(folder, "train")
     assert len(dataset) == 7
     assert dataset.annotations[3].file_name == "shapes_train_00004.png"
@@ -100,16 +100,16 @@ def test_broken_pictures_are_skipped_on_request_and_counted(
     Detector(config, device="cpu").train(folder, tmp_path / "run", epochs=1)
 
 
-def test_a_missing_picture_is_not_skipped(changed: Changed) -> None:
+def test_a_missing_image_is_not_skipped(changed: Changed) -> None:
     folder = changed(lambda content: None)
     (folder / "val" / "shapes_val_00000.png").unlink()
-    with pytest.raises(InputError, match="missing pictures: 1"):
+    with pytest.raises(InputError, match="missing images: 1"):
         open_dataset(folder, "val", skip_broken=True)
 
 
-def test_a_yolo_picture_without_a_size_is_refused_or_skipped(yolo_folder: Path, tmp_path: Path) -> None:
+def test_a_yolo_image_without_a_size_is_refused_or_skipped(yolo_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(yolo_folder, tmp_path / "yolo"))
     (folder / "images" / "val" / "shapes_val_00001.png").write_bytes(b"text")
-    with pytest.raises(InputError, match=r"pictures that cannot be read: 1 \(images/val/shapes_val_00001\.png\)"):
+    with pytest.raises(InputError, match=r"images that cannot be read: 1 \(images/val/shapes_val_00001\.png\)"):
         open_dataset(folder, "val")
     assert len(open_dataset(folder, "val", skip_broken=True)) == 3

@@ -27,7 +27,7 @@ def large_table() -> AnnotationTable:
     rng = np.random.default_rng(0)
     return AnnotationTable(
         image_ids=np.arange(IMAGES),
-        file_names=Names.of([f"pictures/ü{number:012d}.jpg" for number in range(IMAGES)]),
+        file_names=Names.of([f"images/ü{number:012d}.jpg" for number in range(IMAGES)]),
         sizes=np.full((IMAGES, 2), 480),
         starts=np.arange(IMAGES + 1) * OBJECTS,
         boxes=rng.random((count, 4), dtype=np.float32),
@@ -72,7 +72,7 @@ def test_a_copy_holds_the_same(duplicate: Any) -> None:
     assert len(other) == IMAGES
     for name, value in other[12_345]._asdict().items():
         np.testing.assert_array_equal(value, getattr(table[12_345], name))
-    assert other[7].file_name == "pictures/ü000000000007.jpg"
+    assert other[7].file_name == "images/ü000000000007.jpg"
 
 
 class MemoryOfWorker(Dataset[tuple[int, int]]):

@@ -1,4 +1,4 @@
-"""What training and evaluation make of annotations and pictures."""
+"""What training and evaluation make of annotations and images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_categories_with_gaps_are_remapped_and_inverted_on_output(coco_folder: P
     assert coco_metrics(dataset, rows).ap == pytest.approx(1.0)
 
 
-def test_a_picture_without_annotations_is_a_negative(changed: Changed) -> None:
+def test_an_image_without_annotations_is_a_negative(changed: Changed) -> None:
     def change(content: dict[str, Any]) -> None:
         content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 2]
 
@@ -95,7 +95,7 @@ def test_detections_inside_a_crowd_are_neither_right_nor_wrong(changed: Changed)
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1)])
-def test_a_picture_of_one_pixel_width_keeps_its_sides(size: tuple[int, int], tmp_path: Path) -> None:
+def test_an_image_of_one_pixel_width_keeps_its_sides(size: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "train").mkdir()
     Image.new("RGB", size).save(tmp_path / "train" / "thin.png")
@@ -117,13 +117,13 @@ def test_training_and_prediction_read_the_same_pixels(mode: str, tmp_path: Path)
     (tmp_path / "annotations").mkdir()
     (tmp_path / "val").mkdir()
     values = np.random.default_rng(0).integers(0, 65536, (20, 30)).astype(np.uint16)
-    picture = (
+    drawn = (
         Image.fromarray(values) if mode == "I;16" else Image.fromarray((values // 256).astype(np.uint8)).convert(mode)
     )
     exif = Image.Exif()
     exif[0x0112] = 8
     name = "x.jpg" if mode == "CMYK" else "x.png"
-    picture.save(tmp_path / "val" / name, exif=exif)
+    drawn.save(tmp_path / "val" / name, exif=exif)
     content = {"images": [{"id": 1, "file_name": name}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content))
     dataset = open_dataset(tmp_path, "val")
@@ -131,7 +131,7 @@ def test_training_and_prediction_read_the_same_pixels(mode: str, tmp_path: Path)
     assert dataset.image(0).shape == (3, 30, 20)
 
 
-def test_a_picture_of_another_size_than_annotated_is_refused(changed: Changed) -> None:
+def test_an_image_of_another_size_than_annotated_is_refused(changed: Changed) -> None:
     def change(content: dict[str, Any]) -> None:
         content["images"][0] |= {"width": 128}
 
@@ -148,8 +148,8 @@ def test_results_carry_the_ids_and_names_of_the_data_set(
     detector = Detector(small_config, device="cpu")
     detector.train(folder, tmp_path / "run", epochs=1)
     ids = dict(zip(open_dataset(folder, "val").category_ids, ("circle", "rectangle", "triangle"), strict=True))
-    pictures = sorted(folder.rglob("shapes_val_*.png"))[:2]
-    for found in Detector.from_pretrained(tmp_path / "run", device="cpu").predict_each(pictures, threshold=0.0):
+    images = sorted(folder.rglob("shapes_val_*.png"))[:2]
+    for found in Detector.from_pretrained(tmp_path / "run", device="cpu").predict_each(images, threshold=0.0):
         pairs = set(zip(found.data["category_id"].tolist(), found.data["class_name"].tolist(), strict=True))
         assert pairs <= set(ids.items())
         assert {result["category_id"] for result in found.to_coco(1)} <= set(ids)

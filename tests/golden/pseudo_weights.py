@@ -45,7 +45,7 @@ def pseudo_state_dict(shapes: dict[str, list[int]]) -> dict[str, torch.Tensor]:
 
 
 def pseudo_image(seed: int, height: int, width: int) -> torch.Tensor:
-    """Return a smooth float32 ``(3, height, width)`` picture, already normalised (about zero mean)."""
+    """Return a smooth float32 ``(3, height, width)`` image, already normalised (about zero mean)."""
     rng = np.random.Generator(np.random.PCG64(seed))
     coarse = torch.from_numpy(rng.standard_normal((1, 3, 9, 9)).astype(np.float32))
     return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)[0]

@@ -68,7 +68,7 @@ def test_unknown_names_and_levels_are_explained() -> None:
         TimmBody("vit_tiny_patch16_224", "c3")
 
 
-def test_a_padded_batch_gives_each_picture_its_own_maps() -> None:
+def test_a_padded_batch_gives_each_image_its_own_maps() -> None:
     backbone = Backbone(TimmBody(SMALL, "c4", freeze_batch_norm=False)).eval()
     images = [torch.randn(3, 40, 70), torch.randn(3, 64, 33), torch.randn(3, 40, 70)]
     together = backbone(ImageBatch.from_list(images))[0]
@@ -79,7 +79,7 @@ def test_a_padded_batch_gives_each_picture_its_own_maps() -> None:
         torch.testing.assert_close(together.features[index, :, :height, :width], alone.features[0])
 
 
-def test_a_training_batch_knows_which_cells_are_valid() -> None:
+def test_a_training_batch_knows_which_locations_are_valid() -> None:
     backbone = Backbone(TimmBody(SMALL, "c4", freeze_batch_norm=False)).train()
     level = backbone(ImageBatch.from_list([torch.randn(3, 40, 70), torch.randn(3, 64, 33)]))[0]
     assert level.sizes == ((3, 5), (4, 3))

@@ -19,7 +19,7 @@ IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 48, 80)]
 
 
 def refining(config: ModelConfig, scatter: bool = True, **changes: object) -> AnchorDETR:
-    model = build_model(config.model_copy(update={"refine": True, "decoder_layers": 3, **changes})).eval()
+    model = build_model(config.model_copy(update={"box_refinement": True, "decoder_layers": 3, **changes})).eval()
     if scatter:
         torch.nn.init.normal_(model.box_head.layers[-1].weight)
     return model
@@ -28,15 +28,15 @@ def refining(config: ModelConfig, scatter: bool = True, **changes: object) -> An
 def decode_by_hand(model: AnchorDETR, images: list[Tensor]) -> list[Tensor]:
     """Offsets are added to the boxes before; positions follow the centres."""
     batch_maps = model.projection(model.backbone(ImageBatch.from_list(images)))
-    cells = model.key_encoder.of_map(batch_maps.mask_x, batch_maps.mask_y, joint=False)
-    memory = model.encoder(batch_maps.values, cells, *batch_maps.attention_masks)
+    locations = model.key_encoder.of_map(batch_maps.mask_x, batch_maps.mask_y, joint=False)
+    memory = model.encoder(batch_maps.values, locations, *batch_maps.attention_masks)
     content = model.queries.patterns.weight.repeat_interleave(9, dim=0).expand(len(images), -1, -1)
     points = model.queries.anchors.points.repeat(2, 1).expand(len(images), -1, -1)
     logits = torch.cat((torch.logit(points, eps=1e-5), torch.full_like(points, -2.0)), dim=-1)
     boxes = []
     for layer in model.decoder.layers:
         x, y, xy = model.key_encoder.of_points(points)
-        content = layer(content, Positions(x, y, xy), memory, cells, *batch_maps.attention_masks)
+        content = layer(content, Positions(x, y, xy), memory, locations, *batch_maps.attention_masks)
         logits = model.box_head.layers(content) + logits
         boxes.append(logits.sigmoid())
         points = boxes[-1][..., :2]
@@ -97,5 +97,5 @@ def test_boxes_are_offsets_of_all_four_numbers() -> None:
 
 
 def test_queries_without_anchors_cannot_be_refined() -> None:
-    with pytest.raises(UsageError, match="refine moves anchors; choose anchors=learned or grid"):
-        Config().updated({"model.refine": True, "model.anchors": "none"})
+    with pytest.raises(UsageError, match="box_refinement moves anchors; choose anchors=learned or grid"):
+        Config().updated({"model.box_refinement": True, "model.anchors": "none"})

@@ -40,7 +40,7 @@ def levels(height: int, width: int, drop_rest: bool = False) -> list[PaddedMap]:
     return [PaddedMap(torch.randn(1, 4, *size), (size,)) for size in sizes]
 
 
-def cell(level: PaddedMap, row: int, column: int) -> Tensor:
+def location(level: PaddedMap, row: int, column: int) -> Tensor:
     return level.features[0, :, row, column]
 
 
@@ -51,18 +51,18 @@ def fuse(fusion: FusedProjection, maps: list[PaddedMap]) -> FeatureMap:
 
 
 def test_each_cell_sums_what_stands_at_its_place() -> None:
-    c3, c4, c5 = maps = levels(72, 104)  # 9x13, 5x7 and 3x4 cells
+    c3, c4, c5 = maps = levels(72, 104)  # 9x13, 5x7 and 3x4 locations
     fused = fuse(summing(16), maps)
     assert fused.values.shape == (1, 5, 7, 4)
     assert (fused.levels, fused.is_padded) == (1, False)
-    inner = c3.features[0, :, 2:4, 4:6].mean(dim=(1, 2)) + cell(c4, 1, 2) + cell(c5, 0, 1)
+    inner = c3.features[0, :, 2:4, 4:6].mean(dim=(1, 2)) + location(c4, 1, 2) + location(c5, 0, 1)
     torch.testing.assert_close(fused.values[0, 1, 2], inner)
-    corner = cell(c3, 8, 12) + cell(c4, 4, 6) + cell(c5, 2, 3)
+    corner = location(c3, 8, 12) + location(c4, 4, 6) + location(c5, 2, 3)
     torch.testing.assert_close(fused.values[0, 4, 6], corner)
     finest = fuse(summing(8), maps).values
-    torch.testing.assert_close(finest[0, 8, 5], cell(c3, 8, 5) + cell(c4, 4, 2) + cell(c5, 2, 1))
+    torch.testing.assert_close(finest[0, 8, 5], location(c3, 8, 5) + location(c4, 4, 2) + location(c5, 2, 1))
     coarsest = fuse(summing(32), maps).values
-    last = c3.features[0, :, 8:, 12:].mean(dim=(1, 2)) + c4.features[0, :, 4:, 6:].mean(dim=(1, 2)) + cell(c5, 2, 3)
+    last = c3.features[0, :, 8:, 12:].mean(dim=(1, 2)) + c4.features[0, :, 4:, 6:].mean(dim=(1, 2)) + location(c5, 2, 3)
     torch.testing.assert_close(coarsest[0, 2, 3], last)
 
 
@@ -92,7 +92,7 @@ def test_every_level_learns() -> None:
 
 
 def test_the_encoder_sees_one_map(small_model: ModelConfig) -> None:
-    changes = {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t", "encoder_layers": 2}
+    changes = {"features": "c3_c4_c5", "fusion_level": "c4", "backbone": "resnet10t", "encoder_layers": 2}
     model = build_model(small_model.model_copy(update=changes))
     assert len(model.encoder.layers) == 2
     assert len(model.encoder.level_layers) == 0
@@ -101,7 +101,7 @@ def test_the_encoder_sees_one_map(small_model: ModelConfig) -> None:
 
 
 def test_levels_that_do_not_fit_are_explained(small_model: ModelConfig) -> None:
-    with pytest.raises(UsageError, match=r"maps of three sizes; sum them with fuse_at=c4"):
+    with pytest.raises(UsageError, match=r"maps of three sizes; sum them with fusion_level=c4"):
         Config().updated({"model.features": "c3_c4_c5"})
-    with pytest.raises(UsageError, match=r"model\.fuse_at=c3 is no level of the backbone; it has c4\."):
-        build_model(small_model.model_copy(update={"fuse_at": "c3"}))
+    with pytest.raises(UsageError, match=r"model\.fusion_level=c3 is no level of the backbone; it has c4\."):
+        build_model(small_model.model_copy(update={"fusion_level": "c3"}))

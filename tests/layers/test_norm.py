@@ -1,4 +1,4 @@
-"""Group norm over valid cells."""
+"""Group norm over valid locations."""
 
 from __future__ import annotations
 

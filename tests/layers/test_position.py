@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from anchordetr.layers.position import SinePositionEncoder, cell_centres, sine_encoding, sine_encoding_2d
+from anchordetr.layers.position import SinePositionEncoder, location_centers, sine_encoding, sine_encoding_2d
 
 
 def test_golden_encodings(golden: Callable[[str], dict[str, Tensor]]) -> None:
@@ -19,8 +19,8 @@ def test_golden_encodings(golden: Callable[[str], dict[str, Tensor]]) -> None:
 def test_golden_cell_centres(golden: Callable[[str], dict[str, Tensor]]) -> None:
     case = golden("position")
     valid = ~case["mask"]
-    torch.testing.assert_close(cell_centres(valid.any(dim=2)), case["rows_y"])
-    torch.testing.assert_close(cell_centres(valid.any(dim=1)), case["columns_x"])
+    torch.testing.assert_close(location_centers(valid.any(dim=2)), case["rows_y"])
+    torch.testing.assert_close(location_centers(valid.any(dim=1)), case["columns_x"])
 
 
 def test_a_map_is_encoded_as_its_cell_centres_are() -> None:

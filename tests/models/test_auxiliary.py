@@ -24,10 +24,10 @@ TARGETS = [
 ]
 NOTHING = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 PARTS: dict[str, dict[str, Any]] = {
-    "denoising": {"denoising": 2},
-    "negatives": {"denoising": 2, "denoising_negatives": True},
+    "denoising": {"denoising_groups": 2},
+    "negatives": {"denoising_groups": 2, "denoising_negatives": True},
     "groups": {"query_groups": 3},
-    "all": {"denoising": 1, "query_groups": 2, "predict_cells": True},
+    "all": {"denoising": 1, "query_groups": 2, "encoder_loss": True},
 }
 
 
@@ -67,7 +67,7 @@ def test_a_group_answers_as_if_it_were_alone(small_model: ModelConfig) -> None:
     assert not torch.equal(auxiliary["group_1"].boxes, auxiliary["group_2"].boxes)
 
 
-def test_a_denoising_query_feels_no_other_picture(small_model: ModelConfig) -> None:
+def test_a_denoising_query_feels_no_other_image(small_model: ModelConfig) -> None:
     config = {"denoising": 1, "denoising_point_noise": 0.0, "denoising_label_noise": 0.0}
     model = build(small_model, freeze_batch_norm=True, **config)
     images = torch.randn(2, 3, 64, 64)
@@ -84,7 +84,7 @@ def test_every_parameter_has_a_gradient(
     targets: list[Target], precision: torch.dtype, small_model: ModelConfig
 ) -> None:
     """As several processes need it, also where a batch has no objects."""
-    model = build(small_model, denoising=2, denoising_negatives=True, query_groups=2)
+    model = build(small_model, denoising_groups=2, denoising_negatives=True, query_groups=2)
     with torch.autocast("cpu", precision, enabled=precision != torch.float32):
         predictions = model(IMAGES, targets)
     losses = build_criterion(3)(predictions, targets)
@@ -93,20 +93,20 @@ def test_every_parameter_has_a_gradient(
         assert value.grad is not None, name
         assert value.grad.isfinite().all(), name
     has_objects = any(len(target.labels) for target in targets)
-    assert (model.denoising.labels.weight.grad.abs().sum() > 0) == has_objects
+    assert (model.denoising_groups.labels.weight.grad.abs().sum() > 0) == has_objects
     assert (losses.terms["box_denoising"] > 0) == has_objects
 
 
 def test_more_objects_than_queries(small_model: ModelConfig) -> None:
     targets = [Target(torch.rand(30, 4) / 2 + 0.2, torch.randint(3, (30,))), NOTHING]
-    model = build(small_model, denoising=2, query_groups=2)
+    model = build(small_model, denoising_groups=2, query_groups=2)
     losses = build_criterion(3)(model(IMAGES, targets), targets)
     assert losses.total.isfinite()
     assert losses.terms["box_denoising"] > 0
 
 
 def test_eval_mode_has_nothing_of_it(small_model: ModelConfig) -> None:
-    model = build(small_model, denoising=2, query_groups=2).eval()
+    model = build(small_model, denoising_groups=2, query_groups=2).eval()
     state = torch.get_rng_state()
     with torch.no_grad():
         predictions = model(IMAGES, TARGETS)
@@ -120,11 +120,11 @@ def test_eval_mode_has_nothing_of_it(small_model: ModelConfig) -> None:
 
 def test_missing_targets_are_named(small_model: ModelConfig) -> None:
     with pytest.raises(ValueError, match=r"model\(images, targets\), or model\.eval\(\)"):
-        build(small_model, denoising=1)(IMAGES)
+        build(small_model, denoising_groups=1)(IMAGES)
 
 
 def test_weights_of_training_alone_may_come_and_go(small_model: ModelConfig) -> None:
-    plain, rich = build(small_model), build(small_model, denoising=2, query_groups=2)
+    plain, rich = build(small_model), build(small_model, denoising_groups=2, query_groups=2)
     weights = {name: torch.full_like(value, 0.25) for name, value in rich.state_dict().items()}
     load_weights(plain, weights, "rich")
     assert (plain.class_head.weight == 0.25).all()
@@ -137,12 +137,12 @@ def test_weights_of_training_alone_may_come_and_go(small_model: ModelConfig) -> 
 
 
 def test_the_originals_format_leaves_them_out(small_model: ModelConfig) -> None:
-    plain, rich = build(small_model), build(small_model, denoising=2, query_groups=2)
+    plain, rich = build(small_model), build(small_model, denoising_groups=2, query_groups=2)
     assert to_original(rich.state_dict(), 2).keys() == to_original(plain.state_dict(), 2).keys()
 
 
 def test_gradient_checkpointing_changes_nothing(small_model: ModelConfig) -> None:
-    model = build(small_model, denoising=2, query_groups=2, dropout=0.2, freeze_batch_norm=True)
+    model = build(small_model, denoising_groups=2, query_groups=2, dropout=0.2, freeze_batch_norm=True)
 
     def gradients(recompute: bool) -> dict[str, Tensor]:
         model.zero_grad()
@@ -159,7 +159,7 @@ def test_gradient_checkpointing_changes_nothing(small_model: ModelConfig) -> Non
 @pytest.mark.parametrize("classification", ["focal", "varifocal"])
 def test_the_losses_fall(classification: str, small_model: ModelConfig) -> None:
     torch.manual_seed(0)
-    config = {"denoising": 2, "denoising_negatives": True, "query_groups": 2, "start": "local"}
+    config = {"denoising_groups": 2, "denoising_negatives": True, "query_groups": 2, "init": "local"}
     model = build_model(small_model.model_copy(update=config)).train()
     criterion = build_criterion(3, LossConfig(classification=classification))  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -1,4 +1,4 @@
-"""A picture gets the same answer alone and among pictures of other sizes."""
+"""An image gets the same answer alone and among images of other sizes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SIZES = [(64, 80), (80, 64), (33, 97), (64, 80), (120, 40), (50, 50), (1, 70), (
         {"attention": "standard"},
         {"features": "c3_c4_dc5", "backbone": "resnet10t"},
         {"attention": "rcda_rotary"},
-        {"features": "c3_c4_c5", "fuse_at": "c3", "backbone": "resnet10t"},
-        {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
-        {"features": "c3_c4_c5", "fuse_at": "c5", "backbone": "resnet10t"},
-        {"refine": True},
+        {"features": "c3_c4_c5", "fusion_level": "c3", "backbone": "resnet10t"},
+        {"features": "c3_c4_c5", "fusion_level": "c4", "backbone": "resnet10t"},
+        {"features": "c3_c4_c5", "fusion_level": "c5", "backbone": "resnet10t"},
+        {"box_refinement": True},
     ],
     ids=str,
 )
@@ -41,7 +41,7 @@ def test_network(changes: dict[str, Any], small_model: ModelConfig) -> None:
             torch.testing.assert_close(together.logits[:, index], alone.logits[:, 0], atol=1e-4, rtol=0)
 
 
-def test_a_tiny_picture_beside_a_huge_one_gives_no_nan(small_model: ModelConfig) -> None:
+def test_a_tiny_image_beside_a_huge_one_gives_no_nan(small_model: ModelConfig) -> None:
     model = build_model(small_model)
     for mode in (model.train(), model.eval()):
         with torch.no_grad():

@@ -31,15 +31,13 @@ def own_cell_attention(config: ModelConfig) -> float:
 def test_attention_starts_at_its_own_place(small_model: ModelConfig) -> None:
     wide = small_model.model_copy(update={"embed_dim": 96, "num_heads": 6})
     paper = own_cell_attention(wide)
-    local = own_cell_attention(wide.model_copy(update={"start": "local"}))
+    local = own_cell_attention(wide.model_copy(update={"init": "local"}))
     assert paper < 0.15  # uniform: 0.125
     assert local > 0.4
 
 
 def test_rotary_attention_starts_at_its_own_place(small_model: ModelConfig) -> None:
-    wide = small_model.model_copy(
-        update={"embed_dim": 96, "num_heads": 6, "attention": "rcda_rotary", "start": "local"}
-    )
+    wide = small_model.model_copy(update={"embed_dim": 96, "num_heads": 6, "attention": "rcda_rotary", "init": "local"})
     module = next(module for module in build_model(wide).modules() if isinstance(module, RotaryMapAttention))
     centres = (torch.arange(8) + 0.5)[None] / 8
     points = torch.stack((centres, centres), dim=-1)
@@ -50,7 +48,7 @@ def test_rotary_attention_starts_at_its_own_place(small_model: ModelConfig) -> N
 
 
 def test_anchors_start_on_a_grid(small_model: ModelConfig) -> None:
-    model = build_model(small_model.model_copy(update={"start": "local", "num_anchors": 7}))
+    model = build_model(small_model.model_copy(update={"init": "local", "num_anchors": 7}))
     points = model.queries.anchors.points
     assert points.shape == (7, 2)
     torch.testing.assert_close(points[4], torch.tensor([0.5, 0.5]))

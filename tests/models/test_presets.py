@@ -33,7 +33,7 @@ def test_the_second_family_learns_and_predicts() -> None:
     images = torch.randn(2, 3, 64, 64).unbind()
     targets = [Target(torch.rand(count, 4) / 4 + 0.25, torch.arange(count) % 3) for count in (4, 0)]
     predictions = model.train()(images, targets)
-    assert set(predictions.auxiliary) == {"cells", "denoising"}
+    assert set(predictions.auxiliary) == {"locations", "denoising"}
     build_criterion(num_classes=3)(predictions, targets).total.backward()
     unused = {name.rsplit(".", 2)[0] for name, value in model.named_parameters() if value.grad is None}
     assert unused <= {"key_encoder.mlp_1d"}  # rotary positions take the place of encoded columns and rows

@@ -41,26 +41,31 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "deep": {"encoder_layers": 2, "decoder_layers": 3},
     "wide": {"embed_dim": 64, "num_heads": 8, "ffn_dim": 48},
     "dropout": {"dropout": 0.1},
-    "local_start": {"start": "local"},
-    "predict_cells": {"predict_cells": True},
+    "local_start": {"init": "local"},
+    "encoder_loss": {"encoder_loss": True},
     "two_levels": {"features": "c4_c5", "backbone": "resnet10t", "encoder_layers": 2},
-    "fused_at_c3": {"features": "c3_c4_c5", "fuse_at": "c3", "backbone": "resnet10t", "encoder_layers": 2},
-    "fused_at_c4": {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
-    "fused_dilated": {"features": "c3_c4_dc5", "fuse_at": "c4", "backbone": "resnet10t"},
-    "fused_one": {"fuse_at": "c4"},
+    "fused_at_c3": {"features": "c3_c4_c5", "fusion_level": "c3", "backbone": "resnet10t", "encoder_layers": 2},
+    "fused_at_c4": {"features": "c3_c4_c5", "fusion_level": "c4", "backbone": "resnet10t"},
+    "fused_dilated": {"features": "c3_c4_dc5", "fusion_level": "c4", "backbone": "resnet10t"},
+    "fused_one": {"fusion_level": "c4"},
     "rotary": {"attention": "rcda_rotary"},
-    "rotary_refine": {"attention": "rcda_rotary", "refine": True},
+    "rotary_refine": {"attention": "rcda_rotary", "box_refinement": True},
     "rotary_three_levels": {"attention": "rcda_rotary", "features": "c3_c4_dc5", "backbone": "resnet10t"},
-    "refine": {"refine": True},
-    "refine_everything": {"refine": True, "predict_cells": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
-    "predict_cells_three_levels": {"predict_cells": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
+    "refine": {"box_refinement": True},
+    "refine_everything": {
+        "box_refinement": True,
+        "encoder_loss": True,
+        "features": "c3_c4_dc5",
+        "backbone": "resnet10t",
+    },
+    "predict_locations_three_levels": {"encoder_loss": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
     "query_groups": {"query_groups": 2},
     "query_groups_of_embeddings": {"query_groups": 2, "anchors": "none"},
-    "denoising": {"denoising": 2},
-    "denoising_negatives": {"denoising": 2, "denoising_negatives": True, "share_position_encoder": False},
-    "denoising_standard": {"denoising": 2, "attention": "standard", "dropout": 0.1},
-    "denoising_embeddings": {"denoising": 2, "anchors": "none", "position_encoder": "sine"},
-    "denoising_three_levels": {"denoising": 2, "features": "c3_c4_dc5", "backbone": "resnet10t"},
+    "denoising": {"denoising_groups": 2},
+    "denoising_negatives": {"denoising_groups": 2, "denoising_negatives": True, "share_position_encoder": False},
+    "denoising_standard": {"denoising_groups": 2, "attention": "standard", "dropout": 0.1},
+    "denoising_embeddings": {"denoising_groups": 2, "anchors": "none", "position_encoder": "sine"},
+    "denoising_three_levels": {"denoising_groups": 2, "features": "c3_c4_dc5", "backbone": "resnet10t"},
     "denoising_three_levels_standard": {
         "denoising": 2,
         "features": "c3_c4_dc5",
@@ -85,7 +90,7 @@ def test_each_setting_trains_a_step(changes: dict[str, Any], small_model: ModelC
     assert predictions.logits.shape == (config.decoder_layers, 2, queries, 3)
     assert predictions.boxes.shape == (config.decoder_layers, 2, queries, 4)
     assert predictions.anchors.shape == (2, queries, 2)
-    assert ("cells" in predictions.auxiliary) == config.predict_cells
+    assert ("locations" in predictions.auxiliary) == config.encoder_loss
     before = build_criterion(3)(predictions, targets).total
     before.backward()
     optimizer.step()
@@ -138,15 +143,15 @@ def test_an_official_model_without_network_says_what_to_do(monkeypatch: pytest.M
         create_model("anchordetr_r50_c5")
 
 
-def test_cells_predict_from_their_centres_and_padding_sees_no_object(small_model: ModelConfig) -> None:
-    model = build_model(small_model.model_copy(update={"predict_cells": True})).train()
+def test_locations_predict_from_their_centres_and_padding_sees_no_object(small_model: ModelConfig) -> None:
+    model = build_model(small_model.model_copy(update={"encoder_loss": True})).train()
     images = ImageBatch.from_list([torch.randn(3, 64, 96), torch.randn(3, 32, 64)])
-    cells = model(images).auxiliary["cells"]
+    locations = model(images).auxiliary["locations"]
     height, width = (64 // 16, 96 // 16)
     centres_x = (torch.arange(width) + 0.5) / width
-    torch.testing.assert_close(cells.anchors[0].view(height, width, 2)[0, :, 0], centres_x)
-    torch.testing.assert_close(cells.anchors[1].view(height, width, 2)[0, :4, 0], (torch.arange(4) + 0.5) / 4)
-    scores = cells.logits[0].sigmoid().amax(dim=-1).view(2, height, width)
+    torch.testing.assert_close(locations.anchors[0].view(height, width, 2)[0, :, 0], centres_x)
+    torch.testing.assert_close(locations.anchors[1].view(height, width, 2)[0, :4, 0], (torch.arange(4) + 0.5) / 4)
+    scores = locations.logits[0].sigmoid().amax(dim=-1).view(2, height, width)
     assert (scores[0] > 1e-3).all()
     assert (scores[1, :2, :4] > 1e-3).all()
     assert scores[1, 2:].max() < 1e-9

@@ -19,7 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "zero_patterns": {"num_patterns": 0},
     "standard": {"attention": "standard"},
     "separate_encoders": {"share_position_encoder": False},
-    "refine": {"refine": True, "denoising": 2, "query_groups": 2},
+    "refine": {"box_refinement": True, "denoising": 2, "query_groups": 2},
     "rotary": {"attention": "rcda_rotary"},
     "three_levels": {"features": "c3_c4_dc5", "backbone": "resnet10t", "encoder_layers": 2},
 }

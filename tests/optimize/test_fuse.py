@@ -29,12 +29,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "three_levels": {"features": "c3_c4_dc5", "backbone": "resnet10t", "encoder_layers": 2},
     "other_backbone": {"backbone": "test_convnext.r160_in1k"},
     "dropout": {"dropout": 0.5},
-    "training_parts": {"predict_cells": True, "denoising": 2, "query_groups": 2},
-    "fused": {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+    "training_parts": {"encoder_loss": True, "denoising": 2, "query_groups": 2},
+    "fused": {"features": "c3_c4_c5", "fusion_level": "c4", "backbone": "resnet10t"},
     "rotary": {"attention": "rcda_rotary", "encoder_layers": 2},
-    "rotary_refine": {"attention": "rcda_rotary", "refine": True},
-    "refine": {"refine": True, "decoder_layers": 3},
-    "refine_standard": {"refine": True, "attention": "standard", "share_position_encoder": False},
+    "rotary_refine": {"attention": "rcda_rotary", "box_refinement": True},
+    "refine": {"box_refinement": True, "decoder_layers": 3},
+    "refine_standard": {"box_refinement": True, "attention": "standard", "share_position_encoder": False},
 }
 IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
 
@@ -67,8 +67,8 @@ def test_the_same_answers(changes: dict[str, Any], images: list[Tensor], small_m
         {},
         {"attention": "standard"},
         {"attention": "rcda_rotary"},
-        {"refine": True},
-        {"features": "c3_c4_c5", "fuse_at": "c4", "backbone": "resnet10t"},
+        {"box_refinement": True},
+        {"features": "c3_c4_c5", "fusion_level": "c4", "backbone": "resnet10t"},
     ],
     ids=["rcda", "standard", "rotary", "refine", "fused"],
 )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from anchordetr.layers import fused
+from anchordetr.optimize import onednn_layers as fused
 from anchordetr.optimize.onednn_layers import FusedConvolution, FusedLinear, LeanMaxPool
 
 pytestmark = pytest.mark.parametrize("with_onednn", [True, False], ids=["oneDNN", "plain"])

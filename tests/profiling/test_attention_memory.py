@@ -29,10 +29,10 @@ def test_attention_maps_and_z_have_the_papers_sizes() -> None:
     rows = profile_attention(320, 512, ["dc5"], CPU, kinds, embed_dim=64, num_heads=4)
     reference, tiled, standard = rows
     height, width = 20, 32
-    cells = height * width
-    assert standard.map_bytes == 4 * 4 * cells * cells
-    assert reference.map_bytes == 4 * 4 * cells * (height + width)
-    assert reference.z_bytes == 4 * cells * height * 64
+    locations = height * width
+    assert standard.map_bytes == 4 * 4 * locations * locations
+    assert reference.map_bytes == 4 * 4 * locations * (height + width)
+    assert reference.z_bytes == 4 * locations * height * 64
     assert reference.paper_ratio == standard.map_bytes / reference.z_bytes == 32 * 4 / 64
     assert reference.inference.measured_bytes is not None
     assert reference.inference.measured_bytes > reference.z_bytes

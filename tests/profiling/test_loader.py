@@ -15,7 +15,7 @@ from anchordetr.types import ImageBatch
 
 @dataclass
 class TwoBatches:
-    """A loader of two batches an epoch: pictures of 10x20 and 10x10 pixels."""
+    """A loader of two batches an epoch: images of 10x20 and 10x10 pixels."""
 
     batch_sampler: Any = field(default_factory=lambda: type("Sampler", (), {"epoch": 0})())
     epochs: list[int] = field(default_factory=list)
@@ -26,10 +26,10 @@ class TwoBatches:
         return iter([TrainBatch(images, [], [0, 1])] * 2)
 
 
-def test_pictures_and_padding_are_counted_over_epochs() -> None:
+def test_images_and_padding_are_counted_over_epochs() -> None:
     loader = TwoBatches()
     speed = measure_loader(loader, batches=4)  # type: ignore[arg-type]
-    assert speed.pictures == 8
+    assert speed.images == 8
     assert speed.padded_share == pytest.approx(0.25)
-    assert speed.pictures_per_second > 0
+    assert speed.images_per_second > 0
     assert loader.epochs == [0, 1, 2]

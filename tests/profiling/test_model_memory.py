@@ -8,7 +8,7 @@ import torch
 from anchordetr.config import Config
 from anchordetr.errors import UsageError
 from anchordetr.profiling import model_memory
-from anchordetr.profiling.model_memory import largest_pictures, parse_memory, profile_model
+from anchordetr.profiling.model_memory import largest_images, parse_memory, profile_model
 
 CPU = torch.device("cpu")
 
@@ -30,12 +30,12 @@ def _parameters(config: Config) -> list[torch.nn.Parameter]:
     return list(model_memory.build_model(config.model).parameters())
 
 
-def test_the_largest_picture_fits_and_the_next_one_does_not(
+def test_the_largest_image_fits_and_the_next_one_does_not(
     small_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_memory, "_PROBE_SIDES", (128, 192, 256))
     budget = 48 << 20
-    fits = {(fit.mode, fit.batch_size): fit for fit in largest_pictures(small_config, 300, 400, budget, CPU, (1, 2))}
+    fits = {(fit.mode, fit.batch_size): fit for fit in largest_images(small_config, 300, 400, budget, CPU, (1, 2))}
     one, two = fits["training", 1], fits["training", 2]
     assert one.width / one.height == pytest.approx(4 / 3, rel=0.01)
     assert one.height**2 == pytest.approx(2 * two.height**2, rel=0.3)
@@ -49,7 +49,7 @@ def test_the_largest_picture_fits_and_the_next_one_does_not(
 
 def test_nothing_fits_into_no_memory(small_config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_memory, "_PROBE_SIDES", (64, 96, 128))
-    assert {fit.height for fit in largest_pictures(small_config, 64, 64, 1 << 10, CPU, (1,))} == {0}
+    assert {fit.height for fit in largest_images(small_config, 64, 64, 1 << 10, CPU, (1,))} == {0}
 
 
 @pytest.mark.parametrize(("text", "size"), [("24GB", 24 << 30), ("1.5 GiB", 3 << 29), ("900M", 900 << 20), ("64", 64)])

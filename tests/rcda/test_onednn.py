@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from anchordetr.rcda import product
+from anchordetr.rcda import onednn as product
 from anchordetr.rcda.onednn import Linear, batched_product
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")

@@ -32,7 +32,7 @@ def arguments(batch: int, heads: int, queries: int, height: int, width: int, dep
 
 
 def dense(q_x: Tensor, q_y: Tensor, k_x: Tensor, k_y: Tensor, value: Tensor, mask_x: Tensor, mask_y: Tensor) -> Tensor:
-    """Dense attention over the H·W cells with logits q_x·k_x[w] + q_y·k_y[h]."""
+    """Dense attention over the H·W locations with logits q_x·k_x[w] + q_y·k_y[h]."""
     height, width = value.shape[2:4]
     query = torch.cat((q_x, q_y), dim=-1)
     key = torch.cat(
@@ -49,7 +49,7 @@ def dense(q_x: Tensor, q_y: Tensor, k_x: Tensor, k_y: Tensor, value: Tensor, mas
 
 
 def masks_of(size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The first picture's last columns and the last picture's last row are padding."""
+    """The first image's last columns and the last image's last row are padding."""
     batch, _, _, height, width, _ = size
     mask_x = torch.ones(batch, width, dtype=torch.bool)
     mask_y = torch.ones(batch, height, dtype=torch.bool)
@@ -86,7 +86,7 @@ def test_gradients_agree_with_finite_differences(backend: str, size: tuple[int, 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_picture_with_nothing_to_attend_to_gets_zeros(backend: str) -> None:
+def test_an_image_with_nothing_to_attend_to_gets_zeros(backend: str) -> None:
     size = SIZES["wide"]
     tensors = arguments(*size)
     mask_x, mask_y = torch.ones(2, 9, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)

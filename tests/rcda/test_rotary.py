@@ -48,7 +48,7 @@ def test_logits_depend_on_differences_of_coordinates_alone() -> None:
 
 
 def test_a_module_with_rotary_positions_equals_dense_attention_by_hand() -> None:
-    """Logits over all cells are q_x R(x_n - x_w) k_x + q_y R(y_n - y_h) k_y, each axis turned by its own coordinate."""
+    """Logits are q_x R(x_n - x_w) k_x + q_y R(y_n - y_h) k_y, each axis turned by its own coordinate."""
     module, rotary = RowColumnAttention(16, 2), RotaryPositions(8)
     torch.nn.init.normal_(module.in_proj_bias)
     query, memory = torch.randn(1, 4, 16), torch.randn(1, 3, 5, 16)

@@ -79,7 +79,7 @@ def test_two_processes_train_with_what_only_training_uses(start: Path, coco_fold
     content["annotations"] = [entry for entry in content["annotations"] if entry["image_id"] in kept]
     (tmp_path / "data" / "annotations" / file.name).write_text(json.dumps(content))
     settings = [
-        "model.denoising=2",
+        "model.denoising_groups=2",
         "model.query_groups=2",
         "model.attention=rcda_rotary",
         "train.gradient_checkpointing=true",

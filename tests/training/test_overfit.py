@@ -1,4 +1,4 @@
-"""A few pictures can be learned by heart: nothing between the files and the metrics is broken."""
+"""A few images can be learned by heart: nothing between the files and the metrics is broken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anchordetr.models.presets import preset, recipe
 
 @pytest.fixture
 def learned_by_heart(coco_folder: Path, tmp_path: Path) -> Path:
-    """The four validation pictures, for training too."""
+    """The four validation images, for training too."""
     folder = tmp_path / "data"
     for split in ("train", "val"):
         shutil.copytree(coco_folder / "val", folder / split)
@@ -25,8 +25,10 @@ def learned_by_heart(coco_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_four_pictures_are_learned_by_heart(learned_by_heart: Path, tmp_path: Path) -> None:
-    config = preset("anchordetr_tiny").updated(recipe("finetune")).updated({"data.flips": [], "model.refine": True})
+def test_four_images_are_learned_by_heart(learned_by_heart: Path, tmp_path: Path) -> None:
+    config = (
+        preset("anchordetr_tiny").updated(recipe("finetune")).updated({"data.flips": [], "model.box_refinement": True})
+    )
     detector = Detector(config, device="cpu")
     metrics = detector.train(
         learned_by_heart, tmp_path / "run", epochs=120, eval_every=60, batch_size=4, lr_batch_size=4, ema=0.9

@@ -57,7 +57,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 _BEYOND = {
-    "model.denoising": 2,
+    "model.denoising_groups": 2,
     "model.denoising_negatives": True,
     "model.query_groups": 2,
     "loss.classification": "varifocal",
@@ -127,7 +127,7 @@ def test_another_configuration_is_shown_and_refused(
 def test_a_run_saved_before_a_setting_existed_goes_on(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
     Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
     state = checkpoint.load_state(tmp_path / "last")
-    del state["config"]["model"]["denoising"], state["config"]["train"]["clip_norm"]
+    del state["config"]["model"]["denoising_groups"], state["config"]["train"]["clip_norm"]
     checkpoint.save_state(tmp_path / "last", state)
     with pytest.raises(InputError, match=r"another configuration \(train\.clip_norm\)"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
@@ -198,7 +198,7 @@ def test_random_states_come_back() -> None:
 
 
 @pytest.mark.parametrize(("ranks", "parts"), [(1, 1), (2, 1), (1, 3), (3, 2)])
-def test_steps_hold_the_same_pictures_however_they_are_shared(ranks: int, parts: int) -> None:
+def test_steps_hold_the_same_images_however_they_are_shared(ranks: int, parts: int) -> None:
     def steps(ranks: int, parts: int, start: int = 0) -> list[set[tuple[int, int, int]]]:
         shares = []
         for rank in range(ranks):
@@ -227,7 +227,7 @@ def test_a_dead_worker_is_named(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(TrainSamples, "__getitem__", die)
-    with pytest.raises(InputError, match=r"process that loads pictures died .*--workers 0"):
+    with pytest.raises(InputError, match=r"process that loads images died .*--workers 0"):
         Detector(small_config.updated({"data.workers": 1}), device="cpu").train(coco_folder, tmp_path, epochs=1)
 
 

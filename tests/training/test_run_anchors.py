@@ -17,15 +17,15 @@ from anchordetr.errors import UsageError
 from anchordetr.training.run import start_anchors
 
 PARTS: dict[str, dict[str, Any]] = {
-    "refine": {"model.refine": True},
+    "refine": {"model.box_refinement": True},
     "rotary": {"model.attention": "rcda_rotary"},
-    "fused": {"model.features": "c3_c4_c5", "model.fuse_at": "c4", "model.backbone": "resnet10t"},
+    "fused": {"model.features": "c3_c4_c5", "model.fusion_level": "c4", "model.backbone": "resnet10t"},
     "anchors": {"train.anchors_from_data": True},
     "all": {
-        "model.refine": True,
+        "model.box_refinement": True,
         "model.attention": "rcda_rotary",
         "model.features": "c4_c5",
-        "model.fuse_at": "c4",
+        "model.fusion_level": "c4",
         "train.anchors_from_data": True,
     },
 }
@@ -41,8 +41,8 @@ def test_each_part_trains_saves_and_answers_the_same(
     assert any(not torch.equal(value, before[name]) for name, value in detector.model.named_parameters())
     loaded = Detector.from_pretrained(tmp_path / "last", device="cpu")
     assert loaded.config.model == detector.config.model
-    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(loaded.predict(picture, 0.0).xyxy, detector.predict(picture, 0.0).xyxy)
+    image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(loaded.predict(image, 0.0).xyxy, detector.predict(image, 0.0).xyxy)
 
 
 def test_anchors_start_where_the_objects_are(

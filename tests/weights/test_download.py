@@ -12,7 +12,7 @@ import pytest
 import torch
 from commands import call
 from PIL import Image
-from test_original_file import detrex, original_weights
+from test_official import detrex, original_weights
 
 from anchordetr import Detector
 from anchordetr.errors import InputError
@@ -162,9 +162,9 @@ def test_a_published_model_is_fetched_and_converted_once(
 ) -> None:
     server, home, state = mirror
     server.faults = ["breaks off"]
-    picture = tmp_path / "street.png"
-    Image.new("RGB", (90, 60)).save(picture)
-    arguments = ["predict", picture, "--weights", NAME, "--output-dir", tmp_path / "out", "--device", "cpu"]
+    image = tmp_path / "street.png"
+    Image.new("RGB", (90, 60)).save(image)
+    arguments = ["predict", image, "--weights", NAME, "--output-dir", tmp_path / "out", "--device", "cpu"]
     assert call(*arguments) == 0
     assert f"SHA-256 of {FILE}: {sha256(tmp_path / 'built.pth')}" in capsys.readouterr().err
     assert call(*arguments) == 0

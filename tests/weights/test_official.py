@@ -183,7 +183,7 @@ def test_rows_that_coco_does_not_use_never_answer(tmp_path: Path) -> None:
 
 
 def test_our_models_come_back_from_the_original(small_config: Config, tmp_path: Path) -> None:
-    changes = {"model.backbone": "resnet18.tv_in1k", "model.features": "dc5", "model.predict_cells": False}
+    changes = {"model.backbone": "resnet18.tv_in1k", "model.features": "dc5", "model.encoder_loss": False}
     detector = Detector(small_config.updated(changes), ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
     detector.save_pretrained(tmp_path / "model")
     assert call("convert", tmp_path / "model", tmp_path / "out.pth", "--to", "original") == 0

@@ -1,4 +1,4 @@
-"""Looking at the picture files of a data set: what cannot be read, what has another size, what is there twice."""
+"""Looking at the image files of a data set: what cannot be read, what has another size, what is there twice."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from anchordetr.errors import InputError
 log = logging.getLogger("anchordetr")
 
 
-class Picture(NamedTuple):
-    """What a picture file holds: upright height and width, a hash of its bytes, and why it cannot be read, if so."""
+class ScannedImage(NamedTuple):
+    """What an image file holds: upright height and width, a hash of its bytes, and why it cannot be read, if so."""
 
     height: int
     width: int
@@ -29,29 +29,29 @@ class Picture(NamedTuple):
     error: str | None
 
 
-def look_at(file: Path) -> Picture:
-    """Read and decode a picture file once."""
+def look_at(file: Path) -> ScannedImage:
+    """Read and decode an image file once."""
     try:
         content = file.read_bytes()
     except OSError as error:
-        return Picture(0, 0, b"", f"{file} cannot be read: {error}")
+        return ScannedImage(0, 0, b"", f"{file} cannot be read: {error}")
     digest = hashlib.sha256(content).digest()
     try:
         height, width = read_image(io.BytesIO(content), str(file)).shape[1:]
     except InputError as error:
-        return Picture(0, 0, digest, str(error))
-    return Picture(height, width, digest, None)
+        return ScannedImage(0, 0, digest, str(error))
+    return ScannedImage(height, width, digest, None)
 
 
-def look_at_all(split: WrittenSplit) -> list[Picture]:
-    """Read and decode every picture of a split."""
+def look_at_all(split: WrittenSplit) -> list[ScannedImage]:
+    """Read and decode every image of a split."""
     return for_each_file(look_at, [split.path(row) for row in range(len(split.file_names))])
 
 
 def without_broken(split: WrittenSplit) -> WrittenSplit:
-    """Return a split without the pictures that are there but cannot be decoded; a warning counts and names them."""
-    pictures = look_at_all(split)
-    broken = [row for row, picture in enumerate(pictures) if picture.error and split.path(row).is_file()]
+    """Return a split without the images that are there but cannot be decoded; a warning counts and names them."""
+    images = look_at_all(split)
+    broken = [row for row, image in enumerate(images) if image.error and split.path(row).is_file()]
     if broken:
         names = [split.file_names[row] for row in broken]
         log.warning("%s", Finding("skipped", names).sentence(split.source))
@@ -59,13 +59,13 @@ def without_broken(split: WrittenSplit) -> WrittenSplit:
 
 
 def without_images(split: WrittenSplit, rows: NDArray[np.int64]) -> WrittenSplit:
-    """Return a split without some pictures and their annotations."""
+    """Return a split without some images and their annotations."""
     images = np.setdiff1d(np.arange(len(split.file_names)), rows)
     return select(split, images, np.flatnonzero(~np.isin(split.image_rows, rows)))
 
 
 def select(split: WrittenSplit, images: NDArray[np.int64], boxes: NDArray[np.int64]) -> WrittenSplit:
-    """Return the pictures and annotations of the given rows."""
+    """Return the images and annotations of the given rows."""
     return replace(
         split,
         image_ids=split.image_ids[images],

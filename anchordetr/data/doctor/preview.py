@@ -1,4 +1,4 @@
-"""A page of sample pictures with their annotations drawn in."""
+"""A page of sample images with their annotations drawn in."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _ROWS = 3
 
 
 def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
-    """Draw up to twelve pictures with boxes and class names: first those that findings concern, then some of all.
+    """Draw up to twelve images with boxes and class names: first those that findings concern, then some of all.
 
     Returns:
-        The page, or None if no picture can be read.
+        The page, or None if no image can be read.
     """
     tiles = []
     for split in splits:
@@ -40,17 +40,17 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
 
 
 def chosen_rows(split: SplitReport, count: int) -> list[int]:
-    """Return up to ``count`` rows of readable pictures; half of them at most are those that findings concern."""
-    readable = [row for row, picture in enumerate(split.pictures) if picture.error is None]
+    """Return up to ``count`` rows of readable images; half of them at most are those that findings concern."""
+    readable = [row for row, image in enumerate(split.images) if image.error is None]
     suspects = dict.fromkeys(row for finding in split.findings for row in finding.images)
-    first = [row for row in suspects if split.pictures[row].error is None][: count // 2]
+    first = [row for row in suspects if split.images[row].error is None][: count // 2]
     others = sorted(set(readable) - set(first))
     spread = np.linspace(0, len(others) - 1, min(count - len(first), len(others))).round().astype(int)
     return [*first, *(others[position] for position in spread)]
 
 
 def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
-    """Draw one picture: (3, tile, tile), the rest of the square white."""
+    """Draw one image: (3, tile, tile), the rest of the square white."""
     image = load_image(split.written.path(row))
     height, width = image.shape[1:]
     scale = _TILE / max(height, width)

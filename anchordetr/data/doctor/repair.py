@@ -56,7 +56,7 @@ def write_repaired(report: Report, output: Path) -> list[Change]:
     for split in sorted(report.splits, key=lambda split: split.name.startswith("train")):
         written, of_split = repaired(split, held_out)
         changes += of_split
-        held_out |= {picture.digest for picture in split.pictures}
+        held_out |= {image.digest for image in split.images}
         _write_split(split.name, written, output)
     content = [change._asdict() for change in changes]
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -68,40 +68,40 @@ def repaired(split: SplitReport, held_out: set[bytes]) -> tuple[WrittenSplit, li
     """Return the annotations of a split without its faults, and every change.
 
     Args:
-        held_out: hashes of pictures that other splits keep for themselves; ``train`` gives way to all others.
+        held_out: hashes of images that other splits keep for themselves; ``train`` gives way to all others.
     """
     changes = [Change(split.name, "reading", note) for note in split.written.notes]
     written = _turn_and_scale(split, changes)
-    written = _without_pictures(split, written, held_out, changes)
+    written = _without_images(split, written, held_out, changes)
     for step in (_from_corners, _without_bad_boxes, _clip, _without_duplicates, _renumber):
         written = step(split.name, written, changes)
     return written, changes
 
 
 def _turn_and_scale(split: SplitReport, changes: list[Change]) -> WrittenSplit:
-    """Make annotations fit the upright picture: boxes made before EXIF turned it are turned, others scaled."""
+    """Make annotations fit the upright image: boxes made before EXIF turned it are turned, others scaled."""
     written = split.written
     boxes, areas, sizes = written.boxes.copy(), written.areas.copy(), written.sizes.copy()
-    for row in wrongly_sized(written, split.pictures).images:
-        picture, (height, width) = split.pictures[row], written.sizes[row]
+    for row in wrongly_sized(written, split.images).images:
+        scanned, (height, width) = split.images[row], written.sizes[row]
         mine = np.flatnonzero(written.image_rows == row)
-        if (picture.height, picture.width) == (width, height):
+        if (scanned.height, scanned.width) == (width, height):
             boxes[mine] = turned(boxes[mine], int(height), int(width), read_orientation(written.path(row)))
             what = f"boxes turned from {width}x{height} to {height}x{width} pixels"
-        elif abs(picture.height * width / (picture.width * height) - 1) <= _SAME_RATIO:
-            scale = np.array([picture.width / width, picture.height / height])
+        elif abs(scanned.height * width / (scanned.width * height) - 1) <= _SAME_RATIO:
+            scale = np.array([scanned.width / width, scanned.height / height])
             boxes[mine] *= np.tile(scale, 2)
             areas[mine] *= scale.prod()
-            what = f"boxes scaled from {width}x{height} to {picture.width}x{picture.height} pixels"
+            what = f"boxes scaled from {width}x{height} to {scanned.width}x{scanned.height} pixels"
         else:
             continue
-        sizes[row] = picture.height, picture.width
+        sizes[row] = scanned.height, scanned.width
         changes.append(Change(split.name, written.file_names[row], what))
     return replace(written, boxes=boxes, areas=areas, sizes=sizes)
 
 
 def turned(boxes: NDArray[np.float64], height: int, width: int, orientation: int) -> NDArray[np.float64]:
-    """Turn boxes (T, 4) x, y, w, h of a picture as stored (height, width) to the upright one of an EXIF orientation."""
+    """Turn boxes (T, 4) x, y, w, h of an image as stored (height, width) to the upright one of an EXIF orientation."""
     x, y, w, h = boxes.T
     right, below = width - x - w, height - y - h
     upright = {5: (y, x), 6: (below, x), 7: (below, right), 8: (y, right)}
@@ -110,30 +110,30 @@ def turned(boxes: NDArray[np.float64], height: int, width: int, orientation: int
     return np.column_stack([*upright[orientation], h, w])
 
 
-def _without_pictures(
+def _without_images(
     split: SplitReport, written: WrittenSplit, held_out: set[bytes], changes: list[Change]
 ) -> WrittenSplit:
-    """Leave out pictures that cannot be used, each with the reason."""
+    """Leave out images that cannot be used, each with the reason."""
     holders: dict[int, set[bytes]] = defaultdict(set)
     first_rows: dict[bytes, int] = {}
-    for row, (image_id, picture) in enumerate(zip(written.image_ids, split.pictures, strict=True)):
-        holders[int(image_id)].add(picture.digest)
-        first_rows.setdefault(picture.digest, row)
+    for row, (image_id, image) in enumerate(zip(written.image_ids, split.images, strict=True)):
+        holders[int(image_id)].add(image.digest)
+        first_rows.setdefault(image.digest, row)
     left_out = []
-    for row, picture in enumerate(split.pictures):
-        first = first_rows[picture.digest]
+    for row, image in enumerate(split.images):
+        first = first_rows[image.digest]
         reasons = {
-            f"{picture.error}": picture.error is not None,
-            "its annotations are for a picture of another shape": (picture.height, picture.width)
+            f"{image.error}": image.error is not None,
+            "its annotations are for an image of another shape": (image.height, image.width)
             != tuple(written.sizes[row]),
-            f"different pictures share its id {written.image_ids[row]}": len(holders[int(written.image_ids[row])]) > 1,
-            f"the same picture as {written.file_names[first]}": first != row,
-            "another split holds the same picture": picture.digest in held_out,
+            f"different images share its id {written.image_ids[row]}": len(holders[int(written.image_ids[row])]) > 1,
+            f"the same image as {written.file_names[first]}": first != row,
+            "another split holds the same image": image.digest in held_out,
         }
         reason = next((reason for reason, holds in reasons.items() if holds), None)
         if reason is not None:
             left_out.append(row)
-            changes.append(Change(split.name, written.file_names[row], f"picture left out: {reason}"))
+            changes.append(Change(split.name, written.file_names[row], f"image left out: {reason}"))
     return without_images(written, np.array(left_out, dtype=np.int64))
 
 
@@ -149,10 +149,10 @@ def _from_corners(split: str, written: WrittenSplit, changes: list[Change]) -> W
 
 def _without_bad_boxes(split: str, written: WrittenSplit, changes: list[Change]) -> WrittenSplit:
     bad = {
-        "its picture is not listed": written.image_rows < 0,
+        "its image is not listed": written.image_rows < 0,
         "its category is not listed": written.labels < 0,
         "its bbox is not four finite numbers": ~np.isfinite(written.boxes).all(axis=1),
-        "its box has no area inside the picture": ~has_area(clipped_boxes(written)),
+        "its box has no area inside the image": ~has_area(clipped_boxes(written)),
     }
     kept = np.ones(len(written.boxes), dtype=np.bool_)
     for reason, rows in bad.items():
@@ -195,7 +195,7 @@ def _with_boxes(written: WrittenSplit, rows: Rows) -> WrittenSplit:
 
 
 def _write_split(name: str, written: WrittenSplit, output: Path) -> None:
-    """Write ``annotations/instances_NAME.json`` and copy the pictures to ``NAME/``."""
+    """Write ``annotations/instances_NAME.json`` and copy the images to ``NAME/``."""
     (output / name).mkdir(parents=True, exist_ok=True)
     file_names = [_inside(file_name, int(written.image_ids[row])) for row, file_name in enumerate(written.file_names)]
     for row, file_name in enumerate(file_names):

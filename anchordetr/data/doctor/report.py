@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.data.dataset import AnnotationTable
-from anchordetr.data.doctor.image_scan import Picture, look_at_all
+from anchordetr.data.doctor.image_scan import ScannedImage, look_at_all
 from anchordetr.data.doctor.validation import KINDS, Finding, find_all, of_boxes, of_images, table_of
 from anchordetr.data.layouts.base import FolderDataset, wrong_size
 from anchordetr.data.layouts.opening import find_layout
 from anchordetr.data.layouts.raw import WrittenSplit
-from anchordetr.data.preflight import crowded_pictures, duplicate_boxes
+from anchordetr.data.preflight import crowded_images, duplicate_boxes
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -30,16 +30,16 @@ class SplitReport:
     """What one split holds.
 
     Attributes:
-        written: its annotations as they are. pictures: its files, decoded. findings: what is wrong, errors first.
+        written: its annotations as they are. images: its files, decoded. findings: what is wrong, errors first.
     """
 
     name: str
     written: WrittenSplit
-    pictures: list[Picture]
+    images: list[ScannedImage]
     findings: list[Finding]
 
     def statistics(self) -> dict[str, Any]:
-        """Return counts, sizes in pixels, and objects and pictures of each class, for people and for JSON."""
+        """Return counts, sizes in pixels, and objects and images of each class, for people and for JSON."""
         table = table_of(self.written)
         objects = np.bincount(table.rows()[~table.crowd], minlength=len(table))
         return {
@@ -49,8 +49,8 @@ class SplitReport:
             "crowds": int(table.crowd.sum()),
             "images_without_objects": int((objects == 0).sum()),
             "objects_per_image": _spread(objects),
-            "picture_height": _spread(table.sizes[:, 0]),
-            "picture_width": _spread(table.sizes[:, 1]),
+            "image_height": _spread(table.sizes[:, 0]),
+            "image_width": _spread(table.sizes[:, 1]),
             "box_width": _spread(table.boxes[:, 2]),
             "box_height": _spread(table.boxes[:, 3]),
             "box_sizes": _size_classes(table.boxes[:, 2] * table.boxes[:, 3]),
@@ -102,11 +102,11 @@ class Report:
 
 
 def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
-    """Read all annotations and decode all pictures of a data set once.
+    """Read all annotations and decode all images of a data set once.
 
     Args:
         path: the data set's folder. layout: a registered layout, or ``auto`` to look which one fits.
-        num_queries: Q of the model, the most objects that it can find in a picture.
+        num_queries: Q of the model, the most objects that it can find in an image.
 
     Raises:
         UsageError: no such layout is registered.
@@ -128,52 +128,52 @@ def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
     findings = [
         Finding("unusable", unusable),
         Finding("class_mismatch", _other_classes(splits)),
-        Finding("shared_picture", shared_pictures(splits)),
+        Finding("shared_image", shared_images(splits)),
     ]
     return Report(path, layout, splits, [finding for finding in findings if finding.names])
 
 
 def _examine_split(name: str, written: WrittenSplit, num_queries: int) -> SplitReport:
-    pictures = look_at_all(written)
+    images = look_at_all(written)
     table = table_of(written)
-    broken = [row for row, picture in enumerate(pictures) if picture.error and written.path(row).is_file()]
+    broken = [row for row, image in enumerate(images) if image.error and written.path(row).is_file()]
     findings = [
         *(finding for finding in find_all(written) if finding.kind != "unreadable_image"),
-        Finding("unreadable_image", [str(pictures[row].error) for row in broken], broken),
-        wrongly_sized(written, pictures),
-        of_images("duplicate_picture", written, _repeated_pictures(pictures)),
+        Finding("unreadable_image", [str(images[row].error) for row in broken], broken),
+        wrongly_sized(written, images),
+        of_images("duplicate_image", written, _repeated_images(images)),
         Finding("duplicate_box", duplicate_boxes(table)),
-        Finding("too_many_objects", crowded_pictures(table, num_queries)),
+        Finding("too_many_objects", crowded_images(table, num_queries)),
         of_boxes("zero_id", written, np.flatnonzero(written.box_ids == 0)),
         *_class_findings(written, table),
         Finding("reading", written.notes),
     ]
     order = ("error", "repaired", "warning", "note")
     findings.sort(key=lambda finding: order.index(KINDS[finding.kind].severity))
-    return SplitReport(name, written, pictures, [finding for finding in findings if finding.names])
+    return SplitReport(name, written, images, [finding for finding in findings if finding.names])
 
 
-def wrongly_sized(written: WrittenSplit, pictures: Sequence[Picture]) -> Finding:
-    """Return the pictures whose upright size is not the one that the annotations tell."""
+def wrongly_sized(written: WrittenSplit, images: Sequence[ScannedImage]) -> Finding:
+    """Return the images whose upright size is not the one that the annotations tell."""
     annotated = [(int(height), int(width)) for height, width in written.sizes]
     rows = [
         row
-        for row, picture in enumerate(pictures)
-        if picture.error is None and 0 not in annotated[row] and (picture.height, picture.width) != annotated[row]
+        for row, image in enumerate(images)
+        if image.error is None and 0 not in annotated[row] and (image.height, image.width) != annotated[row]
     ]
     names = [
-        wrong_size(written.file_names[row], (pictures[row].height, pictures[row].width), annotated[row]) for row in rows
+        wrong_size(written.file_names[row], (images[row].height, images[row].width), annotated[row]) for row in rows
     ]
     return Finding("wrong_size", names, rows)
 
 
-def _repeated_pictures(pictures: Sequence[Picture]) -> NDArray[np.int64]:
+def _repeated_images(images: Sequence[ScannedImage]) -> NDArray[np.int64]:
     seen: set[bytes] = set()
     rows = []
-    for row, picture in enumerate(pictures):
-        if picture.digest and picture.digest in seen:
+    for row, image in enumerate(images):
+        if image.digest and image.digest in seen:
             rows.append(row)
-        seen.add(picture.digest)
+        seen.add(image.digest)
     return np.array(rows, dtype=np.int64)
 
 
@@ -195,13 +195,13 @@ def _other_classes(splits: Sequence[SplitReport]) -> list[str]:
     ]
 
 
-def shared_pictures(splits: Sequence[SplitReport]) -> list[str]:
-    """Return the pictures whose bytes are in several splits, by the names that they have there."""
+def shared_images(splits: Sequence[SplitReport]) -> list[str]:
+    """Return the images whose bytes are in several splits, by the names that they have there."""
     places: dict[bytes, dict[str, str]] = defaultdict(dict)
     for split in splits:
-        for name, picture in zip(split.written.file_names, split.pictures, strict=True):
-            if picture.digest:
-                places[picture.digest].setdefault(split.name, name)
+        for name, image in zip(split.written.file_names, split.images, strict=True):
+            if image.digest:
+                places[image.digest].setdefault(split.name, name)
     return [
         " = ".join(f"{split}: {name}" for split, name in found.items()) for found in places.values() if len(found) > 1
     ]

@@ -35,32 +35,32 @@ class Kind(NamedTuple):
 
 _FIX = "Correct the annotations, or write a repaired copy with anchordetr doctor --fix."
 KINDS = {
-    "missing_image": Kind("error", "missing pictures", f"Restore the files. {_FIX}"),
+    "missing_image": Kind("error", "missing images", f"Restore the files. {_FIX}"),
     "unreadable_image": Kind(
-        "error", "pictures that cannot be read", "Replace them, or leave them out with --set data.skip_broken=true."
+        "error", "images that cannot be read", "Replace them, or leave them out with --set data.skip_broken=true."
     ),
-    "wrong_size": Kind("error", "pictures of another size than their annotations say", _FIX),
-    "duplicate_image_id": Kind("error", "image ids given to several pictures", _FIX),
+    "wrong_size": Kind("error", "images of another size than their annotations say", _FIX),
+    "duplicate_image_id": Kind("error", "image ids given to several images", _FIX),
     "duplicate_annotation_id": Kind("error", "annotation ids given several times", _FIX),
     "unknown_category": Kind("error", "annotations of a category that is not listed", _FIX),
     "not_a_number": Kind("error", "annotations whose bbox is not four finite numbers", _FIX),
-    "unlisted_image": Kind("repaired", "annotations of pictures that are not listed, left out", ""),
-    "no_area": Kind("repaired", "boxes without area inside their picture, dropped", ""),
-    "outside": Kind("repaired", "boxes that stick out of their picture, clipped", ""),
+    "unlisted_image": Kind("repaired", "annotations of images that are not listed, left out", ""),
+    "no_area": Kind("repaired", "boxes without area inside their image, dropped", ""),
+    "outside": Kind("repaired", "boxes that stick out of their image, clipped", ""),
     "looks_like_xyxy": Kind(
         "warning", "boxes that make sense as x1, y1, x2, y2 but not as x, y, width, height", "Check the box format."
     ),
     "duplicate_box": Kind("warning", "boxes given twice with the same class", ""),
     "too_many_objects": Kind(
-        "warning", "pictures with more objects than the model has queries", "Raise model.num_anchors."
+        "warning", "images with more objects than the model has queries", "Raise model.num_anchors."
     ),
     "class_mismatch": Kind("error", "splits with other classes than the first", "Give all splits the same classes."),
     "zero_id": Kind("note", "annotations with the id 0, which other tools take for none", ""),
     "class_without_boxes": Kind("note", "classes without a box", ""),
     "imbalance": Kind("note", "classes with less than a hundredth of the boxes of the largest", ""),
-    "duplicate_picture": Kind("warning", "pictures given several times in one split", ""),
-    "shared_picture": Kind("warning", "pictures that are in another split too", "The evaluation is too good then."),
-    "skipped": Kind("repaired", "pictures that cannot be read, skipped", ""),
+    "duplicate_image": Kind("warning", "images given several times in one split", ""),
+    "shared_image": Kind("warning", "images that are in another split too", "The evaluation is too good then."),
+    "skipped": Kind("repaired", "images that cannot be read, skipped", ""),
     "unusable": Kind("error", "splits that cannot be read", ""),
     "reading": Kind("note", "remarks from reading", ""),
 }
@@ -68,10 +68,10 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong, and with which pictures, annotations or classes.
+    """What is wrong, and with which images, annotations or classes.
 
     Attributes:
-        kind: a key of ``KINDS``. names: what it concerns, all of them. images: rows of the pictures, where there are.
+        kind: a key of ``KINDS``. names: what it concerns, all of them. images: rows of the images, where there are.
     """
 
     kind: str
@@ -102,7 +102,7 @@ def checked_table(split: WrittenSplit) -> AnnotationTable:
 
 
 def table_of(split: WrittenSplit) -> AnnotationTable:
-    """Return the annotations that have a listed picture and class and area inside the picture, clipped to it."""
+    """Return the annotations that have a listed image and class and area inside the image, clipped to it."""
     clipped = clipped_boxes(split)
     kept = np.flatnonzero((split.image_rows >= 0) & (split.labels >= 0) & has_area(clipped))
     kept = kept[np.argsort(split.image_rows[kept], kind="stable")]
@@ -141,7 +141,7 @@ def find_all(split: WrittenSplit) -> list[Finding]:
 
 
 def of_images(kind: str, split: WrittenSplit, rows: Rows, with_id: bool = False) -> Finding:
-    """Return a finding about pictures, by their file names."""
+    """Return a finding about images, by their file names."""
     names = [split.file_names[row] + (f" (id {split.image_ids[row]})" if with_id else "") for row in rows]
     return Finding(kind, names, rows.tolist())
 
@@ -155,7 +155,7 @@ def of_boxes(kind: str, split: WrittenSplit, rows: Rows, with_category: bool = F
 
 
 def rows_of_missing_files(split: WrittenSplit) -> Rows:
-    """Return the pictures whose file is not there."""
+    """Return the images whose file is not there."""
     return np.flatnonzero([not split.path(row).is_file() for row in range(len(split.file_names))])
 
 
@@ -166,19 +166,19 @@ def repeated(values: NDArray[np.int64]) -> Rows:
 
 
 def repeated_boxes(images: Rows, labels: Rows, boxes: NDArray[Any]) -> Rows:
-    """Return the positions of boxes (T, 4) that repeat an earlier one of the same picture and class, to the pixel."""
+    """Return the positions of boxes (T, 4) that repeat an earlier one of the same image and class, to the pixel."""
     keys = np.column_stack([images, labels, boxes.round().astype(np.int64)])
     _, first = np.unique(keys, axis=0, return_index=True)
     return np.setdiff1d(np.arange(len(keys)), first)
 
 
 def rows_without_area(split: WrittenSplit) -> Rows:
-    """Return the annotations whose box has no area inside its picture."""
+    """Return the annotations whose box has no area inside its image."""
     return np.flatnonzero(usable_boxes(split) & ~has_area(clipped_boxes(split)))
 
 
 def rows_outside(split: WrittenSplit) -> Rows:
-    """Return the annotations whose box sticks out of its picture, and still has area inside."""
+    """Return the annotations whose box sticks out of its image, and still has area inside."""
     clipped = clipped_boxes(split)
     moved = (np.abs(clipped - split.boxes) > _CLIP_TOLERANCE).any(axis=1)
     return np.flatnonzero(usable_boxes(split) & moved & has_area(clipped))
@@ -198,13 +198,13 @@ def rows_like_xyxy(split: WrittenSplit) -> Rows:
 
 
 def usable_boxes(split: WrittenSplit) -> NDArray[np.bool_]:
-    """Return which annotations have four numbers and a picture of known size, (T,)."""
+    """Return which annotations have four numbers and an image of known size, (T,)."""
     measured = np.flatnonzero(_known_sizes(split))
     return np.asarray(np.isfinite(split.boxes).all(axis=1) & np.isin(split.image_rows, measured))
 
 
 def clipped_boxes(split: WrittenSplit) -> NDArray[np.float64]:
-    """Return the boxes (T, 4) clipped to their pictures; those inside stay exact, those outside have no area."""
+    """Return the boxes (T, 4) clipped to their images; those inside stay exact, those outside have no area."""
     limit = np.zeros((len(split.boxes), 2))
     usable = usable_boxes(split)
     limit[usable] = split.sizes[split.image_rows[usable]][:, ::-1]

@@ -21,13 +21,13 @@ Part = TypeVar("Part")
 class FolderDataset(DetectionDataset):
     """One split of a data set in files; a layout says which splits there are and reads their annotations.
 
-    Boxes are clipped to their picture, boxes without area are dropped, and both are counted in a warning.
+    Boxes are clipped to their image, boxes without area are dropped, and both are counted in a warning.
 
     Attributes:
         source: annotation file or folder, for messages. root: the folder that the file names start from.
 
     Raises:
-        InputError: pictures are missing, or annotations cannot be used; the message lists which.
+        InputError: images are missing, or annotations cannot be used; the message lists which.
     """
 
     def __init__(self, written: WrittenSplit) -> None:
@@ -66,11 +66,11 @@ class FolderDataset(DetectionDataset):
         return cls(cls.read(path, split))
 
     def file(self, index: int) -> Path:
-        """Return the file of picture ``index``."""
+        """Return the file of image ``index``."""
         return self.root / self.annotations.file_names[index]
 
     def image(self, index: int) -> Tensor:
-        """Return picture ``index`` as uint8 RGB (3, H, W), upright.
+        """Return image ``index`` as uint8 RGB (3, H, W), upright.
 
         Raises:
             InputError: the file cannot be read, or has another size than its annotations say.
@@ -87,7 +87,7 @@ class FolderDataset(DetectionDataset):
 
 
 def wrong_size(name: str, found: tuple[int, int], annotated: tuple[int, int]) -> str:
-    """Return one sentence about a picture whose annotations were made for another size (height, width)."""
+    """Return one sentence about an image whose annotations were made for another size (height, width)."""
     turned = " (turned by its EXIF orientation)" if found == annotated[::-1] else ""
     return (
         f"{name} is {found[1]}x{found[0]} pixels upright, its annotations say {annotated[1]}x{annotated[0]}{turned}. "

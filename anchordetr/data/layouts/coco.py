@@ -20,7 +20,7 @@ _REQUIRED = object()
 
 @DATA_LAYOUTS.register("coco")
 class CocoDataset(FolderDataset):
-    """One annotation file and the folder of its pictures. Category ids may have gaps; classes follow their order."""
+    """One annotation file and the folder of its images. Category ids may have gaps; classes follow their order."""
 
     @staticmethod
     def missing(path: Path) -> str | None:
@@ -52,7 +52,7 @@ class CocoDataset(FolderDataset):
 
 
 def read_coco(file: Path, image_folder: Path) -> WrittenSplit:
-    """Read a COCO annotation file; ``info``, ``area`` and ``iscrowd`` may be missing, and sizes: pictures tell them.
+    """Read a COCO annotation file; ``info``, ``area`` and ``iscrowd`` may be missing, and sizes: images tell them.
 
     Raises:
         InputError: names the file and the position, the part or the entry that is wrong.
@@ -163,7 +163,7 @@ def _integers(file: Path, part: str, entries: Sequence[Any], key: str, default: 
 
 
 def _sizes(file: Path, images: Sequence[Any], paths: Sequence[Path]) -> NDArray[np.int64]:
-    """Return height and width of each picture, (I, 2), read from the picture where the file does not tell."""
+    """Return height and width of each image, (I, 2), read from the image where the file does not tell."""
     columns = [
         _column(file, "images", images, key, (int, float, type(None)), "a number", None) for key in ("height", "width")
     ]

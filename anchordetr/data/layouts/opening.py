@@ -21,7 +21,7 @@ def open_dataset(path: str | Path, split: str, layout: str = "auto", skip_broken
         path: a folder, or ``shapes`` for the generated set.
         split: ``train`` or ``val``.
         layout: a registered layout, or ``auto`` to look which one fits.
-        skip_broken: decode every picture of a folder now and leave out those that cannot be read, with a count.
+        skip_broken: decode every image of a folder now and leave out those that cannot be read, with a count.
 
     Raises:
         UsageError: no such layout is registered.
@@ -50,5 +50,5 @@ def find_layout(path: Path, layout: str = "auto") -> str:
             return name
         reasons.append(f"{name} ({reason})")
     if not path.exists():
-        raise InputError(f"The data set {path} does not exist; check --data, or use 'shapes' for generated pictures.")
+        raise InputError(f"The data set {path} does not exist; check --data, or use 'shapes' for generated images.")
     raise InputError(f"{path} has no known data layout. Looked for: {'; '.join(reasons)}.")

@@ -27,15 +27,15 @@ _THREADS = 8  # decoding and waiting for a disk both leave Python's lock
 
 @dataclass(frozen=True)
 class WrittenSplit:
-    """One split, column by column: I pictures, T annotations. Nothing has been checked against anything else.
+    """One split, column by column: I images, T annotations. Nothing has been checked against anything else.
 
     Attributes:
         source: annotation file or folder, for messages. root: the folder that ``file_names`` start from.
         class_names, category_ids: of each class index, in the order of the ids.
-        image_ids: (I,). file_names: of the pictures.
-        sizes: (I, 2) height and width in pixels of the upright pictures, 0 where not known.
+        image_ids: (I,). file_names: of the images.
+        sizes: (I, 2) height and width in pixels of the upright images, 0 where not known.
         box_ids: (T,) the data set's own, ``NO_ID`` where it gives none. box_names: what messages call them.
-        box_image_ids: (T,) the picture that an annotation names.
+        box_image_ids: (T,) the image that an annotation names.
         boxes: (T, 4) x, y, w, h in pixels, NaN where they are no numbers.
         box_categories: (T,) category ids. areas: (T,) pixels², NaN where not given. crowd: (T,).
         notes: what reading left out or took for granted, one sentence each.
@@ -59,7 +59,7 @@ class WrittenSplit:
 
     @cached_property
     def image_rows(self) -> NDArray[np.int64]:
-        """The row of each annotation's picture, (T,); -1 where its id is not listed."""
+        """The row of each annotation's image, (T,); -1 where its id is not listed."""
         return _rows_of(self.image_ids, self.box_image_ids)
 
     @cached_property
@@ -68,7 +68,7 @@ class WrittenSplit:
         return _rows_of(np.array(self.category_ids, dtype=np.int64), self.box_categories)
 
     def path(self, row: int) -> Path:
-        """Return the file of a picture."""
+        """Return the file of an image."""
         return self.root / self.file_names[row]
 
 
@@ -94,7 +94,7 @@ def for_each_file(look: Callable[[Path], Result], files: Sequence[Path]) -> list
 
 
 def sizes_of(files: Sequence[Path]) -> NDArray[np.int64]:
-    """Return height and width of each upright picture, (I, 2); 0 where a file cannot be read."""
+    """Return height and width of each upright image, (I, 2); 0 where a file cannot be read."""
     return np.array(for_each_file(_size_or_unknown, files), dtype=np.int64).reshape(-1, 2)
 
 

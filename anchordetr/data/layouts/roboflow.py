@@ -1,4 +1,4 @@
-"""Roboflow's export in COCO's format: ``train/_annotations.coco.json`` among the pictures of each split."""
+"""Roboflow's export in COCO's format: ``train/_annotations.coco.json`` among the images of each split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILE = "_annotations.coco.json"
 
 @DATA_LAYOUTS.register("roboflow")
 class RoboflowDataset(FolderDataset):
-    """A folder for each split (``train``, ``valid``, ``test``) with its pictures and one annotation file."""
+    """A folder for each split (``train``, ``valid``, ``test``) with its images and one annotation file."""
 
     @staticmethod
     def missing(path: Path) -> str | None:

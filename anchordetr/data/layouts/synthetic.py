@@ -1,4 +1,4 @@
-"""Generated pictures of shapes: a small detection data set that needs no files."""
+"""Generated images of shapes: a small detection data set that needs no files."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Shape(NamedTuple):
 class ShapesDataset(DetectionDataset):
     """Vivid circles, rectangles and triangles on muted, textured grounds, small on top of large.
 
-    About every third object is centred on another one, so that one place holds several. A picture depends on the
+    About every third object is centred on another one, so that one place holds several. An image depends on the
     seed, the split and its number alone.
 
     Args:
-        split: ``train`` or ``val``; their pictures never coincide.
-        length: number of pictures.
+        split: ``train`` or ``val``; their images never coincide.
+        length: number of images.
         size: height and width in pixels.
-        max_objects: each picture holds 1 to this many.
+        max_objects: each image holds 1 to this many.
         seed: of the whole set.
     """
 
@@ -65,7 +65,7 @@ class ShapesDataset(DetectionDataset):
 
     @classmethod
     def open(cls, path: Path, split: str) -> ShapesDataset:
-        """Open the data set called ``shapes``: 4,000 pictures to train on, 200 to evaluate."""
+        """Open the data set called ``shapes``: 4,000 images to train on, 200 to evaluate."""
         return cls(split, length=4000 if split == "train" else 200)
 
     def image(self, index: int) -> Tensor:
@@ -73,7 +73,7 @@ class ShapesDataset(DetectionDataset):
 
 
 def draw_scene(rng: Generator, size: int, max_objects: int) -> list[Shape]:
-    """Choose 1 to ``max_objects`` objects inside a square picture, large ones first.
+    """Choose 1 to ``max_objects`` objects inside a square image, large ones first.
 
     An object that would hide another one, or look like the one below it, is drawn anew.
     """
@@ -112,11 +112,11 @@ def _too_alike(shape: Shape, other: Shape) -> bool:
 def render(rng: Generator, size: int, shapes: Sequence[Shape]) -> NDArray[np.uint8]:
     """Draw shapes on a textured ground: (size, size, 3) RGB."""
     fine = size * _SUPERSAMPLING
-    picture = Image.fromarray(_texture(rng, size)).resize((fine, fine), Image.Resampling.BICUBIC)
-    pen = ImageDraw.Draw(picture)
+    image = Image.fromarray(_texture(rng, size)).resize((fine, fine), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(image)
     for shape in shapes:
         _draw(pen, shape)
-    drawn = np.asarray(picture.reduce(_SUPERSAMPLING), dtype=np.float32)
+    drawn = np.asarray(image.reduce(_SUPERSAMPLING), dtype=np.float32)
     return (drawn + rng.normal(0, 6, drawn.shape)).clip(0, 255).astype(np.uint8)
 
 

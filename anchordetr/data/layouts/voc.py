@@ -1,4 +1,4 @@
-"""Pascal VOC's format: ``Annotations/*.xml``, ``JPEGImages/`` and lists of pictures in ``ImageSets/Main/``."""
+"""Pascal VOC's format: ``Annotations/*.xml``, ``JPEGImages/`` and lists of images in ``ImageSets/Main/``."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class VocDataset(FolderDataset):
         annotations = {xml.stem: read_xml(xml) for xml in sorted((path / "Annotations").glob("*.xml"))}
         unknown = [stem for stem in stems if stem not in annotations]
         if unknown:
-            raise InputError(f"{file} lists {len(unknown)} pictures without Annotations/*.xml: {', '.join(unknown)}.")
+            raise InputError(f"{file} lists {len(unknown)} images without Annotations/*.xml: {', '.join(unknown)}.")
         class_names = sorted({thing.class_name for xml in annotations.values() for thing in _objects(xml, "")})
         objects = [(row, thing) for row, stem in enumerate(stems) for thing in _objects(annotations[stem], stem)]
         images = path / "JPEGImages"
@@ -134,7 +134,7 @@ def _size(root: Element) -> tuple[int, int]:
 
 
 def _file_name(root: Element, stem: str, images: Path) -> str:
-    """Return the picture that an annotation names, or the one of the same stem."""
+    """Return the image that an annotation names, or the one of the same stem."""
     named = root.findtext("filename") or ""
     candidates = [named, *(stem + suffix for suffix in (*IMAGE_SUFFIXES, ".JPG", ".PNG"))]
     return next((name for name in candidates if name and (images / name).is_file()), named or f"{stem}.jpg")

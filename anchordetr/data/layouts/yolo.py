@@ -1,4 +1,4 @@
-"""YOLO's format: ``data.yaml`` names classes and picture folders, ``labels/*.txt`` lie beside ``images/``."""
+"""YOLO's format: ``data.yaml`` names classes and image folders, ``labels/*.txt`` lie beside ``images/``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_FRACTION = 2.0  # beyond, a number is no slip but a pixel
 
 
 class Label(NamedTuple):
-    """One line of a label file: category, x, y, w, h as fractions of the picture, and what messages call it."""
+    """One line of a label file: category, x, y, w, h as fractions of the image, and what messages call it."""
 
     category: int
     box: tuple[float, float, float, float]
@@ -29,10 +29,10 @@ class Label(NamedTuple):
 
 @DATA_LAYOUTS.register("yolo")
 class YoloDataset(FolderDataset):
-    """Class ids are those of ``data.yaml``. A picture without a label file counts as one without objects.
+    """Class ids are those of ``data.yaml``. An image without a label file counts as one without objects.
 
     A line is ``class cx cy w h`` or a polygon ``class x1 y1 x2 y2 ...``, whose box is taken; all are fractions of the
-    upright picture. Image ids are 1, 2, ... in the order of the file names.
+    upright image. Image ids are 1, 2, ... in the order of the file names.
     """
 
     @staticmethod
@@ -62,12 +62,12 @@ class YoloDataset(FolderDataset):
         labels = [(row, label) for row, file in enumerate(label_files) for label in _read_labels(file, path)]
         unlabelled = [file for file in label_files if not file.is_file()]
         if images and len(unlabelled) == len(images):
-            raise InputError(f"{path} has no label file for any picture of '{split}'; expected {label_files[0]}.")
+            raise InputError(f"{path} has no label file for any image of '{split}'; expected {label_files[0]}.")
         names = _class_names(settings, path / "data.yaml")
         sizes = sizes_of(images)
         rows = np.array([row for row, _ in labels], dtype=np.int64)
         fractions = np.array([label.box for _, label in labels], dtype=np.float64).reshape(-1, 4)
-        note = f"pictures without a label file, taken as without objects: {len(unlabelled)}."
+        note = f"images without a label file, taken as without objects: {len(unlabelled)}."
         return WrittenSplit(
             source=path / "data.yaml",
             root=path,
@@ -112,7 +112,7 @@ def _class_names(settings: dict[str, Any], file: Path) -> dict[int, str]:
 
 
 def _images_of(entry: str, path: Path, root: Path) -> list[Path]:
-    """Return the pictures of a folder, or those that a text file lists, sorted."""
+    """Return the images of a folder, or those that a text file lists, sorted."""
     place = _resolve(entry, [root, path])
     if place is None:
         raise InputError(f"{path / 'data.yaml'} names '{entry}', which is not in {root}; correct the entry.")
@@ -131,7 +131,7 @@ def _resolve(entry: str, folders: list[Path]) -> Path | None:
 
 
 def label_file(image: Path, path: Path) -> Path:
-    """Return the label file of a picture: ``labels`` takes the place of the last ``images`` below the data set."""
+    """Return the label file of an image: ``labels`` takes the place of the last ``images`` below the data set."""
     parts = list(image.parts)
     first = len(path.parts) if image.is_relative_to(path) else 0
     for position in range(len(parts) - 2, first - 1, -1):
@@ -164,7 +164,7 @@ def _parse(words: list[str], place: str) -> tuple[int, tuple[float, float, float
     if len(numbers) != 4 and (len(numbers) < 6 or len(numbers) % 2):
         raise InputError(f"{place}: expected 'class cx cy w h' or a polygon; got {len(words)} values.")
     if max(abs(number) for number in numbers) > _LARGEST_FRACTION:
-        raise InputError(f"{place}: coordinates must be fractions of the picture, not pixels; got {max(numbers):g}.")
+        raise InputError(f"{place}: coordinates must be fractions of the image, not pixels; got {max(numbers):g}.")
     if len(numbers) == 4:
         cx, cy, w, h = numbers
         return category, (cx - w / 2, cy - h / 2, w, h)

@@ -35,7 +35,7 @@ def test_the_page_begins_with_suspects(changed: Changed) -> None:
     assert chosen_rows(val, 3) == [3, 0, 2]
 
 
-def test_no_page_without_pictures(changed: Changed) -> None:
+def test_no_page_without_images(changed: Changed) -> None:
     folder = changed(lambda content: None)
     for file in folder.rglob("*.png"):
         file.write_bytes(b"")

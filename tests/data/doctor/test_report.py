@@ -34,7 +34,7 @@ def test_a_clean_data_set_is_clean_in_every_layout(layout: str, request: pytest.
     assert [statistics[split]["images"] for split in ("train", "val")] == [8, 4]
     truth = open_dataset(report.data, "train")
     assert statistics["train"]["objects"] == len(truth.annotations.labels)
-    assert statistics["train"]["picture_width"] == {"smallest": 64, "median": 64, "largest": 64}
+    assert statistics["train"]["image_width"] == {"smallest": 64, "median": 64, "largest": 64}
     assert statistics["train"]["box_width"]["largest"] == pytest.approx(truth.annotations.boxes[:, 2].max(), abs=1e-3)
     assert statistics["train"]["classes"]["triangle"]["objects"] == (truth.annotations.labels == 2).sum()
 
@@ -70,7 +70,7 @@ FAULTS: dict[str, tuple[Callable[[Content], None], str]] = {
     "duplicate_annotation_id": (of_first(id=2), "annotation 2"),
     "looks_like_xyxy": (corners, "annotation"),
     "duplicate_box": (repeat_annotation, "shapes_val_00000.png"),
-    "duplicate_picture": (repeat_image, "shapes_val_00000.png"),
+    "duplicate_image": (repeat_image, "shapes_val_00000.png"),
     "duplicate_image_id": (of_image(id=1), "shapes_val_00001.png (id 1)"),
     "missing_image": (of_image(file_name="lost.png"), "lost.png"),
     "wrong_size": (of_image(width=128, height=128), "shapes_val_00001.png is 64x64"),
@@ -95,7 +95,7 @@ def test_a_fault_is_found_and_repaired(kind: str, changed: Changed, tmp_path: Pa
 
 def test_a_repair_changes_nothing_else(changed: Changed, coco_folder: Path, tmp_path: Path) -> None:
     changes = write_repaired(examine(changed(of_first(bbox=[5, 5, 0, 5]))), tmp_path / "fixed")
-    assert changes == [Change("val", "annotation 1", "annotation left out: its box has no area inside the picture")]
+    assert changes == [Change("val", "annotation 1", "annotation left out: its box has no area inside the image")]
     for split in ("train", "val"):
         before, after = (open_dataset(folder, split).ground_truth() for folder in (coco_folder, tmp_path / "fixed"))
         if split == "val":
@@ -135,14 +135,14 @@ def test_boxes_of_another_resolution_are_scaled(changed: Changed, coco_folder: P
     np.testing.assert_allclose(fixed.areas, expected.areas, rtol=1e-4)
 
 
-def test_a_picture_of_another_shape_is_left_out(changed: Changed, tmp_path: Path) -> None:
+def test_an_image_of_another_shape_is_left_out(changed: Changed, tmp_path: Path) -> None:
     changes = write_repaired(examine(changed(of_image(width=128))), tmp_path / "fixed")
-    reason = "picture left out: its annotations are for a picture of another shape"
+    reason = "image left out: its annotations are for an image of another shape"
     assert changes == [Change("val", "shapes_val_00001.png", reason)]
     assert len(open_dataset(tmp_path / "fixed", "val")) == 3
 
 
-def test_broken_pictures_are_named_and_left_out(changed: Changed, tmp_path: Path) -> None:
+def test_broken_images_are_named_and_left_out(changed: Changed, tmp_path: Path) -> None:
     folder = changed(lambda content: None)
     (folder / "val" / "shapes_val_00000.png").write_bytes(b"")
     whole = (folder / "val" / "shapes_val_00001.png").read_bytes()
@@ -155,17 +155,17 @@ def test_broken_pictures_are_named_and_left_out(changed: Changed, tmp_path: Path
     assert examine(tmp_path / "fixed").clean
 
 
-def test_a_picture_in_train_and_val_is_found_by_its_content(changed: Changed, tmp_path: Path) -> None:
+def test_an_image_in_train_and_val_is_found_by_its_content(changed: Changed, tmp_path: Path) -> None:
     folder = changed(lambda content: None)
     shutil.copy(folder / "val" / "shapes_val_00002.png", folder / "train" / "shapes_train_00005.png")
     report = examine(folder)
-    assert found(report)["shared_picture"] == ("all", ["train: shapes_train_00005.png = val: shapes_val_00002.png"])
+    assert found(report)["shared_image"] == ("all", ["train: shapes_train_00005.png = val: shapes_val_00002.png"])
     changes = write_repaired(report, tmp_path / "fixed")
     assert [change[:2] for change in changes] == [("train", "shapes_train_00005.png")]
     assert examine(tmp_path / "fixed").clean
 
 
-def test_a_shared_picture_stays_in_one_held_out_split(changed: Changed, tmp_path: Path) -> None:
+def test_a_shared_image_stays_in_one_held_out_split(changed: Changed, tmp_path: Path) -> None:
     folder = changed(lambda content: None)
     for old, new in (("train", "train2017"), ("val", "val2017")):
         (folder / old).rename(folder / new)
@@ -206,7 +206,7 @@ def test_imbalance_is_told(changed: Changed) -> None:
     assert found(report)["imbalance"] == ("val", ["rectangle (1)"])
 
 
-def test_pictures_with_more_objects_than_queries_are_counted(coco_folder: Path) -> None:
+def test_images_with_more_objects_than_queries_are_counted(coco_folder: Path) -> None:
     counts = np.diff(open_dataset(coco_folder, "train").annotations.starts)
     report = examine(coco_folder, num_queries=int(counts.max()) - 1)
     names = [
@@ -246,7 +246,7 @@ def test_the_copy_never_overwrites(coco_folder: Path, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_pictures_of_one_name_stay_apart_in_the_copy(changed: Changed, tmp_path: Path) -> None:
+def test_images_of_one_name_stay_apart_in_the_copy(changed: Changed, tmp_path: Path) -> None:
     def change(content: Content) -> None:
         for image, folder in zip(content["images"], ("a", "b", "../val", "c"), strict=True):
             image["file_name"] = f"{folder}/same.png"
@@ -268,6 +268,6 @@ def test_pictures_of_one_name_stay_apart_in_the_copy(changed: Changed, tmp_path:
     assert all((before.image(row) == after.image(row)).all() for row in range(4))
 
 
-def test_generated_pictures_have_nothing_to_look_at() -> None:
+def test_generated_images_have_nothing_to_look_at() -> None:
     with pytest.raises(InputError, match="is not in files"):
         examine(Path("shapes"))

@@ -151,14 +151,14 @@ def test_a_polygon_gives_its_box(yolo: Path) -> None:
     assert record.labels.tolist() == [1]
 
 
-def test_pictures_without_label_files_are_negatives_with_a_count(yolo: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_without_label_files_are_negatives_with_a_count(yolo: Path, caplog: pytest.LogCaptureFixture) -> None:
     (yolo / "labels" / "val" / "shapes_val_00001.txt").unlink()
     dataset = open_dataset(yolo, "val")
     assert len(dataset) == 4
     assert len(dataset.annotations[1].labels) == 0
-    assert "pictures without a label file, taken as without objects: 1." in caplog.text
+    assert "images without a label file, taken as without objects: 1." in caplog.text
     shutil.rmtree(yolo / "labels")
-    with pytest.raises(InputError, match=r"no label file for any picture of 'val'; expected .*labels.*\.txt"):
+    with pytest.raises(InputError, match=r"no label file for any image of 'val'; expected .*labels.*\.txt"):
         open_dataset(yolo, "val")
 
 
@@ -167,7 +167,7 @@ def test_pictures_without_label_files_are_negatives_with_a_count(yolo: Path, cap
     [
         ("7 0.5 0.5 0.1", r"txt line 2: expected 'class cx cy w h' or a polygon; got 4 values"),
         ("cat 0.5 0.5 0.1 0.1", r"txt line 2: expected a class id and numbers; got 'cat 0\.5"),
-        ("7 32 32 16 16", r"txt line 2: coordinates must be fractions of the picture, not pixels; got 32"),
+        ("7 32 32 16 16", r"txt line 2: coordinates must be fractions of the image, not pixels; got 32"),
         ("8 0.5 0.5 0.1 0.1", r"not listed: 1 .*shapes_val_00000\.txt line 2 has category 8"),
         ("7 nan 0.5 0.1 0.1", r"not four finite numbers: 1 .*shapes_val_00000\.txt line 2"),
     ],
@@ -186,7 +186,7 @@ def test_a_bad_label_is_named_by_file_and_line(line: str, message: str, yolo: Pa
         ("- 1\n", r"data\.yaml must hold 'names'"),
         ("val: images/val\n", r"data\.yaml needs 'names'"),
         ("val: images/val\nnames: [a, a]\n", "one name to several classes"),
-        ("val: pictures\nnames: [a]\n", r"names 'pictures', which is not in"),
+        ("val: images\nnames: [a]\n", r"names 'images', which is not in"),
     ],
 )
 def test_a_bad_data_yaml_is_named(text: str, message: str, yolo: Path) -> None:
@@ -236,9 +236,9 @@ def test_a_bad_xml_file_is_named(xml: str, message: str, voc: Path) -> None:
         open_dataset(voc, "val")
 
 
-def test_listed_pictures_without_annotation_are_named(voc: Path) -> None:
+def test_listed_images_without_annotation_are_named(voc: Path) -> None:
     (voc / "Annotations" / "shapes_val_00002.xml").unlink()
-    with pytest.raises(InputError, match=r"val\.txt lists 1 pictures without Annotations/\*\.xml: shapes_val_00002"):
+    with pytest.raises(InputError, match=r"val\.txt lists 1 images without Annotations/\*\.xml: shapes_val_00002"):
         open_dataset(voc, "val")
 
 
@@ -246,7 +246,7 @@ def test_listed_pictures_without_annotation_are_named(voc: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["yolo", "voc"])
-def test_sizes_and_boxes_are_those_of_the_upright_picture(layout: str, request: pytest.FixtureRequest) -> None:
+def test_sizes_and_boxes_are_those_of_the_upright_image(layout: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(layout)
     exif = Image.Exif()
     exif[0x0112] = 6
