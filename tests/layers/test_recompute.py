@@ -37,7 +37,7 @@ def gradients(model: AnchorDETR, recomputed: list[torch.nn.Module]) -> dict[str,
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_are_the_same(dropout: float, small_model: ModelConfig) -> None:
     model = build_model(small_model.model_copy(update={"dropout": dropout})).train()
-    torch.nn.init.normal_(model.box_head.layers[-1].weight)
+    torch.nn.init.normal_(model.heads.box_head.layers[-1].weight)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.eval()

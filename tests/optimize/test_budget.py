@@ -27,8 +27,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def build(config: ModelConfig, **changes: Any) -> AnchorDETR:
     model = build_model(config.model_copy(update={"decoder_layers": 3, **changes})).eval()
-    torch.nn.init.normal_(model.box_head.layers[-1].weight)
-    torch.nn.init.normal_(model.class_head.weight)
+    torch.nn.init.normal_(model.heads.box_head.layers[-1].weight)
+    torch.nn.init.normal_(model.heads.class_head.weight)
     return model
 
 
@@ -43,7 +43,7 @@ def test_a_full_budget_is_no_budget(budget: Budget, small_model: ModelConfig) ->
     assert torch.equal(found.anchors, expected.anchors)
 
 
-@pytest.mark.parametrize("changes", [*SETTINGS.values(), {"anchors": "none"}], ids=[*SETTINGS, "embedding_queries"])
+@pytest.mark.parametrize("changes", [*SETTINGS.values(), {"queries": "embeddings"}], ids=[*SETTINGS, "embedding_queries"])
 def test_first_layers_give_their_auxiliary_predictions(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build(small_model, **changes)
     with torch.inference_mode():
@@ -110,6 +110,6 @@ def test_weights_are_shared_and_the_network_stays_as_it_was(small_model: ModelCo
     assert {id(parameter) for parameter in small.parameters()} < {id(parameter) for parameter in model.parameters()}
     before = small(IMAGES).boxes
     with torch.no_grad():
-        model.box_head.layers[-1].bias.add_(1.0)
+        model.heads.box_head.layers[-1].bias.add_(1.0)
     assert not torch.equal(small(IMAGES).boxes, before)
     assert model(IMAGES).boxes.shape[::2] == (3, 18)

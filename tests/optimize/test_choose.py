@@ -66,7 +66,7 @@ def test_the_choice_is_near_the_best_and_far_better_than_the_first_ones() -> Non
         (Budget(patterns=[]), {}, "patterns names nothing"),
         (Budget(layers=3), {}, "layers is 3; this model has 2, choose from 1 to 2."),
         (Budget(layers=-1), {}, "layers is -1"),
-        (Budget(anchors=4), {"anchors": "none"}, "9 learned queries without anchor points.*leave out anchors"),
+        (Budget(anchors=4), {"queries": "embeddings"}, "9 learned queries without anchor points.*leave out anchors"),
     ],
     ids=str,
 )

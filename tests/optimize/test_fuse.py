@@ -21,7 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "deep": {"encoder_layers": 2, "decoder_layers": 3},
     "no_encoder": {"encoder_layers": 0},
-    "embedding_queries": {"anchors": "none"},
+    "embedding_queries": {"queries": "embeddings"},
     "zero_patterns": {"num_patterns": 0},
     "standard": {"attention": "standard"},
     "sine": {"position_encoder": "sine"},
@@ -41,8 +41,8 @@ IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 64, 96), torch.randn(3, 48, 100
 
 def build(config: ModelConfig, **changes: Any) -> AnchorDETR:
     model = build_model(config.model_copy(update=changes)).eval()
-    torch.nn.init.normal_(model.box_head.layers[-1].weight)
-    torch.nn.init.normal_(model.class_head.weight)
+    torch.nn.init.normal_(model.heads.box_head.layers[-1].weight)
+    torch.nn.init.normal_(model.heads.class_head.weight)
     return model
 
 
