@@ -44,8 +44,7 @@ def budget(
     from anchordetr.visualize.plots import plot_budgets
 
     detector = Detector.from_pretrained(weights, device)
-    largest = largest_budget(detector.model)
-    num_anchors, num_patterns, num_layers = largest.anchors, largest.patterns, largest.layers
+    num_anchors, num_patterns, num_layers = largest_budget(detector.model)
     steps = [num_anchors] if detector.config.model.queries == "embeddings" else halves(num_anchors)
     sample = open_dataset(data, split, detector.config.data.layout).image(0)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from anchordetr.layers.lazy import lazy
 from anchordetr.layers.position import MapPositions, PointPositions, SinePositionEncoder, location_centers
 from anchordetr.rcda.module import valid_mean
 
@@ -37,17 +37,17 @@ class Memory:
         """B."""
         return len(self.values) // self.levels
 
-    @cached_property
+    @lazy
     def column_means(self) -> Tensor:
         """Means over the valid rows: (B·G, W, C)."""
         return valid_mean(self.values, self.valid_y, dim=1)
 
-    @cached_property
+    @lazy
     def row_means(self) -> Tensor:
         """Means over the valid columns: (B·G, H, C)."""
         return valid_mean(self.values, self.valid_x, dim=2)
 
-    @cached_property
+    @lazy
     def by_level(self) -> tuple[Memory, ...]:
         """The memory of each level: values (B, H, W, C)."""
         return tuple(self._level(index) for index in range(self.levels))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from anchordetr.layers.lazy import lazy
 from anchordetr.registry import POSITION_ENCODERS
 
 
@@ -48,17 +48,17 @@ class PointPositions:
     encoder: SinePositionEncoder = field(repr=False)
     dtype: torch.dtype = torch.float32
 
-    @cached_property
+    @lazy
     def x(self) -> Tensor:
         """(B, N, C)."""
         return self.encoder.encode_1d(self.points[..., 0]).to(self.dtype)
 
-    @cached_property
+    @lazy
     def y(self) -> Tensor:
         """(B, N, C)."""
         return self.encoder.encode_1d(self.points[..., 1]).to(self.dtype)
 
-    @cached_property
+    @lazy
     def joint(self) -> Tensor:
         """(B, N, C)."""
         return self.encoder.encode_2d(self.points).to(self.dtype)
@@ -86,22 +86,22 @@ class MapPositions:
     encoder: SinePositionEncoder = field(repr=False)
     dtype: torch.dtype = torch.float32
 
-    @cached_property
+    @lazy
     def points(self) -> Tensor:
         """(B, H, W, 2)."""
         return torch.stack(torch.broadcast_tensors(self.columns[:, None, :], self.rows[:, :, None]), dim=-1)
 
-    @cached_property
+    @lazy
     def x(self) -> Tensor:
         """(B, W, C)."""
         return self.encoder.encode_1d(self.columns).to(self.dtype)
 
-    @cached_property
+    @lazy
     def y(self) -> Tensor:
         """(B, H, C)."""
         return self.encoder.encode_1d(self.rows).to(self.dtype)
 
-    @cached_property
+    @lazy
     def joint(self) -> Tensor:
         """(B, H, W, C)."""
         return self.encoder.encode_2d(self.points).to(self.dtype)

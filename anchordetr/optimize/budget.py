@@ -63,10 +63,10 @@ def apply_budget(network: Network, budget: Budget) -> Network:
     return _with_parts(network, **chosen) if chosen else network
 
 
-def largest_budget(network: nn.Module) -> Budget:
+def largest_budget(network: nn.Module) -> tuple[int, int, int]:
     """Return the numbers of anchors, patterns and decoder layers that a network has."""
     source = _source(network.queries)  # type: ignore[arg-type]
-    return Budget(source.num_anchors, source.num_patterns, len(_layers(network)))
+    return source.num_anchors, source.num_patterns, len(_layers(network))
 
 
 class ChosenQueries(QuerySource):

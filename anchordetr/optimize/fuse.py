@@ -45,8 +45,8 @@ def fuse(network: Network, dtype: torch.dtype | None = None) -> Network:
         _cast(part, dtype)
     fused.decoder = LastLayer(fused.decoder)
     for module in list(fused.modules()):
-        if callable(fuse_block := getattr(module, "fuse", None)):
-            fuse_block()
+        if hasattr(type(module), "fuse"):
+            module.fuse()
     result: Network = fused.eval().requires_grad_(False)
     return result
 

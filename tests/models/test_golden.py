@@ -42,7 +42,10 @@ def test_transformer(case: str, golden: Golden, golden_json: Callable[[str], Any
     weights = from_original(renamed)
     incompatible = model.load_state_dict(weights, strict=False)
     assert incompatible.unexpected_keys == []
-    assert all(key.startswith(("backbone.", "projection.convolutions.", "projection.norms.")) for key in incompatible.missing_keys)
+    assert all(
+        key.startswith(("backbone.", "projection.convolutions.", "projection.norms."))
+        for key in incompatible.missing_keys
+    )
 
     levels = settings["levels"]
     valid = ~tensors["mask"]

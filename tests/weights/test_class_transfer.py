@@ -101,4 +101,6 @@ def test_the_same_classes_keep_their_head(weights: Path, coco_folder: Path, tmp_
     assert train(weights, coco_folder, tmp_path / "first") == 0
     assert train(tmp_path / "first", coco_folder, tmp_path / "second") == 0
     first, second = (Detector.from_pretrained(tmp_path / name, device="cpu") for name in ("first", "second"))
-    torch.testing.assert_close(second.model.heads.class_head.weight, first.model.heads.class_head.weight, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        second.model.heads.class_head.weight, first.model.heads.class_head.weight, atol=1e-6, rtol=0
+    )
