@@ -113,9 +113,9 @@ def build_position_encoder(config: ModelConfig) -> SinePositionEncoder:
 
 
 def build_queries(config: ModelConfig) -> nn.Module:
-    """Build anchor-point queries, or DETR's embeddings where ``anchors`` is ``none``."""
+    """Build anchor-point queries, or DETR's embeddings where ``queries`` is ``embeddings``."""
     patterns = Patterns(config.num_patterns, config.embed_dim)
-    if config.anchors == "none":
+    if config.queries == "embeddings":
         return EmbeddingQueries(num_queries=config.num_anchors, patterns=patterns, embed_dim=config.embed_dim)
     return AnchorQueries(anchors=ANCHORS[config.anchors](config.num_anchors), patterns=patterns)
 
