@@ -169,6 +169,6 @@ class ModelConfig(Section):
     def _check_levels(self) -> Self:
         if self.features == "c3_c4_c5" and self.fusion_level is None:
             raise UsageError(
-                "model.features=c3_c4_c5 are maps of three sizes; sum them with model.fusion_level=c4 (or c3, c5)."
+                "model.features=c3_c4_c5 are maps of three sizes; sum them with fusion_level=c4 (or c3, c5)."
             )
         return self
