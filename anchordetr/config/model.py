@@ -159,10 +159,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _check_queries(self) -> Self:
         if self.box_refinement and self.queries == "embeddings":
-            raise UsageError(
-                "model.box_refinement moves anchors, which embeddings lack; choose model.queries=anchors or "
-                "model.box_refinement=false."
-            )
+            raise UsageError("model.box_refinement moves anchors; choose queries=anchors, or box_refinement=false.")
         return self
 
     @model_validator(mode="after")
