@@ -27,7 +27,7 @@ from anchordetr.config.training import Precision
 from anchordetr.device import DTYPES
 from anchordetr.errors import InputError, UsageError
 from anchordetr.models.presets import PRESETS, preset
-from anchordetr.registry import ANCHORS, ATTENTIONS, DATA_LAYOUTS, POSITION_ENCODERS, Registry
+from anchordetr.registry import ANCHORS, ATTENTIONS, DATA_LAYOUTS, POSITION_ENCODERS, QUERY_SOURCES, Registry
 
 ROOT = Path(__file__).parent.parent
 SECTIONS = (ModelConfig, DataConfig, LossConfig, TrainConfig)
@@ -231,11 +231,12 @@ def test_values_and_defaults_are_shown_in_words() -> None:
     ("key", "names", "module"),
     [
         ("model.attention", ATTENTIONS, "layers.attention"),
-        ("model.anchors", ANCHORS, "layers.queries"),
+        ("model.queries", QUERY_SOURCES, "models.builders"),
+        ("model.anchors", ANCHORS, "models.builders"),
         ("model.position_encoder", POSITION_ENCODERS, "layers.position"),
         ("data.layout", DATA_LAYOUTS, "data.layouts.opening"),
     ],
-    ids=["attention", "anchors", "position_encoder", "layout"],
+    ids=["attention", "queries", "anchors", "position_encoder", "layout"],
 )
 def test_the_registered_names_are_shown(key: str, names: Registry, module: str) -> None:
     import_module(f"anchordetr.{module}")
