@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from anchordetr.profiling.peak_memory import peak_bytes
 from anchordetr.rcda import explain, functional, rcda
-from anchordetr.rcda.tiled import rcda_tiled
 
 BACKENDS = [name for name in functional.BACKENDS if name != "triton"]  # see test_triton.py
 
@@ -150,12 +149,12 @@ def test_the_operator_keeps_the_contract_of_torch_library() -> None:
     size = SIZES["wide"]
     float32 = tuple(tensor.detach().float().requires_grad_() for tensor in arguments(*size))
     for masks in ((None, None), masks_of(size)):
-        torch.library.opcheck(rcda_tiled, (*float32, *masks, 0.5))
+        torch.library.opcheck(torch.ops.anchordetr.rcda_tiled.default, (*float32, None, None, *masks, 0.5))
 
 
 def test_auto_explains_itself() -> None:
     q_x, _, _, _, value = arguments(*SIZES["wide"])
-    assert explain(q_x, value).startswith("summed: a map of 3x9 is small")
+    assert explain(q_x, value).startswith("dense: a map of 3x9 is small")
     assert explain(q_x, value, dropout_p=0.1).startswith("reference: dropout")
     q_x, _, _, _, value = arguments(1, 1, 5, 30, 40, 4)
     assert explain(q_x, value).startswith("tiled: ")

@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from anchordetr.rcda import RowColumnAttention, rcda
-from anchordetr.rcda.triton_kernels import rcda_triton
 
 # Triton 3.2, of torch 2.6, reads sizes from arrays of one element, which NumPy deprecated and then removed
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")
@@ -83,7 +82,9 @@ def test_gradients_are_deterministic() -> None:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_the_operator_keeps_the_contract_of_torch_library() -> None:
     tensors = arguments(SIZES["one_query"], torch.float32)
-    torch.library.opcheck(rcda_triton, (*tensors, *masks_of(SIZES["one_query"], "both"), 0.5))
+    torch.library.opcheck(
+        torch.ops.anchordetr.rcda_triton.default, (*tensors, None, None, *masks_of(SIZES["one_query"], "both"), 0.5)
+    )
 
 
 def test_the_module_compiles_and_checkpoints() -> None:
