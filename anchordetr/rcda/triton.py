@@ -22,7 +22,7 @@ def _forward(operands: Operands) -> Tensor:
     queries = operands.x.query.shape[2]
     forward_kernel[lambda meta: (triton.cdiv(queries, meta["BLOCK_N"]), _groups(operands))](
         *_queries_and_keys(operands),
-        _heads_inside(operands.value),
+        heads_inside(operands.value),
         *_masks_and_biases(operands),
         output,
         *_sizes(operands),
@@ -37,7 +37,7 @@ def _backward(gradient: Tensor, output: Tensor, operands: Operands) -> Gradients
     gradients = empty_gradients(operands)
     delta = (gradient.float() * output.float()).sum(dim=-1).contiguous()
     statistics = delta.new_empty(4, *delta.shape)
-    gradient = _heads_inside(gradient)
+    gradient = heads_inside(gradient)
     _differentiate_axes(gradient, delta, statistics, operands, gradients)
     _differentiate_value(gradient, statistics, operands, gradients)
     return gradients
@@ -54,7 +54,7 @@ def _differentiate_axes(
     dbias_s = None if axes[1].bias is None else axes[1].bias.new_empty(axes[1].bias.shape, dtype=torch.float32)
     query_gradient_kernel[(tiles, _groups(operands))](
         *_queries_and_keys(operands),
-        _heads_inside(operands.value),
+        heads_inside(operands.value),
         *_masks_and_biases(operands),
         gradient,
         delta,
@@ -89,13 +89,14 @@ def _differentiate_value(gradient: Tensor, statistics: Tensor, operands: Operand
         gradients.value,
         *_sizes(operands),
         **_constants(operands),
+        BLOCK_S=_BLOCK_S,
     )
 
 
 def _queries_and_keys(operands: Operands) -> tuple[Tensor, ...]:
     """Return the queries of the first and of the second axis, then the keys."""
     first, second = operands.longer_first()
-    return tuple(_heads_inside(tensor) for tensor in (first.query, second.query, first.key, second.key))
+    return tuple(heads_inside(tensor) for tensor in (first.query, second.query, first.key, second.key))
 
 
 def _masks_and_biases(operands: Operands) -> tuple[Tensor | None, ...]:
@@ -105,7 +106,7 @@ def _masks_and_biases(operands: Operands) -> tuple[Tensor | None, ...]:
     return (*masks, *(None if axis.bias is None else axis.bias.contiguous() for axis in axes))
 
 
-def _heads_inside(tensor: Tensor) -> Tensor:
+def heads_inside(tensor: Tensor) -> Tensor:
     """Lay (B, M, ..., D) out as (B, ..., M, D): a view of what a projection to M·D channels returns, else a copy."""
     return tensor.movedim(1, -2).contiguous()
 

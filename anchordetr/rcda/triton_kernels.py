@@ -122,6 +122,12 @@ def _statistics(
     return tl.where(is_any, top, 0.0), tl.where(is_any, 1.0 / tl.where(is_any, total, 1.0), 0.0)
 
 
+@triton.jit
+def _weights(logits, top, norm):
+    """Attention weights; a logit that another kernel rounded to more than its maximum counts as the maximum."""
+    return tl.exp(tl.minimum(logits - top[:, None], 0.0)) * norm[:, None]
+
+
 @_tuned({"BLOCK_N": 64, "BLOCK_F": 64}, {"BLOCK_N": 128, "BLOCK_F": 64}, {"BLOCK_N": 64, "BLOCK_F": 128})
 @triton.jit
 def forward_kernel(
@@ -186,11 +192,11 @@ def forward_kernel(
     for start_f in range(0, length_f, BLOCK_F):
         kf = _rows(key_f, pitch, start_f, length_f, depth, BLOCK_F, DEPTH)
         logits_f = _logits(qf, kf, mask_f, bias_f, start_f, length_f, left, scale, BLOCK_N, BLOCK_F, PRECISION)
-        a_f = (tl.exp(logits_f - top_f[:, None]) * norm_f[:, None]).to(value.dtype.element_ty)
+        a_f = _weights(logits_f, top_f, norm_f).to(value.dtype.element_ty)
         for start_s in range(0, length_s, BLOCK_S):
             ks = _rows(key_s, pitch, start_s, length_s, depth, BLOCK_S, DEPTH)
             logits_s = _logits(qs, ks, mask_s, bias_s, start_s, length_s, left, scale, BLOCK_N, BLOCK_S, PRECISION)
-            a_s = tl.exp(logits_s - top_s[:, None]) * norm_s[:, None]
+            a_s = _weights(logits_s, top_s, norm_s)
             for row in range(0, min(BLOCK_S, length_s - start_s)):
                 row_of_value = value + (start_s + row) * stride_s
                 values = _rows(row_of_value, stride_f, start_f, length_f, depth_v, BLOCK_F, DEPTH_V)
@@ -293,14 +299,14 @@ def query_gradient_kernel(
     for start_f in range(0, length_f, BLOCK_F):
         kf = _rows(key_f, pitch, start_f, length_f, depth, BLOCK_F, DEPTH)
         logits_f = _logits(qf, kf, mask_f, bias_f, start_f, length_f, left, scale, BLOCK_N, BLOCK_F, PRECISION)
-        a_f = tl.exp(logits_f - top_f[:, None]) * norm_f[:, None]
+        a_f = _weights(logits_f, top_f, norm_f)
         da_f = tl.zeros((BLOCK_N, BLOCK_F), tl.float32)
         if start_f > 0:
             tl.debug_barrier()  # what the previous part of the first axis stored for the second is read below
         for start_s in range(0, length_s, BLOCK_S):
             ks = _rows(key_s, pitch, start_s, length_s, depth, BLOCK_S, DEPTH)
             logits_s = _logits(qs, ks, mask_s, bias_s, start_s, length_s, left, scale, BLOCK_N, BLOCK_S, PRECISION)
-            a_s = tl.exp(logits_s - top_s[:, None]) * norm_s[:, None]
+            a_s = _weights(logits_s, top_s, norm_s)
             da_s = tl.zeros((BLOCK_N, BLOCK_S), tl.float32)
             for row in range(0, min(BLOCK_S, length_s - start_s)):
                 row_of_value = value + (start_s + row) * stride_s
@@ -368,6 +374,7 @@ def value_gradient_kernel(
     PRECISION: tl.constexpr,
     DEPTH: tl.constexpr,
     DEPTH_V: tl.constexpr,
+    BLOCK_S: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_F: tl.constexpr,
     ROWS: tl.constexpr,
@@ -388,16 +395,18 @@ def value_gradient_kernel(
     step = tl.num_programs(1).to(tl.int64) * queries
     if mask_f is not None:
         mask_f += batch * length_f
+    if mask_s is not None:
+        mask_s += batch * length_s
     if bias_f is not None:
         bias_f += group * queries * length_f
     if bias_s is not None:
         bias_s += group * queries * length_s
     kf = _rows(key_f + batch * length_f * pitch + head * depth, pitch, start_f, length_f, depth, BLOCK_F, DEPTH)
-    ks = _rows(key_s + batch * length_s * pitch + head * depth, pitch, start_s, length_s, depth, ROWS, DEPTH)
-    place_s = start_s + tl.arange(0, ROWS)
-    is_valid_s = place_s < length_s
-    if mask_s is not None:
-        is_valid_s = is_valid_s & (tl.load(mask_s + batch * length_s + place_s, mask=is_valid_s, other=0) != 0)
+    # logits as in the kernel of the statistics: a tile of the second axis, of which ROWS places count here
+    tile_s = start_s // BLOCK_S * BLOCK_S
+    ks = _rows(key_s + batch * length_s * pitch + head * depth, pitch, tile_s, length_s, depth, BLOCK_S, DEPTH)
+    in_tile = tile_s + tl.arange(0, BLOCK_S)
+    counts = (in_tile >= start_s) & (in_tile < start_s + ROWS)
 
     sums = tl.zeros((BLOCK_F, ROWS * DEPTH_V), tl.float32)
     for first_query in range(0, queries, BLOCK_N):
@@ -405,28 +414,27 @@ def value_gradient_kernel(
         row_n = first_query + tl.arange(0, BLOCK_N)
         is_query = row_n < queries
         qf = _rows(query_f, pitch, first_query, queries, depth, BLOCK_N, DEPTH)
-        qs = _rows(query_s, pitch, first_query, queries, depth, BLOCK_N, DEPTH).to(tl.float32)
+        qs = _rows(query_s, pitch, first_query, queries, depth, BLOCK_N, DEPTH)
         grad = _rows(gradient, pitch_v, first_query, queries, depth_v, BLOCK_N, DEPTH_V)
         top_f = tl.load(statistics + row_n, mask=is_query, other=0.0)
         norm_f = tl.load(statistics + step + row_n, mask=is_query, other=0.0)
         top_s = tl.load(statistics + 2 * step + row_n, mask=is_query, other=0.0)
         norm_s = tl.load(statistics + 3 * step + row_n, mask=is_query, other=0.0)
         logits_f = _logits(qf, kf, mask_f, bias_f, start_f, length_f, left, scale, BLOCK_N, BLOCK_F, PRECISION)
-        a_f = (tl.exp(logits_f - top_f[:, None]) * norm_f[:, None]).to(grad.dtype)
-        logits_s = tl.sum(qs[:, None, :] * ks.to(tl.float32)[None, :, :], 2) * scale
-        if bias_s is not None:
-            pointers, inside = _block(bias_s, length_s, start_s, length_s, left, BLOCK_N, ROWS)
-            logits_s += tl.load(pointers, mask=inside, other=0.0).to(tl.float32)
-            bias_s += BLOCK_N * length_s
+        a_f = _weights(logits_f, top_f, norm_f).to(grad.dtype)
+        logits_s = _logits(qs, ks, mask_s, bias_s, tile_s, length_s, left, scale, BLOCK_N, BLOCK_S, PRECISION)
+        a_s = tl.where(counts[None, :], _weights(logits_s, top_s, norm_s), 0.0)
+        a_s = tl.sum(tl.reshape(a_s, (BLOCK_N, BLOCK_S // ROWS, ROWS)), 1)
         if bias_f is not None:
             bias_f += BLOCK_N * length_f
-        logits_s = tl.where(is_valid_s[None, :], logits_s, float("-inf"))
-        a_s = tl.exp(logits_s - top_s[:, None]) * norm_s[:, None]
+        if bias_s is not None:
+            bias_s += BLOCK_N * length_s
         dz = a_s[:, :, None] * grad.to(tl.float32)[:, None, :]
         dz = tl.reshape(dz, (BLOCK_N, ROWS * DEPTH_V)).to(grad.dtype)
         sums += tl.dot(tl.trans(a_f), dz, input_precision=PRECISION)
 
     place_f = start_f + tl.arange(0, BLOCK_F)
+    place_s = start_s + tl.arange(0, ROWS)
     channel = tl.arange(0, DEPTH_V)
     inside = (place_f[:, None, None] < length_f) & (place_s[None, :, None] < length_s)
     target = ((group * length_f + place_f[:, None, None]) * length_s + place_s[None, :, None]) * depth_v
