@@ -22,7 +22,15 @@ SIZES = {  # B, M, N, H, W, D, Dv
 }
 
 
-KINDS = ["full", "x", "y", "nothing_valid", "biased_x", "biased_y", "masked_and_biased"]
+KINDS = {
+    "full": (),
+    "mask_x": ("mask_x",),
+    "mask_y": ("mask_y",),
+    "nothing_valid": ("mask_x", "mask_y"),
+    "bias_x": ("bias_x",),
+    "bias_y": ("bias_y",),
+    "all": ("bias_x", "bias_y", "mask_x", "mask_y"),
+}
 Added = dict[str, Tensor]
 
 
@@ -34,27 +42,22 @@ def arguments(size: tuple[int, ...], dtype: torch.dtype) -> list[Tensor]:
 
 def masks_of(size: tuple[int, ...], kind: str) -> Added:
     batch, _, _, height, width, _, _ = size
-    masks = {
-        "mask_x": torch.rand(batch, width, device=DEVICE) < 0.7,
-        "mask_y": torch.rand(batch, height, device=DEVICE) < 0.7,
-    }
-    masks["mask_x"][:, 0] = masks["mask_y"][:, 0] = True
-    if kind == "nothing_valid":
-        masks["mask_x"][0] = False
-    names = {"x": ["mask_x"], "y": ["mask_y"]}.get(
-        kind, list(masks) if "biased" not in kind or "masked" in kind else []
-    )
-    return {name: masks[name] for name in names if kind != "full"}
+    lengths = {"mask_x": width, "mask_y": height}
+    masks = {}
+    for name in (name for name in KINDS[kind] if name in lengths):
+        masks[name] = torch.rand(batch, lengths[name], device=DEVICE) < 0.7
+        masks[name][:, 0] = kind != "nothing_valid"
+        masks[name][0] &= kind != "nothing_valid"
+    return masks
 
 
 def biases_of(size: tuple[int, ...], kind: str, dtype: torch.dtype) -> Added:
     batch, heads, queries, height, width, _, _ = size
-    names = {"biased_x": {"bias_x": width}, "biased_y": {"bias_y": height}}.get(
-        kind, {"bias_x": width, "bias_y": height} if "biased" in kind else {}
-    )
+    lengths = {"bias_x": width, "bias_y": height}
     return {
-        name: torch.randn(batch, heads, queries, length, device=DEVICE).to(dtype).requires_grad_()
-        for name, length in names.items()
+        name: torch.randn(batch, heads, queries, lengths[name], device=DEVICE).to(dtype).requires_grad_()
+        for name in KINDS[kind]
+        if name in lengths
     }
 
 
@@ -84,7 +87,7 @@ def test_is_as_accurate_as_its_dtype(dtype: torch.dtype) -> None:
     if dtype == torch.bfloat16 and DEVICE == "cpu":
         pytest.skip("Triton's interpreter multiplies bfloat16 matrices as if they held integers")
     size = SIZES["wide"]
-    biases = biases_of(size, "biased", dtype)
+    biases = biases_of(size, "all", dtype)
     assert_equal_to_float64(arguments(size, dtype), {}, biases, eps=6 * torch.finfo(dtype).eps)
 
 
@@ -129,7 +132,7 @@ def test_the_output_lies_as_its_projection_reads_it() -> None:
 def test_strided_arguments_inside_memory_that_holds_nan() -> None:
     size = SIZES["tall"]
     strided = [inside_nan(tensor) for tensor in arguments(size, torch.float32)]
-    kind = "masked_and_biased"
+    kind = "all"
     biases = {name: inside_nan(bias) for name, bias in biases_of(size, kind, torch.float32).items()}
     assert_equal_to_float64(strided, masks_of(size, kind), biases, eps=4e-6)
 
@@ -150,7 +153,7 @@ def test_gradients_are_deterministic() -> None:
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_the_operator_keeps_the_contract_of_torch_library() -> None:
-    size, kind = SIZES["one_query"], "masked_and_biased"
+    size, kind = SIZES["one_query"], "all"
     tensors = arguments(size, torch.float32)
     added = (*biases_of(size, kind, torch.float32).values(), *masks_of(size, kind).values())
     torch.library.opcheck(torch.ops.anchordetr.rcda_triton.default, (*tensors, *added, 0.5))
