@@ -118,7 +118,7 @@ def test_a_dead_process_ends_the_others(start: Path, coco_folder: Path, tmp_path
         "from anchordetr.training.trainer import Trainer\n"
         "step = Trainer.train_step\n"
         "def die(self, group):\n"
-        "    if self.world.rank == 1 and self.progress.step == 1:\n"
+        "    if self.process_group.rank == 1 and self.progress.step == 1:\n"
         "        os._exit(9)\n"
         "    return step(self, group)\n"
         "Trainer.train_step = die\n"

@@ -22,7 +22,7 @@ from anchordetr.config import Config
 from anchordetr.data.loader import EpochBatches, TrainSamples
 from anchordetr.errors import InputError, Stopped
 from anchordetr.training import state as checkpoint
-from anchordetr.training.progress import RichReporter
+from anchordetr.training.display import ProgressDisplay
 from anchordetr.training.random_state import get_random_state, set_random_state
 from anchordetr.weights.saved_model import read_model
 
@@ -40,15 +40,15 @@ def assert_same_runs(first: Path, second: Path) -> None:
 def kill_after(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Send this process a signal after so many steps, once."""
     steps = {"left": 0, "signal": signal.SIGTERM}
-    report = RichReporter.on_step
+    report = ProgressDisplay.on_step
 
-    def on_step(self: RichReporter, *arguments: Any) -> None:
+    def on_step(self: ProgressDisplay, *arguments: Any) -> None:
         report(self, *arguments)
         steps["left"] -= 1
         if steps["left"] == 0:
             os.kill(os.getpid(), steps["signal"])
 
-    monkeypatch.setattr(RichReporter, "on_step", on_step)
+    monkeypatch.setattr(ProgressDisplay, "on_step", on_step)
 
     def arm(count: int, number: signal.Signals = signal.SIGTERM) -> None:
         steps.update(left=count, signal=number)
@@ -162,7 +162,7 @@ def test_a_full_disk_keeps_what_was_saved(
     monkeypatch.setattr(checkpoint.torch, "save", fill_up)
     with pytest.raises(OSError, match="No space left"):
         Detector(config, device="cpu").train(coco_folder, tmp_path / "parts", epochs=1)
-    assert checkpoint.load_state(tmp_path / "parts" / "last")["step"] == 2
+    assert checkpoint.load_state(tmp_path / "parts" / "last")["progress"]["step"] == 2
     assert not [file for file in (tmp_path / "parts").rglob("*") if "tmp" in file.name]
     monkeypatch.undo()
     Detector(config, device="cpu").train(coco_folder, tmp_path / "parts", resume=True, epochs=1)
@@ -264,7 +264,7 @@ def test_kill_9_at_any_moment_loses_at_most_a_step(small_config: Config, coco_fo
             break
         kills += 1
         state_now = checkpoint.load_state(tmp_path / "killed" / "last")
-        position = state_now["epoch"], state_now["step"]
+        position = state_now["progress"]["epoch"], state_now["progress"]["step"]
         assert position > done
         done = position
         for folder in ("best", "last"):

@@ -14,7 +14,7 @@ from anchordetr.config import Config
 from anchordetr.data.box_centers import box_centres, representatives
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import UsageError
-from anchordetr.training.run import start_anchors
+from anchordetr.training.builder import start_anchors
 
 PARTS: dict[str, dict[str, Any]] = {
     "refine": {"model.box_refinement": True},

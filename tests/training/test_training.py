@@ -17,11 +17,11 @@ from anchordetr.cli.main import run as run_command
 from anchordetr.config import Config, TrainConfig
 from anchordetr.errors import InputError, UsageError
 from anchordetr.files import write_text
-from anchordetr.training.optim import build_optimizer, build_scheduler
+from anchordetr.training.optim import build_optimizer, build_scheduler, learning_rates
 from anchordetr.training.replay import replay
-from anchordetr.training.run import learning_rates
+from anchordetr.training.run import NonFiniteError
 from anchordetr.training.state import load_state
-from anchordetr.training.trainer import NonFiniteError, Trainer
+from anchordetr.training.trainer import Trainer
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -188,7 +188,7 @@ def test_a_gradient_that_is_not_finite_stops_too(
     def poison(parameters: object, norm: float) -> torch.Tensor:
         return torch.tensor(float("inf"))
 
-    monkeypatch.setattr("anchordetr.training.trainer.nn.utils.clip_grad_norm_", poison)
+    monkeypatch.setattr("anchordetr.training.optim.nn.utils.clip_grad_norm_", poison)
     with pytest.raises(NonFiniteError, match="No weight was changed"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
 
@@ -211,7 +211,7 @@ def test_the_moving_average_is_what_is_saved(small_config: Config, coco_folder: 
     state = load_state(tmp_path / "average" / "last")
     assert_same(plain, state["model"])
     key = "class_head.weight"
-    assert torch.equal(average[key], state["average"][f"module.{key}"])
+    assert torch.equal(average[key], state["ema"][f"module.{key}"])
     assert not torch.equal(average[key], plain[key])
 
 

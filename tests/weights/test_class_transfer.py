@@ -70,10 +70,10 @@ def test_the_labels_of_denoising_queries_follow_the_classes(
 ) -> None:
     config = small_config.updated({"model.denoising_groups": 2, "train.seed": 7})
     start = Detector(config, ["ox", "Triangle ", "cat", "circle"], device="cpu")
-    before = start.model.denoising_groups.labels.weight.detach().clone()
+    before = start.model.denoising.labels.weight.detach().clone()
     start.config = start.config.updated({"train.backbone_lr": 0.0, "train.weight_decay": 0.0})
     start.train(coco_folder, tmp_path, epochs=1, lr=1e-30)
-    after = Detector.from_pretrained(tmp_path, device="cpu").model.denoising_groups.labels.weight
+    after = Detector.from_pretrained(tmp_path, device="cpu").model.denoising.labels.weight
     assert after.shape == (3, 32)
     torch.testing.assert_close(after[[0, 2]], before[[3, 1]], atol=1e-6, rtol=0)
     assert not any(torch.allclose(after[1], row, atol=1e-3) for row in before)
