@@ -32,8 +32,6 @@ from anchordetr.visualize.report import plot_report
 from anchordetr.weights.class_transfer import MatchClasses
 from anchordetr.weights.pretrained_model import PretrainedModel
 
-_SAMPLES = 4
-
 
 class Detector(PretrainedModel):
     """An Anchor DETR with its classes and its settings.
@@ -95,7 +93,7 @@ class Detector(PretrainedModel):
         self._load_weights(folder / "best")
         self.origin["metrics"] = metrics.to_dict()
         if trainer.process_group.is_main:
-            images = [val_set.image(index) for index in range(min(_SAMPLES, len(val_set)))]
+            images = [val_set.image(index) for index in range(len(val_set))[:4]]
             figures = plot_report(run.report_folder, self.predict_each(images, 0.3), trainer.progress.history, metrics)
             run.finish(metrics, trainer.progress.history, self.origin, figures)
         return metrics
@@ -158,7 +156,9 @@ class Detector(PretrainedModel):
         """Detect objects.
 
         Args:
-            source, threshold: as in :meth:`Predictor.predict <anchordetr.predictor.Predictor.predict>`.
+            source: a path, URL, PIL image, RGB uint8 array (H, W, 3) or tensor (3, H, W): returns detections. A list, a
+                folder or a glob pattern: returns a list.
+            threshold: only scores of at least this are returned.
             anchors, patterns, layers: as in :class:`~anchordetr.optimize.budget.Budget`; less takes less time.
 
         Raises:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_runs import assert_same_tensors
 
 from anchordetr import Detections, Detector
 from anchordetr.config import Config
@@ -213,3 +214,10 @@ def test_evaluate_measures_what_predict_returns(detector: Detector, coco_folder:
         rows.append(coco_rows(record.image_id, found.xyxy, found.confidence, found.class_id, val_set.category_ids))
     detector.config = detector.config.updated({"train.precision": "bf16"})  # of training alone
     assert detector.evaluate(coco_folder) == coco_metrics(val_set, np.concatenate(rows))
+
+
+def test_the_seed_decides_the_starting_weights(small_config: Config) -> None:
+    first, again = (Detector(small_config, device="cpu").model.state_dict() for _ in range(2))
+    assert_same_tensors(first, again)
+    other = Detector(small_config.updated({"train.seed": 1}), device="cpu").model.state_dict()
+    assert not torch.equal(first["class_head.weight"], other["class_head.weight"])
