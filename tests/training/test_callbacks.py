@@ -151,6 +151,22 @@ def test_the_first_error_counts_and_what_ended_the_training_comes_first() -> Non
     assert first is callbacks.error is not None
 
 
+def test_the_example_of_the_documentation_works(
+    config: Config, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    block = page.partition("## Callbacks")[2].partition("```python\n")[2].partition("```")[0]
+    classes, separator, _ = block.partition("\ndetector = ")
+    assert separator
+    names: dict[str, Any] = {}
+    exec(classes, names)
+    with pytest.raises(names["GoodEnough"], match="after 2 epochs"):
+        train(config.updated({"train.epochs": 9}), coco_folder, tmp_path, names["StopAtAP"](0.0))
+    shown = capsys.readouterr().out
+    assert f"9 epochs of 2 steps, 0 steps done, into {tmp_path}" in shown
+    assert "ended by GoodEnough" in shown
+
+
 @pytest.mark.parametrize("fails_in", ["", "step"])
 def test_only_the_main_process_calls_them_and_all_processes_end(
     fails_in: str, config: Config, coco_folder: Path, tmp_path: Path
