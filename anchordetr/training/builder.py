@@ -82,7 +82,7 @@ def build_trainer(
     config, settings = run.config, run.config.train
     torch.manual_seed(settings.seed + run.process_group.rank)
     if settings.anchors_from_data and state is None:
-        start_anchors(model, train_set, config)
+        init_anchors(model, train_set, config)
     freeze(model, settings.freeze)
     data = TrainingData(_build_loader(model, train_set, run), evaluate)
     trainer = Trainer(
@@ -115,7 +115,7 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
 
 
 @torch.no_grad()
-def start_anchors(model: AnchorDETR, train_set: DetectionDataset, config: Config) -> None:
+def init_anchors(model: AnchorDETR, train_set: DetectionDataset, config: Config) -> None:
     """Initialise learned anchors where the objects of the training data are; say so.
 
     Raises:

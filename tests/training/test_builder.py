@@ -14,7 +14,7 @@ from anchordetr.config import Config
 from anchordetr.data.box_centers import box_centres, representatives
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import UsageError
-from anchordetr.training.builder import start_anchors
+from anchordetr.training.builder import init_anchors
 
 PARTS: dict[str, dict[str, Any]] = {
     "refine": {"model.box_refinement": True},
@@ -94,4 +94,4 @@ def test_models_without_learned_anchors_are_refused(small_config: Config, coco_f
         small_config.updated({"train.anchors_from_data": True, "model.anchors": "grid"})
     detector = Detector(small_config.updated({"model.anchors": "none"}), device="cpu")
     with pytest.raises(UsageError, match="which this model lacks"):
-        start_anchors(detector.model, open_dataset(coco_folder, "train"), small_config)
+        init_anchors(detector.model, open_dataset(coco_folder, "train"), small_config)
