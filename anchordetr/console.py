@@ -12,22 +12,7 @@ from rich.table import Table
 from anchordetr.distributed import is_main_process
 
 
-class ProgressBar:
-    """A bar that is shown between entering and leaving its context."""
-
-    bar: Progress
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.bar.stop()
-
-
-class DownloadBar(ProgressBar):
+class DownloadBar:
     """Shows how much of a file has been fetched; use it as a context manager."""
 
     def __init__(self, name: str) -> None:
@@ -40,6 +25,15 @@ class DownloadBar(ProgressBar):
             console=Console(stderr=True),
         )
         self._task = self.bar.add_task(name, total=None)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.bar.stop()
 
     def update(self, done: int, total: int | None) -> None:
         """Show ``done`` of ``total`` bytes; None if the server does not say how many."""

@@ -43,15 +43,15 @@ def peak_memory() -> int:
 
 
 @contextmanager
-def repeatable(wanted: bool) -> Iterator[None]:
-    """Let torch use deterministic algorithms only, where ``wanted``; without it a CPU repeats itself, a GPU almost.
+def repeatable(enabled: bool) -> Iterator[None]:
+    """Let torch use deterministic algorithms only, if ``enabled``; without it a CPU repeats itself, a GPU almost.
 
-    Where torch has none for an operation, the operation raises and says so.
+    An operation without a deterministic algorithm raises and says so.
     """
     before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
+    if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(wanted or before)
+    torch.use_deterministic_algorithms(enabled or before)
     try:
         yield
     finally:

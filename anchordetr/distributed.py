@@ -1,4 +1,4 @@
-"""The processes of a run: one alone, or several started by ``torchrun`` (torch.distributed)."""
+"""The process group of a run: one process alone, or several started by ``torchrun`` (torch.distributed)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _TIMEOUT = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
-class World:
-    """Which process this is, and how many there are.
+class ProcessGroup:
+    """The processes that train or evaluate together, as one of them sees them.
 
     Attributes:
         rank: number of this process. size: number of processes.
@@ -76,28 +76,28 @@ class World:
         return self.gather(value)[0]
 
 
-ALONE = World()
+ALONE = ProcessGroup()
 
 
 def is_main_process() -> bool:
-    """Return whether this process prints, before the others are joined and after."""
+    """Return whether this process prints, inside and outside of :func:`process_group`."""
     return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[World]:
-    """Join the other processes that ``torchrun`` started; without it, be alone.
+def process_group(device: torch.device) -> Iterator[ProcessGroup]:
+    """Enter the process group of the processes that ``torchrun`` started; without it, the one of this process alone.
 
     A process that waits longer than 15 minutes for another one ends with an error.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or dist.is_initialized():
-        yield World(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield World(dist.get_rank(), dist.get_world_size())
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()

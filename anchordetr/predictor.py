@@ -1,20 +1,130 @@
-"""Running a network on images without padding."""
+"""Prediction: images in, :class:`~anchordetr.detections.Detections` out, over any backend."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
+from anchordetr.config import DataConfig
+from anchordetr.data.images import ImageSource, expand_source, is_url, load_image, load_or_skip
+from anchordetr.data.transforms import eval_transform, prepare_image
 from anchordetr.detections import Detections
 from anchordetr.device import autocast
+from anchordetr.errors import InputError
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.optimize.budget import Budget, apply_budget
 from anchordetr.postprocess import postprocess
 from anchordetr.types import ImageBatch
 
+Backend = Callable[[Sequence[Tensor], Sequence[tuple[int, int]]], list[Detections]]
+"""From normalised (3, H, W) images and the (height, width) in pixels of the boxes to come, to detections of each."""
+
 _WHOLE = Budget()
+_CHUNK = 8
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Reads images, runs a backend on them, and names what it finds.
+
+    Attributes:
+        backend: for a network ``partial(detect, model)``.
+        transform: prepares images for the backend, see :func:`~anchordetr.data.transforms.eval_transform`.
+        class_names, category_ids: name and data-set id of each class index.
+    """
+
+    backend: Backend
+    transform: v2.Transform
+    class_names: Sequence[str]
+    category_ids: Sequence[int]
+
+    def predict(
+        self, source: ImageSource | Sequence[ImageSource], threshold: float = 0.5
+    ) -> Detections | list[Detections]:
+        """Detect objects in one image, or in each of several.
+
+        Args:
+            source: a path, URL, PIL image, RGB uint8 array (H, W, 3) or tensor (3, H, W): returns detections. A list, a
+                folder or a glob pattern: returns a list.
+            threshold: only scores of at least this are returned.
+
+        Raises:
+            InputError: an image cannot be read; the message names it.
+        """
+        if isinstance(source, (list, tuple)):
+            if not source:
+                raise InputError("The list of images is empty; give at least one image.")
+            return list(self.predict_each(source, threshold))
+        if isinstance(source, (str, Path)) and not is_url(source) and not Path(source).is_file():
+            return list(self.predict_each(expand_source(source), threshold))
+        return next(self.predict_each([cast(ImageSource, source)], threshold))
+
+    def predict_each(
+        self, sources: Sequence[ImageSource], threshold: float = 0.5, skip_broken: bool = False
+    ) -> Iterator[Detections]:
+        """Yield the detections of one image after the other, with eight images in memory.
+
+        Args:
+            sources, threshold: as in :meth:`predict`.
+            skip_broken: an image that cannot be read is named in a warning and left out.
+
+        Raises:
+            InputError: an image cannot be read; the message names it.
+        """
+        load = load_or_skip if skip_broken else load_image
+        for start in range(0, len(sources), _CHUNK):
+            chunk = sources[start : start + _CHUNK]
+            read = [(source, image) for source in chunk if (image := load(source)) is not None]
+            sizes = [(image.shape[-2], image.shape[-1]) for _, image in read]
+            prepared = [prepare_image(image, self.transform) for _, image in read]
+            for (source, image), found in zip(read, self.backend(prepared, sizes), strict=True):
+                yield self._describe(found[found.confidence >= threshold], source, image)
+
+    def _describe(self, detections: Detections, source: ImageSource, image: Tensor) -> Detections:
+        """Add the image (3, H, W) uint8, where it came from, and names and ids of the classes."""
+        detections.image = image.permute(1, 2, 0).numpy()
+        detections.source = str(source) if isinstance(source, (str, Path)) else None
+        detections.data["class_name"] = np.array(self.class_names)[detections.class_id]
+        detections.data["category_id"] = np.array(self.category_ids)[detections.class_id]
+        return detections
+
+
+def transform_for(model: AnchorDETR, settings: DataConfig) -> v2.Transform:
+    """Return the transform that prepares images for a network as settings say."""
+    return eval_transform(settings.short_side, settings.long_side, model.backbone.mean, model.backbone.std)
+
+
+@torch.inference_mode()
+def detect(
+    model: nn.Module, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], precision: str = "fp32"
+) -> list[Detections]:
+    """Run a network on prepared images; only images of one shape run together, so that none is padded.
+
+    Args:
+        model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` in eval mode.
+        images: normalised (3, H, W) images of any sizes.
+        sizes: (height, width) in pixels of each image that its boxes come in.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+
+    Returns:
+        The 100 detections of each image with the highest scores, in the order of the images.
+    """
+    device = next(model.parameters()).device
+    found: dict[int, Detections] = {}
+    for shape in sorted({image.shape for image in images}):
+        members = [i for i, image in enumerate(images) if image.shape == shape]
+        batch = ImageBatch.from_list([images[i] for i in members]).to(device)
+        with autocast(device, precision):
+            predictions = model(batch)
+        found.update(zip(members, postprocess(predictions, [sizes[i] for i in members]), strict=True))
+    return [found[i] for i in range(len(images))]
 
 
 class PreparedCopy:
@@ -24,7 +134,7 @@ class PreparedCopy:
     """
 
     def __init__(self) -> None:
-        self._fused: AnchorDETR | None = None
+        self._copies: dict[Budget, AnchorDETR] = {}
         self._state: list[tuple[int, int]] = []
 
     def of(self, model: AnchorDETR, budget: Budget = _WHOLE) -> AnchorDETR:
@@ -34,36 +144,14 @@ class PreparedCopy:
             UsageError: the network has less than the budget asks for.
         """
         state = [(id(value), value._version) for value in (*model.parameters(), *model.buffers())]
-        if self._fused is None or state != self._state:
-            self._fused, self._state = model.optimize_for_inference(), state
-        return apply_budget(self._fused, budget)
+        if state != self._state:
+            self._copies, self._state = {}, state
+        if _WHOLE not in self._copies:
+            self._copies[_WHOLE] = model.optimize_for_inference()
+        if budget not in self._copies:
+            self._copies[budget] = apply_budget(self._copies[_WHOLE], budget)
+        return self._copies[budget]
 
     def drop(self) -> None:
-        """Forget the copy, for the sake of memory."""
-        self._fused = None
-
-
-@torch.inference_mode()
-def detect(
-    model: nn.Module, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], precision: str = "fp32"
-) -> list[Detections]:
-    """Detect objects in prepared images; only images of one shape run together.
-
-    Args:
-        model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` in eval mode.
-        images: normalised (3, H, W) images of any sizes.
-        sizes: (height, width) in pixels of the images as the user knows them; boxes come in these.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-
-    Returns:
-        The best 100 detections of each image, in the order given.
-    """
-    device = next(model.parameters()).device
-    answers: dict[int, Detections] = {}
-    for shape in sorted({image.shape for image in images}):
-        members = [i for i, image in enumerate(images) if image.shape == shape]
-        batch = ImageBatch.from_list([images[i] for i in members]).to(device)
-        with autocast(device, precision):
-            predictions = model(batch)
-        answers.update(zip(members, postprocess(predictions, [sizes[i] for i in members]), strict=True))
-    return [answers[i] for i in range(len(images))]
+        """Forget the copies, for the sake of memory."""
+        self._copies = {}

@@ -47,12 +47,14 @@ from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.transforms import eval_transform
 from anchordetr.device import choose_device
-from anchordetr.distributed import ALONE
-from anchordetr.evaluation.coco import Metrics, evaluate
+from anchordetr.evaluation.coco import evaluate
 from anchordetr.files import write_text
+from anchordetr.metrics import Metrics
 from anchordetr.models.builders import build_model
+from anchordetr.predictor import detect
 from anchordetr.profiling.timing import describe_machine, hold
-from anchordetr.training.run import build_trainer, resume_state
+from anchordetr.training.builder import build_trainer
+from anchordetr.training.run import TrainingRun
 from anchordetr.training.trainer import Trainer
 
 HELPS: dict[str, Any] = {"model.init": "local", "model.encoder_loss": True}
@@ -82,21 +84,17 @@ def make_trainer(
     transform = eval_transform(data.short_side, data.long_side, backbone.mean, backbone.std)
 
     def metrics(model: nn.Module) -> Metrics:
-        return evaluate(model, val_set, transform, config.train.batch_size, data.workers)
+        return evaluate(partial(detect, model), val_set, transform, config.train.batch_size, data.workers)
 
-    trainer = build_trainer(
-        model=network,
-        config=config,
-        train_set=train_set,
-        evaluate=metrics,
-        save_model=lambda folder, model: None,
-        folder=folder,
-        world=ALONE,
-        state=resume_state(folder, config, accept_changes=False) if is_started(folder) else None,
-    )
+    run = TrainingRun(folder, config, write_model=_keep_no_model)
+    trainer = build_trainer(network, train_set, metrics, run, run.load_state() if is_started(folder) else None)
     if name in PEERS:
         trainer.criterion = PeerCriterion()
     return trainer
+
+
+def _keep_no_model(folder: Path, model: nn.Module) -> None:
+    """Write nothing: a run leaves its state and its log."""
 
 
 def train_model(
@@ -137,7 +135,7 @@ def measure_steps(
     device = choose_device(config.train.device)
     with tempfile.TemporaryDirectory() as folder:
         trainers = {name: make_trainer(name, config, *sets, Path(folder)) for name in names}
-        group = next(trainers[names[0]].groups())
+        group = next(trainers[names[0]].data.steps())
 
         def step(trainer: Trainer) -> Callable[[], object]:
             trainer.network.train()

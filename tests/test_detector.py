@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_runs import assert_same_tensors
 
 from anchordetr import Detections, Detector
 from anchordetr.config import Config
+from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError, UsageError
+from anchordetr.evaluation.coco import coco_metrics, coco_rows
 from anchordetr.optimize.budget import Budget, apply_budget
 
 
@@ -176,7 +179,10 @@ def test_budgets_take_turns_and_follow_changed_weights(detector: Detector, image
             np.testing.assert_array_equal(detector.predict(image, 0.0, **budget).xyxy, expected.xyxy)
     copies = [detector._prepared.of(detector.model, Budget(**budget)) for budget in budgets]
     assert len({id(copy) for copy in copies}) == 3
-    assert len({id(copy.encoder) for copy in copies}) == 1
+    pointers = [{name: value.data_ptr() for name, value in copy.named_parameters()} for copy in copies]
+    shared = [name for name in pointers[0] if name.startswith(("backbone.", "encoder."))]
+    assert shared
+    assert all(len({addresses[name] for addresses in pointers}) == 1 for name in shared)
     with torch.no_grad():
         detector.model.queries.anchors.points.copy_(detector.model.queries.anchors.points.flip(1) ** 2)
     for budget, expected in zip(budgets, alone, strict=True):
@@ -192,7 +198,26 @@ def test_an_evaluation_within_a_budget_uses_no_more(detector: Detector, coco_fol
     whole = detector.evaluate(coco_folder)
     assert detector.evaluate(coco_folder, anchors=9, patterns=(0, 1), layers=2) == whole
     seen = []
-    detector.model.heads.class_head.register_forward_hook(lambda head, inputs, logits: seen.append(logits.shape))
+    prepared = detector._prepared.of(detector.model, Budget(5, [1], 1))
+    prepared.register_forward_hook(lambda model, inputs, predictions: seen.append(predictions.logits.shape))
     detector.evaluate(coco_folder, anchors=5, patterns=[1], layers=1)
     assert {(shape[0], shape[2]) for shape in seen} == {(1, 5)}
     assert not detector.model.training
+
+
+def test_evaluate_measures_what_predict_returns(detector: Detector, coco_folder: Path) -> None:
+    detector.class_names, detector.category_ids = ["circle", "rectangle", "triangle"], [3, 7, 20]
+    val_set = open_dataset(coco_folder, "val")
+    rows = []
+    for index, found in enumerate(detector.predict(coco_folder / "val", threshold=0.0)):
+        record = val_set.annotations[index]
+        rows.append(coco_rows(record.image_id, found.xyxy, found.confidence, found.class_id, val_set.category_ids))
+    detector.config = detector.config.updated({"train.precision": "bf16"})  # of training alone
+    assert detector.evaluate(coco_folder) == coco_metrics(val_set, np.concatenate(rows))
+
+
+def test_the_seed_decides_the_starting_weights(small_config: Config) -> None:
+    first, again = (Detector(small_config, device="cpu").model.state_dict() for _ in range(2))
+    assert_same_tensors(first, again)
+    other = Detector(small_config.updated({"train.seed": 1}), device="cpu").model.state_dict()
+    assert not torch.equal(first["heads.class_head.weight"], other["heads.class_head.weight"])

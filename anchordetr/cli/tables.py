@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from anchordetr.evaluation.coco import Metrics
+    from anchordetr.metrics import Metrics
 
 _ROWS = (
     ("AP", "0.50:0.95", "all", "100", "ap"),

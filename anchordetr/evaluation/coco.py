@@ -4,121 +4,58 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from torch import nn
+from torch import Tensor
 from torchvision.transforms import v2
 
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.loader import batches_of, eval_loader
-from anchordetr.distributed import ALONE, World
+from anchordetr.detections import Detections
+from anchordetr.distributed import ALONE, ProcessGroup
 from anchordetr.errors import InputError
 from anchordetr.evaluation.confusion import confusion_matrix
-from anchordetr.predictor import detect
+from anchordetr.metrics import STATISTICS, Details, Metrics
 
-_STATS = (
-    "ap",
-    "ap50",
-    "ap75",
-    "ap_small",
-    "ap_medium",
-    "ap_large",
-    "ar_1",
-    "ar_10",
-    "ar_100",
-    "ar_small",
-    "ar_medium",
-    "ar_large",
-)
-
-
-@dataclass(frozen=True)
-class Details:
-    """What the curves and the matrix of an evaluation are drawn from.
-
-    Attributes:
-        precision: (101, K) at an IoU of 0.5 by recall and class, -1 where there is nothing to find.
-        confusion: computes the :func:`~anchordetr.evaluation.confusion.confusion_matrix`.
-    """
-
-    precision: NDArray[np.float64]
-    confusion: Callable[[], NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """COCO's twelve numbers as fractions of 1, and AP per class; -1 where there was nothing to find."""
-
-    ap: float
-    ap50: float
-    ap75: float
-    ap_small: float
-    ap_medium: float
-    ap_large: float
-    ar_1: float
-    ar_10: float
-    ar_100: float
-    ar_small: float
-    ar_medium: float
-    ar_large: float
-    per_class: dict[str, float]
-    details: Details | None = field(default=None, compare=False, repr=False)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the metrics that :meth:`to_dict` gave; other keys do not matter."""
-        return cls(**{name: values[name] for name in (*_STATS, "per_class")})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` holds."""
-        return {name: value for name, value in vars(self).items() if name != "details"}
+Detect = Callable[[Sequence[Tensor], Sequence[tuple[int, int]]], list[Detections]]
+"""From normalised (3, H, W) images and the (height, width) in pixels of the boxes to come, to detections of each."""
 
 
 def evaluate(
-    model: nn.Module,
+    detect: Detect,
     dataset: DetectionDataset,
     transform: v2.Transform,
     batch_size: int = 8,
     workers: int = 0,
-    precision: str = "fp32",
-    on_batch: Callable[[int, int], None] | None = None,
-    world: World = ALONE,
+    process_group: ProcessGroup = ALONE,
 ) -> Metrics:
-    """Run a network over a data set and compute COCO's metrics.
+    """Detect the objects of a data set, with whatever backend, and compute COCO's metrics.
 
     Several processes share the images; each of them returns the same metrics.
 
     Args:
-        model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR`; its training mode is restored afterwards.
+        detect: see :data:`Detect`; for a network ``partial(anchordetr.predictor.detect, model)``.
         dataset: with annotations.
         transform: see :func:`~anchordetr.data.transforms.eval_transform`.
-        on_batch: called with the number of images done and of all images of this process.
-        world: the processes that evaluate together.
+        batch_size: images given to ``detect`` at once. workers: processes that load them.
+        process_group: the processes that evaluate together.
     """
-    was_training = model.training
-    model.eval()
     rows: list[NDArray[np.float64]] = [np.zeros((0, 7))]
-    loader = eval_loader(dataset, transform, batch_size, workers, (world.rank, world.size))
-    done = 0
+    loader = eval_loader(dataset, transform, batch_size, workers, (process_group.rank, process_group.size))
     for batch in batches_of(loader):
         records = [dataset.annotations[index] for index in batch.indices]
         sizes = [(record.height, record.width) for record in records]
-        for record, found in zip(records, detect(model, batch.images, sizes, precision), strict=True):
+        for record, found in zip(records, detect(batch.images, sizes), strict=True):
             rows.append(coco_rows(record.image_id, found.xyxy, found.confidence, found.class_id, dataset.category_ids))
-        done += len(records)
-        if on_batch is not None:
-            on_batch(done, len(loader.dataset))  # type: ignore[arg-type]
-    model.train(was_training)
-    shares = world.gather(np.concatenate(rows))
-    metrics = coco_metrics(dataset, np.concatenate(shares)) if world.is_main else None
-    shared: Metrics = world.from_main(metrics and replace(metrics, details=None))
+    shares = process_group.gather(np.concatenate(rows))
+    metrics = coco_metrics(dataset, np.concatenate(shares)) if process_group.is_main else None
+    shared: Metrics = process_group.from_main(metrics and replace(metrics, details=None))
     return metrics or shared
 
 
@@ -157,7 +94,7 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    stats = dict(zip(_STATS, (float(value) for value in evaluation.stats), strict=True))
+    stats = dict(zip(STATISTICS, (float(value) for value in evaluation.stats), strict=True))
     precision = evaluation.eval["precision"]
     details = Details(precision[0, :, :, 0, -1], partial(confusion_matrix, dataset, rows))
     return Metrics(**stats, per_class=_per_class(precision, dataset), details=details)

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: detections against objects, image by image."""
+"""The confusion matrix of a detector: classes of objects against predicted classes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ _IOU = 0.5
 
 
 def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Count detections of a score of at least 0.3 by the class that they answer and the class of their object.
+    """Return the confusion matrix of all detections with a score of at least 0.3.
 
-    The surest detection takes the object that it overlaps most, at an IoU of at least 0.5, whatever the classes; crowds
-    are left out.
+    In descending order of score, a detection is matched with the free object of the highest IoU, if that is at least
+    0.5, whatever the classes. Crowds are left out.
 
     Args:
         dataset: with annotations.
         rows: (R, 7), see :func:`~anchordetr.evaluation.coco.coco_rows`.
 
     Returns:
-        (K + 1, K + 1): the row is the object's class, the column the answered one; the last of each is nothing.
+        (K + 1, K + 1): rows are classes of objects, columns predicted classes; the last row counts detections without
+        an object, the last column objects without a detection.
     """
     nothing = len(dataset.class_names)
     matrix = np.zeros((nothing + 1, nothing + 1), np.int64)
@@ -36,26 +37,24 @@ def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> ND
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
         record, found = dataset.annotations[index], rows[start:end]
         labels = record.labels[~record.crowd]
-        taken = _assign(found[:, 1:5], record.boxes[~record.crowd])
-        answers = np.array([class_of[int(category)] for category in found[:, 6]], np.int64)
-        np.add.at(matrix, (np.append(labels, nothing)[taken], answers), 1)
-        missed = np.setdiff1d(np.arange(len(labels)), taken)
+        matched = _match(found[:, 1:5], record.boxes[~record.crowd])
+        predicted = np.array([class_of[int(category)] for category in found[:, 6]], np.int64)
+        np.add.at(matrix, (np.append(labels, nothing)[matched], predicted), 1)
+        missed = np.setdiff1d(np.arange(len(labels)), matched)
         np.add.at(matrix, (labels[missed], np.full(len(missed), nothing)), 1)
     return matrix
 
 
-def _assign(found: NDArray[np.float64], wanted: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the object of each detection (boxes x, y, w, h, the surest first), or -1."""
-    taken = np.full(len(found), -1, np.int64)
-    if len(wanted) == 0:
-        return taken
-    overlap = box_iou(
-        *(box_convert(torch.from_numpy(np.asarray(b, np.float64)), "xywh", "xyxy") for b in (found, wanted))
-    )
-    free = overlap.numpy().copy()
+def _match(found: NDArray[np.float64], objects: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the object of each detection, or -1; boxes are x, y, w, h, detections in descending order of score."""
+    matched = np.full(len(found), -1, np.int64)
+    if len(objects) == 0:
+        return matched
+    corners = (box_convert(torch.from_numpy(np.asarray(b, np.float64)), "xywh", "xyxy") for b in (found, objects))
+    overlap = box_iou(*corners).numpy().copy()
     for row in range(len(found)):
-        best = int(free[row].argmax())
-        if free[row, best] >= _IOU:
-            taken[row] = best
-            free[:, best] = -1.0
-    return taken
+        best = int(overlap[row].argmax())
+        if overlap[row, best] >= _IOU:
+            matched[row] = best
+            overlap[:, best] = -1.0
+    return matched

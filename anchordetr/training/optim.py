@@ -1,12 +1,120 @@
-"""Optimizer and learning-rate schedule."""
+"""Optimizer, learning-rate schedule, gradient scaler and EMA."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from anchordetr.config import TrainConfig
+from anchordetr.console import say
+from anchordetr.training.ema import build_ema
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """Everything that turns gradients into new weights.
+
+    Attributes:
+        optimizer: see :func:`build_optimizer`.
+        scheduler: stepped after every optimizer step.
+        scaler: of the loss, in fp16; disabled otherwise.
+        ema: exponential moving average of the network, None for none.
+        clip_norm: the norm of the gradient is clipped to this.
+    """
+
+    optimizer: torch.optim.Optimizer
+    scheduler: LambdaLR
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None
+    clip_norm: float
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step, of everything but the backbone."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a loss."""
+        self.scaler.scale(loss).backward()
+
+    def clip_gradient(self, model: nn.Module) -> Tensor:
+        """Clip the gradient of a network; return its norm before."""
+        self.scaler.unscale_(self.optimizer)
+        return nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)
+
+    def step(self, model: nn.Module) -> None:
+        """Update the weights of a network, then learning rate, scale and EMA."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        if self.ema is not None:
+            self.ema.update_parameters(model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what :meth:`load_state_dict` needs to go on from here."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state, with the schedule of this run, which may be longer than the saved one."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        rates = zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
+        for group, base, factor in rates:
+            group["lr"] = base * factor(self.scheduler.last_epoch)
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+
+
+def build_optimization(model: nn.Module, settings: TrainConfig, steps_per_epoch: int) -> Optimization:
+    """Return the optimization of a network, on its device, that settings describe."""
+    optimizer = build_optimizer(model, *learning_rates(settings), settings.weight_decay)
+    total_steps = settings.epochs * steps_per_epoch
+    device = next(model.parameters()).device
+    return Optimization(
+        optimizer,
+        build_scheduler(optimizer, settings.schedule, settings.warmup, settings.drop_at, total_steps),
+        torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
+        build_ema(model, settings.ema),
+        settings.clip_norm,
+    )
+
+
+def learning_rates(settings: TrainConfig) -> tuple[float, float]:
+    """Return the learning rates of the network and of the backbone, scaled with the batch size if settings say so.
+
+    A note on stderr tells what was done.
+    """
+    factor = settings.batch_size / settings.lr_batch_size
+    rates = settings.lr, settings.backbone_lr
+    if factor == 1.0:
+        return rates
+    scaled = settings.lr * factor, settings.backbone_lr * factor
+    shown = f"{scaled[0]:.3g} and {scaled[1]:.3g} for the backbone"
+    if settings.scale_lr:
+        say(f"Learning rates are scaled from {settings.lr_batch_size} to {settings.batch_size} images: {shown}.")
+        return scaled
+    say(
+        f"The learning rates are those of {settings.lr_batch_size} images a step; {settings.batch_size} are used. "
+        f"--set train.scale_lr=true would scale them to {shown}."
+    )
+    return rates
 
 
 def build_optimizer(model: nn.Module, lr: float, backbone_lr: float, weight_decay: float) -> torch.optim.AdamW:

@@ -1,70 +1,64 @@
-"""What is shown on stderr while a detector is trained."""
+"""How far a run has come: what is saved with its state, and its log."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Any, Self
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from anchordetr.metrics import Metrics
 
-from anchordetr.console import ProgressBar
-from anchordetr.device import peak_memory
-
-_LOSSES = ("total", "class", "box", "giou")
-
-
-class RichReporter(ProgressBar):
-    """Shows the progress of ``epochs`` × ``steps`` steps, ``done`` of them before; use it as a context manager."""
-
-    def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
-        self.epochs = epochs
-        self.steps = steps
-        self._smooth: dict[str, float] = {}
-        self.bar = Progress(
-            TextColumn("[bold]epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[losses]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            refresh_per_second=2,
-        )
-        self._task = self.bar.add_task(
-            "train", total=epochs * steps, completed=done, epoch=self._count(done // steps), losses=""
-        )
-
-    def on_step(self, epoch: int, step: int, losses: dict[str, float], lr: float) -> None:
-        """Advance by one step."""
-        for name in _LOSSES:
-            self._smooth[name] = 0.95 * self._smooth.get(name, losses[name]) + 0.05 * losses[name]
-        text = " ".join(f"{name} {self._smooth[name]:.3f}" for name in _LOSSES)
-        text = f"loss {text} lr {lr:.1e} {peak_memory() / 2**30:.1f} GiB"
-        self.bar.update(self._task, advance=1, epoch=self._count(epoch), losses=text)
-
-    def on_epoch(self, entry: dict[str, Any]) -> None:
-        """Print one line."""
-        line = f"epoch {entry['epoch']:>3}/{self.epochs}  loss {entry['loss_total']:.3f}"
-        if "ap" in entry:
-            line += f"  AP {entry['ap']:.3f}  AP50 {entry['ap50']:.3f}  AP75 {entry['ap75']:.3f}"
-        self.bar.console.print(line, highlight=False)
-
-    def _count(self, epoch: int) -> str:
-        return f"{min(epoch + 1, self.epochs)}/{self.epochs}"
+LOSSES = ("total", "class", "box", "giou")
+"""Names of the losses that are logged: the weighted sum, and those of the last decoder layer."""
 
 
-class SilentReporter:
-    """Shows nothing: for the processes beside the main one."""
+@dataclass
+class Progress:
+    """How far a run has come.
 
-    def __enter__(self) -> Self:
-        return self
+    Attributes:
+        epoch: epochs that are done.
+        step: steps of the next epoch that are done.
+        sums: of the losses of those steps.
+        lr: learning rate of the last step.
+        best_ap: the highest AP so far, minus infinity before the first evaluation.
+        evaluations_without_improvement: evaluations since ``best_ap``.
+        history: one log entry for each epoch.
+    """
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    lr: float = 0.0
+    best_ap: float = -math.inf
+    evaluations_without_improvement: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
 
-    def on_step(self, epoch: int, step: int, losses: dict[str, float], lr: float) -> None: ...
+    def add_step(self, losses: Mapping[str, float], lr: float) -> None:
+        """Count one more step with its losses and its learning rate."""
+        self.step += 1
+        self.lr = lr
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def on_epoch(self, entry: dict[str, Any]) -> None: ...
+    def finish_epoch(self) -> dict[str, Any]:
+        """Count one more epoch; return its log entry: its number, its mean losses and its last learning rate."""
+        means = {f"loss_{name}": value / self.step for name, value in self.sums.items()}
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
+        self.history.append({"epoch": self.epoch, **means, "lr": self.lr})
+        return self.history[-1]
+
+    def add_evaluation(self, metrics: Metrics) -> bool:
+        """Add metrics to the last epoch's log entry; return whether their AP is higher than every one before."""
+        self.history[-1].update(metrics.to_dict())
+        self.evaluations_without_improvement += 1
+        if metrics.ap <= self.best_ap:
+            return False
+        self.best_ap, self.evaluations_without_improvement = metrics.ap, 0
+        return True
+
+    def best_metrics(self) -> Metrics:
+        """Return the metrics of the highest AP, the first one of several."""
+        evaluated = [entry for entry in self.history if "ap" in entry]
+        return Metrics.from_dict(max(evaluated, key=lambda entry: entry["ap"]))

@@ -1,4 +1,4 @@
-"""A training step that went wrong, kept in a file and run again to find where."""
+"""A training step that was not finite: kept in a file, and run again to find the module where it happens."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from anchordetr.errors import InputError, reason
 from anchordetr.files import write_atomically
 from anchordetr.models.builders import build_model
 from anchordetr.types import ImageBatch, Target
-from anchordetr.weights.saved_model import load_weights
 
 
-def keep_batches(file: Path, group: Sequence[TrainBatch], model: nn.Module, config: Config) -> None:
+def keep_batches(file: Path, batches: Sequence[TrainBatch], model: nn.Module, config: Config) -> None:
     """Write the batches of a step, the weights before it and the configuration."""
     content = {
         "config": config.model_dump(mode="json"),
@@ -32,21 +31,21 @@ def keep_batches(file: Path, group: Sequence[TrainBatch], model: nn.Module, conf
                 "labels": [target.labels.cpu() for target in batch.targets],
                 "image_ids": list(batch.image_ids),
             }
-            for batch in group
+            for batch in batches
         ],
     }
     write_atomically(file, lambda temporary: torch.save(content, temporary))
 
 
 def replay(file: Path) -> list[dict[str, Any]]:
-    """Run a kept step again, in float32 on the CPU, and tell what is not finite.
+    """Run a kept step again, in float32 on the CPU, and return what is not finite.
 
     Returns:
         For each batch: ``image_ids``, ``losses``, the first ``module`` whose output is not finite (None if there is
         none), the ``parameters`` and the ``gradients`` that are not.
 
     Raises:
-        InputError: the file is damaged, or no kept step.
+        InputError: the file is damaged, is no kept step, or does not fit this version.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -54,7 +53,13 @@ def replay(file: Path) -> list[dict[str, Any]]:
     except Exception as error:
         raise InputError(f"{file} is no kept training step: {reason(error)}.") from error
     model = build_model(config.model.without_pretraining())
-    load_weights(model, content["model"], str(file))
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        raise InputError(
+            f"The weights in {file} do not fit the network of its configuration; replay it with the version of "
+            f"anchordetr that wrote it: {error}"
+        ) from error
     return [_replay_batch(model, config, batch) for batch in batches]
 
 
@@ -85,16 +90,14 @@ def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> di
 
 def _note(seen: list[str], name: str, output: Any) -> None:
     """Note a module if a tensor of its output is not finite."""
-    tensors = [output] if isinstance(output, Tensor) else [part for part in _parts(output) if isinstance(part, Tensor)]
+    tensors = [part for part in _parts(output) if isinstance(part, Tensor)]
     if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in tensors):
         seen.append(name)
 
 
 def _parts(output: Any) -> Sequence[Any]:
-    return (
-        output
-        if isinstance(output, (tuple, list))
-        else list(vars(output).values())
-        if hasattr(output, "__dict__")
-        else []
-    )
+    if isinstance(output, (tuple, list)):
+        return output
+    if isinstance(output, Tensor) or not hasattr(output, "__dict__"):
+        return [output]
+    return list(vars(output).values())

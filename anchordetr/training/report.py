@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from anchordetr.config import Config, differences
-from anchordetr.evaluation.coco import Metrics
 from anchordetr.files import write_text
+from anchordetr.metrics import Metrics
+from anchordetr.training.progress import LOSSES
 
 REPORT_FILE = "report.md"
 _PAGE = """# {title}
@@ -39,6 +45,22 @@ _PAGE = """# {title}
 """
 
 
+def describe_origin(data: str | Path, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the weights of a training come from: data, command, versions, and what it started from.
+
+    Args:
+        data: as the user named it.
+        before: origin of the weights that the training starts from; empty if they are new.
+    """
+    started_from = {key: before[key] for key in ("source", "data") if key in before}
+    return {
+        **({"started_from": started_from} if started_from else {}),
+        "data": str(data),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {"anchordetr": version("anchordetr"), "torch": torch.__version__},
+    }
+
+
 def write_report(
     folder: Path,
     metrics: Metrics,
@@ -64,9 +86,9 @@ def write_report(
         command=origin["command"],
         facts=", ".join(f"{name} {value}" for name, value in facts.items()),
         classes="\n".join(f"| {name} | {_fraction(value)} |" for name, value in metrics.per_class.items()),
-        curves=_show(folder, figures.get("curves", ())),
+        curves=_show(folder, figures["curves"]),
         epochs="\n".join(_row(entry) for entry in history),
-        samples=f"## Samples\n\n{_show(folder, files)}" if (files := figures.get("samples", ())) else "",
+        samples=f"## Samples\n\n{_show(folder, figures['samples'])}" if figures["samples"] else "",
         settings=_settings(config),
         **values,
     )
@@ -80,7 +102,7 @@ def _show(folder: Path, files: Sequence[Path]) -> str:
 
 
 def _row(entry: Mapping[str, Any]) -> str:
-    losses = [f"{entry[f'loss_{name}']:.3f}" for name in ("total", "class", "box", "giou")]
+    losses = [f"{entry[f'loss_{name}']:.3f}" for name in LOSSES]
     metrics = [_fraction(entry[name]) if name in entry else "" for name in ("ap", "ap50")]
     return f"| {entry['epoch']} | {' | '.join([*losses, *metrics])} |"
 

@@ -11,19 +11,21 @@ from anchordetr.errors import InputError
 from anchordetr.files import write_atomically
 
 STATE_FILE = "training_state.pt"
+FORMAT_VERSION = 2
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
     """Save everything that a training run needs to go on."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / STATE_FILE, lambda temporary: torch.save(state, temporary))
+    content = {"format_version": FORMAT_VERSION, **state}
+    write_atomically(folder / STATE_FILE, lambda temporary: torch.save(content, temporary))
 
 
 def load_state(folder: Path) -> dict[str, Any]:
     """Load a training state; no code in the file is run.
 
     Raises:
-        InputError: there is none, or it is damaged.
+        InputError: there is none, it is damaged, or another version of the library wrote it.
     """
     file = folder / STATE_FILE
     if not file.is_file():
@@ -32,4 +34,10 @@ def load_state(folder: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{file} is damaged and cannot be resumed from: {error}") from error
+    version = state.pop("format_version", 1)
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{file} has format version {version}, and this anchordetr resumes version {FORMAT_VERSION}. Start a new run "
+            f"from the weights of this one (--weights {folder}), or resume it with the anchordetr that wrote it."
+        )
     return state

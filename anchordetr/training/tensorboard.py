@@ -1,57 +1,47 @@
-"""Losses and metrics for TensorBoard, beside what is shown on screen."""
+"""Losses and metrics for TensorBoard."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 from anchordetr.errors import UsageError
-from anchordetr.training.trainer import Reporter
+from anchordetr.training.callbacks import Callback, StepEnd, TrainingStart
 
 
-class TensorBoardReporter:
-    """Tells another reporter everything, and TensorBoard the numbers.
-
-    Args:
-        shown: the other reporter.
-        folder: where the event files go.
-        steps: optimizer steps of an epoch.
+class TensorBoard(Callback):
+    """Writes the numbers of each step and epoch into the run's folder ``tensorboard``.
 
     Raises:
         UsageError: TensorBoard is not installed.
     """
 
-    def __init__(self, shown: Reporter, folder: Path, steps: int) -> None:
+    def __init__(self) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UsageError(
                 "train.tensorboard needs TensorBoard: pip install anchordetr[tensorboard], or leave it out."
             ) from error
-        self.shown = shown
-        self.steps = steps
-        self.writer = SummaryWriter(folder)
+        self._open = SummaryWriter
+        self._writer: SummaryWriter | None = None
 
-    def __enter__(self) -> Self:
-        self.shown.__enter__()
-        return self
+    def on_train_start(self, start: TrainingStart) -> None:
+        self._writer = self._open(start.folder / "tensorboard")
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.writer.close()
-        self.shown.__exit__(kind, error, traceback)
+    def on_step(self, step: StepEnd) -> None:
+        for name, value in {**step.losses, "lr": step.lr}.items():
+            self._add(f"step/{name}", value, step.global_step)
 
-    def on_step(self, epoch: int, step: int, losses: dict[str, float], lr: float) -> None:
-        """Write the losses and the learning rate of a step."""
-        for name, value in {**losses, "lr": lr}.items():
-            self.writer.add_scalar(f"step/{name}", value, epoch * self.steps + step)
-        self.shown.on_step(epoch, step, losses, lr)
-
-    def on_epoch(self, entry: dict[str, Any]) -> None:
-        """Write the mean losses and the metrics of an epoch."""
+    def on_epoch(self, entry: Mapping[str, Any]) -> None:
         for name, value in entry.items():
             if isinstance(value, float):
-                self.writer.add_scalar(f"epoch/{name}", value, entry["epoch"])
-        self.shown.on_epoch(entry)
+                self._add(f"epoch/{name}", value, entry["epoch"])
+
+    def on_train_end(self, error: BaseException | None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add(self, name: str, value: float, step: int) -> None:
+        if self._writer is not None:
+            self._writer.add_scalar(name, value, step)

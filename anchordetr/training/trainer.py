@@ -3,93 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
-from itertools import islice
-from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
 
-from anchordetr.data.loader import EpochBatches, TrainBatch, batches_of
+from anchordetr.config import TrainConfig
+from anchordetr.data.loader import TrainBatch
 from anchordetr.device import autocast
-from anchordetr.distributed import World
 from anchordetr.errors import InputError, Stopped, reason
-from anchordetr.evaluation.coco import Details, Metrics
+from anchordetr.metrics import Details, Metrics
+from anchordetr.training.callbacks import Callbacks, StepEnd, TrainingStart
+from anchordetr.training.data import TrainingData
 from anchordetr.training.interrupts import StopSignals
+from anchordetr.training.optim import Optimization
+from anchordetr.training.progress import LOSSES, Progress
 from anchordetr.training.random_state import get_random_state, set_random_state
+from anchordetr.training.run import TrainingRun
 from anchordetr.types import Predictions
 
+_CALLBACK_FAILED = 1 << 16  # above all signal numbers
 _OUT_OF_MEMORY = (
     "The memory of the device is too small for a step ({}). Try --precision bf16, --gradient-checkpointing, "
     "--set train.accumulate=2, or smaller images (data.train_short_sides, data.long_side); anchordetr profile-memory "
     "--fits tells what fits. Everything up to the last save is kept."
 )
-_TERMS = ("class", "box", "giou", "total")
-
-
-class Reporter(Protocol):
-    """Who is told how training goes, between entering and leaving its context."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
-
-    def on_step(self, epoch: int, step: int, losses: dict[str, float], lr: float) -> None:
-        """Called after each optimizer step with the losses of the last layer and ``total``."""
-
-    def on_epoch(self, entry: dict[str, Any]) -> None:
-        """Called after each epoch with its log entry: epoch, mean losses, learning rate, metrics."""
-
-
-@dataclass
-class Progress:
-    """How far a run has come; saved with every checkpoint.
-
-    Attributes:
-        epoch: epochs that are done. step: steps of the next one that are done.
-        sums: of the losses of those steps. lr: learning rate of the last one.
-        best_ap: so far. waiting: evaluations since then.
-        history: one entry for each epoch.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    lr: float = 0.0
-    best_ap: float = -math.inf
-    waiting: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, losses: dict[str, float], lr: float) -> None:
-        """Count one more step."""
-        self.step += 1
-        self.lr = lr
-        for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def finish_epoch(self) -> dict[str, float]:
-        """Count one more epoch; return its number, its mean losses and its last learning rate."""
-        means = {f"loss_{name}": value / self.step for name, value in self.sums.items()}
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
-        return {"epoch": self.epoch, **means, "lr": self.lr}
-
-    def best_metrics(self) -> Metrics:
-        """Return the metrics of the best evaluation, the first one of several."""
-        evaluated = [entry for entry in self.history if "ap" in entry]
-        best = max(evaluated, key=lambda entry: entry["ap"])
-        return Metrics.from_dict(best)
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient is not a finite number; no weight has changed."""
 
 
 class Trainer:
@@ -98,150 +39,128 @@ class Trainer:
     Args:
         model: the network, on its device.
         criterion: from predictions, targets and the number of objects to losses.
-        optimizer, scheduler: the scheduler is stepped after every optimizer step.
-        loader: see :func:`~anchordetr.data.loader.train_loader`; its ``batch_sampler`` shares out the steps.
-        evaluate: returns the metrics of the network that it is given.
-        save: called with ``best`` or ``last``.
-        keep_batches: called with the batches of a step that was not finite; returns a note about them.
-        reporter: is told about steps and epochs.
-        world: the processes that train together.
-        average: moving average of the network, which is then what is evaluated; None evaluates the network itself.
-        epochs: to train in all. eval_every: evaluate after every so many epochs, and after the last.
-        save_every: save after every so many steps too; 0 saves after epochs alone.
-        patience: stop after so many evaluations in a row without a better AP; 0 never does.
-        clip_norm: the gradient's norm is clipped to this.
-        precision: ``fp32``, ``bf16`` or ``fp16``; losses are always float32.
+        optimization: optimizer, schedule, scaler and EMA.
+        data: batches to learn from, and the evaluation.
+        run: the run's folder, and the processes that train together.
+        settings: epochs, precision, and when to evaluate, to save and to stop.
+        callbacks: of the main process; empty on the others.
+
+    Attributes:
+        progress: how far the run has come.
     """
 
     def __init__(
         self,
-        *,
         model: nn.Module,
         criterion: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scheduler: LambdaLR,
-        loader: DataLoader[Any],
-        evaluate: Callable[[nn.Module], Metrics],
-        save: Callable[[str], None],
-        keep_batches: Callable[[Sequence[TrainBatch]], str],
-        reporter: Reporter,
-        world: World,
-        average: AveragedModel | None,
-        epochs: int,
-        eval_every: int,
-        save_every: int,
-        patience: int,
-        clip_norm: float,
-        precision: str,
+        optimization: Optimization,
+        data: TrainingData,
+        run: TrainingRun,
+        settings: TrainConfig,
+        callbacks: Callbacks,
     ) -> None:
         self.model = model
-        self.network = world.wrap(model)
+        self.network = run.process_group.wrap(model)
         self.criterion = criterion
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.loader = loader
-        self.batches = cast(EpochBatches, loader.batch_sampler)
-        self.evaluate = evaluate
-        self.save = save
-        self.keep_batches = keep_batches
-        self.reporter = reporter
-        self.world = world
-        self.average = average
-        self.epochs = epochs
-        self.eval_every = eval_every
-        self.save_every = save_every
-        self.patience = patience
-        self.clip_norm = clip_norm
-        self.precision = precision
+        self.optimization = optimization
+        self.data = data
+        self.run = run
+        self.process_group = run.process_group
+        self.settings = settings
+        self.callbacks = callbacks
         self.device = next(model.parameters()).device
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.progress = Progress()
-        self.signals = StopSignals()
-        self.details: Details | None = None  # of the best evaluation since the start of this process
+        self._signals = StopSignals()
+        self._best_details: Details | None = None  # of the best evaluation since the start of this process
 
     @property
-    def trained(self) -> nn.Module:
-        """What is evaluated and saved as the model: the moving average, or the network itself."""
-        return self.model if self.average is None else self.average.module
+    def evaluated_model(self) -> nn.Module:
+        """What is evaluated and saved as the model: the EMA, or the network itself."""
+        ema = self.optimization.ema
+        return self.model if ema is None else ema.module
 
-    def fit(self) -> None:
+    def fit(self) -> Metrics:
         """Train the epochs that are left; after each one log and save, after every ``eval_every`` evaluate.
 
         A trainer fits once.
+
+        Returns:
+            The metrics of the best model.
 
         Raises:
             Stopped: SIGINT or SIGTERM came; the state after the last whole step is saved.
             NonFiniteError: see :meth:`train_step`.
             InputError: the device's memory is too small; the message says what to try.
+            Exception: whatever a callback raised; the state after the last whole step is saved.
         """
-        with self.reporter, self.signals, self.ending_workers():
-            while self.progress.epoch < self.epochs and not self._has_waited_enough():
+        with self._signals, closing(self.data), self.callbacks.during(self._start()):
+            while self.progress.epoch < self.settings.epochs and not self._has_lost_patience():
                 try:
                     self._train_epoch()
                 except torch.OutOfMemoryError as error:
                     raise InputError(_OUT_OF_MEMORY.format(reason(error))) from error
                 self._finish_epoch()
+        return replace(self.progress.best_metrics(), details=self._best_details)
 
-    @contextmanager
-    def ending_workers(self) -> Iterator[None]:
-        """End the processes that load images when training ends; left to the garbage collector they take seconds."""
-        try:
-            yield
-        finally:
-            del self.loader
+    def _start(self) -> TrainingStart:
+        steps = self.data.steps_per_epoch
+        done = self.progress.epoch * steps + self.progress.step
+        return TrainingStart(self.run.folder, self.model, self.settings.epochs, steps, done)
 
-    def _has_waited_enough(self) -> bool:
-        return 0 < self.patience <= self.progress.waiting
+    def _has_lost_patience(self) -> bool:
+        return 0 < self.settings.patience <= self.progress.evaluations_without_improvement
 
     def _train_epoch(self) -> None:
         """Train the steps of an epoch that are left."""
         self.network.train()
-        self.batches.epoch, self.batches.start = self.progress.epoch, self.progress.step
-        self._stop_if_told()
-        for group in self.groups():
-            lr = float(self.optimizer.param_groups[0]["lr"])
-            losses = self.train_step(group)
-            self.progress.add(losses, lr)
-            self.reporter.on_step(self.progress.epoch, self.progress.step - 1, losses, lr)
-            if self.save_every and self.progress.step % self.save_every == 0:
-                self.save("last")
-            self._stop_if_told()
+        self.data.start_epoch(self.progress.epoch, self.progress.step)
+        self._end_if_told()
+        for batches in self._steps():
+            lr = self.optimization.lr
+            losses = self.train_step(batches)
+            global_step = self.progress.epoch * self.data.steps_per_epoch + self.progress.step
+            self.progress.add_step(losses, lr)
+            self.callbacks.on_step(StepEnd(self.progress.epoch + 1, global_step, losses, lr))
+            if self.settings.save_every and self.progress.step % self.settings.save_every == 0:
+                self.save_last()
+            self._end_if_told()
 
-    def groups(self) -> Iterator[list[TrainBatch]]:
-        """The batches of one optimizer step after the other."""
-        batches = batches_of(self.loader)
+    def _steps(self) -> Iterator[list[TrainBatch]]:
         try:
-            while group := list(islice(batches, self.batches.parts)):
-                yield group
+            yield from self.data.steps()
         except InputError:
-            if self.world.size == 1:
-                self._stop_if_told()  # a SIGTERM to all processes of a job ends the workers first
+            if self.process_group.size == 1:
+                self._end_if_told()  # a SIGTERM to all processes of a job ends the workers first
             raise
 
     def _finish_epoch(self) -> None:
-        entry: dict[str, Any] = self.progress.finish_epoch()
-        if self.progress.epoch % self.eval_every == 0 or self.progress.epoch == self.epochs:
-            metrics = self.evaluate(self.trained)
-            entry |= metrics.to_dict()
-            self.progress.waiting += 1
-            if metrics.ap > self.progress.best_ap:
-                self.progress.best_ap, self.progress.waiting = metrics.ap, 0
-                self.details = metrics.details
-                self.save("best")
-        self.progress.history.append(entry)
-        self.save("last")
-        self.reporter.on_epoch(entry)
+        entry = self.progress.finish_epoch()
+        if self.progress.epoch % self.settings.eval_every == 0 or self.progress.epoch == self.settings.epochs:
+            metrics = self.data.evaluate(self.evaluated_model.eval())
+            if self.progress.add_evaluation(metrics):
+                self._best_details = metrics.details
+                self.run.save_best(self.evaluated_model)
+        self.save_last()
+        self.callbacks.on_epoch(dict(entry))
 
-    def _stop_if_told(self) -> None:
-        """Save and stop on all processes where one of them was told to."""
-        received = self.world.maximum(self.signals.received, self.device)
-        if received:
-            self.save("last")
+    def _end_if_told(self) -> None:
+        """Save and end on all processes where one was told to stop, or where a callback of the main one has failed."""
+        failed = 0 if self.callbacks.error is None else _CALLBACK_FAILED
+        told = self.process_group.maximum(max(self._signals.received, failed), self.device)
+        if told:
+            self.save_last()
+            self.callbacks.raise_error()
             where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
-            raise Stopped(f"Stopped after {where} and saved; the same command with --resume goes on.", received)
+            if told == _CALLBACK_FAILED:
+                raise RuntimeError(f"A callback on the main process failed; saved after {where}.")
+            raise Stopped(f"Stopped after {where} and saved; the same command with --resume goes on.", told)
 
-    def train_step(self, group: Sequence[TrainBatch]) -> dict[str, float]:
-        """Do one optimizer step on all batches of a group, and return ``total`` and the losses of the last layer.
+    def save_last(self) -> None:
+        """Save everything that resuming needs; all processes call this."""
+        self.run.save_last(self.evaluated_model, self.state_dict(), self.progress.history)
+
+    def train_step(self, batches: Sequence[TrainBatch]) -> dict[str, float]:
+        """Do one optimizer step on all batches of a step, and return ``total`` and the losses of the last layer.
 
         Losses are divided by the number of objects in the whole step, on all processes.
 
@@ -249,77 +168,49 @@ class Trainer:
             NonFiniteError: a loss or a gradient is not finite; the message names losses, parameters and images, the
                 batches are kept, the weights are left as they were.
         """
-        objects = sum(len(target.labels) for batch in group for target in batch.targets)
-        counted = self.world.sum(torch.tensor(float(objects), device=self.device)).clamp(min=1.0)
-        self.optimizer.zero_grad(set_to_none=True)
-        values = torch.zeros(len(_TERMS), device=self.device)
-        for index, batch in enumerate(group):
-            is_last = index == len(group) - 1
-            with nullcontext() if is_last else self.world.without_sync(self.network):
-                values += self._backward(batch, counted / self.world.size)
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
-        losses = dict(zip(_TERMS, (self.world.sum(values) / self.world.size).tolist(), strict=True))
-        is_skipped = self.scaler.is_enabled() and math.isfinite(
-            losses["total"]
-        )  # by the scaler, which then scales less
-        if not (math.isfinite(losses["total"]) and (is_skipped or bool(norm.isfinite()))):
-            self._refuse(group, losses)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.scheduler.step()
-        if self.average is not None:
-            self.average.update_parameters(self.model)
+        objects = sum(len(target.labels) for batch in batches for target in batch.targets)
+        num_boxes = self.process_group.sum(torch.tensor(float(objects), device=self.device)).clamp(min=1.0)
+        self.optimization.zero_grad()
+        values = torch.zeros(len(LOSSES), device=self.device)
+        for index, batch in enumerate(batches):
+            is_last = index == len(batches) - 1
+            with nullcontext() if is_last else self.process_group.without_sync(self.network):
+                values += self._backward(batch, num_boxes / self.process_group.size)
+        norm = self.optimization.clip_gradient(self.model)
+        values = self.process_group.sum(values) / self.process_group.size
+        losses = dict(zip(LOSSES, values.tolist(), strict=True))
+        is_skipped_by_scaler = self.optimization.scaler.is_enabled()  # which then lowers the scale
+        if not (math.isfinite(losses["total"]) and (is_skipped_by_scaler or bool(norm.isfinite()))):
+            error = self.run.keep_failed_step(batches, self.model, losses)
+            self.optimization.zero_grad()
+            raise error
+        self.optimization.step(self.model)
         return losses
 
     def _backward(self, batch: TrainBatch, num_boxes: Tensor) -> Tensor:
-        """Add the gradient of one batch; return its losses in the order of ``_TERMS``."""
+        """Add the gradient of one batch; return its losses in the order of ``LOSSES``."""
         images = batch.images.to(self.device, non_blocking=True)
         targets = [target.to(self.device, non_blocking=True) for target in batch.targets]
-        with autocast(self.device, self.precision):
+        with autocast(self.device, self.settings.precision):
             predictions: Predictions = self.network(images, targets)
         losses = self.criterion(predictions, targets, num_boxes)
-        self.scaler.scale(losses.total).backward()
-        return torch.stack([*(losses.terms[name] for name in _TERMS[:-1]), losses.total.detach()])
-
-    def _refuse(self, group: Sequence[TrainBatch], losses: dict[str, float]) -> None:
-        bad = [
-            name
-            for name, value in self.model.named_parameters()
-            if value.grad is not None and not value.grad.isfinite().all()
-        ]
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
-        note = self.keep_batches(group)
-        self.optimizer.zero_grad(set_to_none=True)
-        raise NonFiniteError(
-            f"The loss is {losses}; gradients that are not finite: {', '.join(bad[:3]) or 'none'}{more}; on images "
-            f"{[image_id for batch in group for image_id in batch.image_ids]}. No weight was changed. {note} "
-            "Lower train.lr, or use --precision fp32."
-        )
+        self.optimization.backward(losses.total)
+        values = {"total": losses.total.detach(), **losses.terms}
+        return torch.stack([values[name] for name in LOSSES])
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that :meth:`load_state_dict` needs to go on from here; call it on all processes."""
         return {
             "model": self.model.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "random": self.world.gather(get_random_state()),
-            **vars(self.progress),
+            **self.optimization.state_dict(),
+            "random": self.process_group.gather(get_random_state()),
+            "progress": dict(vars(self.progress)),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state; with another number of processes, each takes the main one's random state."""
         self.model.load_state_dict(state["model"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        rates = zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
-        for group, base, factor in rates:  # the schedule of this run, which may be longer than the saved one
-            group["lr"] = base * factor(self.scheduler.last_epoch)
-        self.scaler.load_state_dict(state["scaler"])
+        self.optimization.load_state_dict(state)
         states = state["random"]
-        set_random_state(states[self.world.rank if len(states) == self.world.size else 0])
-        self.progress = Progress(**{name: state[name] for name in Progress.__dataclass_fields__})
+        set_random_state(states[self.process_group.rank if len(states) == self.process_group.size else 0])
+        self.progress = Progress(**state["progress"])

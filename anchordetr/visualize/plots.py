@@ -1,22 +1,59 @@
-"""Charts of measurements; they need matplotlib, which ``anchordetr[plots]`` brings."""
+"""Charts of trainings, evaluations and measurements; they need matplotlib, which ``anchordetr[plots]`` brings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.errors import InputError
-from anchordetr.profiling.attention_memory import AttentionMemory
-from anchordetr.profiling.budget import BudgetResult
 
 _MOST_NAMES = 20
 
 
-def plot_attention_memory(rows: Sequence[AttentionMemory], path: Path) -> None:
+class MeasuredCost(Protocol):
+    """The peak memory of one layer in one mode; None where it was not measured."""
+
+    @property
+    def measured_bytes(self) -> int | None: ...
+
+
+class MeasuredAttention(Protocol):
+    """The memory of one attention layer over one map, such as ``profiling.attention_memory.AttentionMemory``."""
+
+    @property
+    def features(self) -> str: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def attention(self) -> str: ...
+    @property
+    def inference(self) -> MeasuredCost: ...
+    @property
+    def training(self) -> MeasuredCost: ...
+
+
+class MeasuredBudget(Protocol):
+    """AP and time of one budget, such as ``profiling.budget.BudgetResult``."""
+
+    @property
+    def anchors(self) -> int: ...
+    @property
+    def patterns(self) -> Sequence[int]: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def ap(self) -> float: ...
+
+
+def plot_attention_memory(rows: Sequence[MeasuredAttention], path: Path) -> None:
     """Draw the measured peaks of inference and training by map and attention, on a logarithmic axis.
 
     Raises:
@@ -64,7 +101,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
-def plot_budgets(results: Sequence[BudgetResult], path: Path) -> None:
+def plot_budgets(results: Sequence[MeasuredBudget], path: Path) -> None:
     """Draw AP by time, a line for each choice of queries, its points the numbers of decoder layers.
 
     Raises:
@@ -116,7 +153,7 @@ def plot_precision_recall(precision: NDArray[np.float64], class_names: Sequence[
     """Draw precision by recall at an IoU of 0.5, a curve for each class.
 
     Args:
-        precision: (101, K), -1 where there is nothing to find.
+        precision: (101, K), -1 where a class has no objects.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -135,7 +172,7 @@ def plot_precision_recall(precision: NDArray[np.float64], class_names: Sequence[
 
 
 def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix (K + 1, K + 1): rows objects, columns answers, the last of each nothing.
+    """Draw a confusion matrix (K + 1, K + 1): rows objects, columns predicted classes, the last of each nothing.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -148,8 +185,8 @@ def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: 
     names = [*class_names, "nothing"]
     axes.set_xticks(range(len(names)), names, rotation=90)
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("object")
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("class of the object")
     if len(names) <= _MOST_NAMES:
         for row, column in np.ndindex(*matrix.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"

@@ -1,13 +1,56 @@
-"""Fine-tuning on other classes: which rows go on, and what is told about it."""
+"""Fine-tuning on other classes: new class heads, into which the rows of classes of the same name are copied."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from rich.markup import escape
 from rich.table import Table
 from torch import nn
+
+from anchordetr.errors import UsageError
+from anchordetr.models.anchor_detr import AnchorDETR
+from anchordetr.models.class_modules import class_modules
+
+MatchClasses = Literal["name", "none"]
+
+
+def check_match(match: str) -> None:
+    """Check how classes are matched.
+
+    Raises:
+        UsageError: it is neither ``name`` nor ``none``.
+    """
+    if match not in ("name", "none"):
+        raise UsageError(f"match_classes is '{match}'; it must be 'name' or 'none'.")
+
+
+def adopt_classes(
+    model: AnchorDETR, old_names: Sequence[str], new_names: Sequence[str], match: MatchClasses, seed: int
+) -> Table:
+    """Replace all parts of a network that have one row for each class.
+
+    Args:
+        model: the network, changed in place.
+        old_names, new_names: of the classes before and after.
+        match: ``name`` copies the rows of classes of the same name, ``none`` copies nothing.
+        seed: decides the new rows.
+
+    Returns:
+        A table of what was kept, copied and newly initialised.
+    """
+    device = next(model.parameters()).device
+    copied: list[str] = []
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for name, old in class_modules(model).items():
+            new = old.for_classes(len(new_names))
+            if match == "name":
+                copied = copy_rows(old, old_names, new, new_names)
+            model.set_submodule(name, new.to(device))
+    return transfer_table(model, copied, new_names)
 
 
 @torch.no_grad()
@@ -36,14 +79,15 @@ def transfer_table(model: nn.Module, copied: Sequence[str], class_names: Sequenc
     """Return a table of what was kept, copied and newly initialised.
 
     Args:
-        model: the network with its new ``class_head``.
+        model: the network with its new class parts.
         copied: names of the classes whose rows were copied.
-        class_names: of the new head.
+        class_names: all names of the new classes.
     """
     table = Table("part", "tensors", "parameters", "what happened")
     for name, part in model.named_children():
-        tensors = list(part.state_dict().values())
-        if name not in ("class_head", "denoising") and tensors:
+        prefixes = tuple(f"{part}." for part in class_modules(model))
+        tensors = [value for key, value in part.state_dict(prefix=f"{name}.").items() if not key.startswith(prefixes)]
+        if tensors:
             count = sum(tensor.numel() for tensor in tensors)
             table.add_row(name, str(len(tensors)), f"{count:,}", "kept")
     new = [name for name in class_names if name not in copied]

@@ -17,7 +17,7 @@ from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
 from anchordetr.models.builders import build_position_encoder, build_queries
-from anchordetr.training.progress import RichReporter
+from anchordetr.training.display import ProgressDisplay
 
 SMALL = [
     "model.backbone=test_resnet.r160_in1k",
@@ -161,15 +161,15 @@ def test_a_stopped_ablation_goes_on(
     tmp_path: Path, coco_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    report, steps = RichReporter.on_step, []
+    report, steps = ProgressDisplay.on_step, []
 
-    def stop_at_the_third_step(self: RichReporter, *arguments: Any) -> None:
+    def stop_at_the_third_step(self: ProgressDisplay, *arguments: Any) -> None:
         report(self, *arguments)
         steps.append(arguments)
         if len(steps) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(RichReporter, "on_step", stop_at_the_third_step)
+    monkeypatch.setattr(ProgressDisplay, "on_step", stop_at_the_third_step)
     with pytest.raises(SystemExit) as exit_info:
         run(monkeypatch, tmp_path, coco_folder, "--variants", "anchor_detr")
     assert exit_info.value.code == 128 + signal.SIGTERM

@@ -88,7 +88,7 @@ def test_two_processes_train_with_what_only_training_uses(start: Path, coco_fold
     done = launch(2, *options(start, tmp_path / "data", tmp_path / "run"), *changes)
     assert done.returncode == 0, done.stderr
     assert len(log(tmp_path / "run")) == 2
-    assert "denoising.labels.weight" in read_model(tmp_path / "run" / "last").weights
+    assert "training_sources.denoising.labels.weight" in read_model(tmp_path / "run" / "last").weights
 
 
 def test_another_number_of_processes_goes_on_with_the_same_steps(
@@ -118,7 +118,7 @@ def test_a_dead_process_ends_the_others(start: Path, coco_folder: Path, tmp_path
         "from anchordetr.training.trainer import Trainer\n"
         "step = Trainer.train_step\n"
         "def die(self, group):\n"
-        "    if self.world.rank == 1 and self.progress.step == 1:\n"
+        "    if self.process_group.rank == 1 and self.progress.step == 1:\n"
         "        os._exit(9)\n"
         "    return step(self, group)\n"
         "Trainer.train_step = die\n"

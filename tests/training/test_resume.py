@@ -1,8 +1,7 @@
-"""Stopping and going on: at any step, with any setting, bit for bit."""
+"""Stopping and resuming: at any step, with any setting, bit for bit."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import random
@@ -15,40 +14,30 @@ from typing import Any
 
 import pytest
 import torch
+from training_runs import assert_same_runs, assert_same_tensors, saved_weights
 
 from anchordetr import Detector
 from anchordetr.cli.main import run as run_command
 from anchordetr.config import Config
-from anchordetr.data.loader import EpochBatches, TrainSamples
-from anchordetr.errors import InputError, Stopped
+from anchordetr.errors import Stopped
 from anchordetr.training import state as checkpoint
-from anchordetr.training.progress import RichReporter
-from anchordetr.training.random_state import get_random_state, set_random_state
+from anchordetr.training.display import ProgressDisplay
 from anchordetr.weights.saved_model import read_model
-
-
-def assert_same_runs(first: Path, second: Path) -> None:
-    for name in ("best", "last"):
-        one, two = (read_model(folder / name).weights for folder in (first, second))
-        assert one.keys() == two.keys()
-        assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
-    for name in ("log.jsonl", "log.csv", "metrics.json"):
-        assert (first / name).read_text() == (second / name).read_text()
 
 
 @pytest.fixture
 def kill_after(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Send this process a signal after so many steps, once."""
     steps = {"left": 0, "signal": signal.SIGTERM}
-    report = RichReporter.on_step
+    report = ProgressDisplay.on_step
 
-    def on_step(self: RichReporter, *arguments: Any) -> None:
+    def on_step(self: ProgressDisplay, *arguments: Any) -> None:
         report(self, *arguments)
         steps["left"] -= 1
         if steps["left"] == 0:
             os.kill(os.getpid(), steps["signal"])
 
-    monkeypatch.setattr(RichReporter, "on_step", on_step)
+    monkeypatch.setattr(ProgressDisplay, "on_step", on_step)
 
     def arm(count: int, number: signal.Signals = signal.SIGTERM) -> None:
         steps.update(left=count, signal=number)
@@ -62,7 +51,9 @@ _BEYOND = {
     "model.query_groups": 2,
     "loss.classification": "varifocal",
 }
-_AVERAGE = {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine", "train.warmup": 0.2}
+
+
+_EMA = {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine", "train.warmup": 0.2}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +63,7 @@ _AVERAGE = {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine",
         pytest.param(4, {}, id="4-plain"),
         pytest.param(5, {}, id="5-plain"),
         pytest.param(3, {"data.workers": 2}, id="3-workers"),
-        pytest.param(6, _AVERAGE, id="6-average, accumulation"),
+        pytest.param(6, _EMA, id="6-EMA, accumulation"),
         pytest.param(2, {"model.dropout": 0.1, "train.save_every": 1}, id="2-dropout"),
         pytest.param(3, _BEYOND, id="3-denoising, groups, varifocal"),
     ],
@@ -93,6 +84,19 @@ def test_stopping_at_any_step_and_going_on_equals_never_stopping(
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_resuming_equals_never_stopping(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    def run(folder: str, epochs: int, resume: bool = False) -> None:
+        torch.manual_seed(1)
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path / folder, resume=resume, epochs=epochs)
+
+    small_config = small_config.updated({"train.drop_at": 1.0, "train.warmup": 0.0})
+    run("whole", epochs=3)
+    run("parts", epochs=1)
+    run("parts", epochs=3, resume=True)
+    assert_same_tensors(saved_weights(tmp_path / "whole" / "last"), saved_weights(tmp_path / "parts" / "last"))
+    assert (tmp_path / "whole" / "log.jsonl").read_text() == (tmp_path / "parts" / "log.jsonl").read_text()
+
+
 def test_the_commands_tell_how_they_ended(
     small_config: Config, coco_folder: Path, tmp_path: Path, kill_after: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,129 +115,9 @@ def test_the_commands_tell_how_they_ended(
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
 
 
-def test_another_configuration_is_shown_and_refused(
-    small_config: Config, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
-    changed = small_config.updated({"train.lr": 0.5, "loss.box_weight": 1.0})
-    with pytest.raises(InputError, match=r"another configuration \(loss\.box_weight, train\.lr\).*--accept-changes"):
-        Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
-    shown = " ".join(capsys.readouterr().err.split())
-    assert "train.lr: 0.0013 -> 0.5" in shown
-    assert "train.epochs: 1 -> 2" in shown
-    Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2, accept_changes=True)
-
-
-def test_a_run_saved_before_a_setting_existed_goes_on(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
-    Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
-    state = checkpoint.load_state(tmp_path / "last")
-    del state["config"]["model"]["denoising_groups"], state["config"]["train"]["clip_norm"]
-    checkpoint.save_state(tmp_path / "last", state)
-    with pytest.raises(InputError, match=r"another configuration \(train\.clip_norm\)"):
-        Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
-    changed = small_config.updated({"train.clip_norm": Config().train.clip_norm})
-    Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
-
-
-def test_a_damaged_state_is_named_and_the_best_model_is_left(
-    small_config: Config, coco_folder: Path, tmp_path: Path
-) -> None:
-    Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
-    file = tmp_path / "last" / "training_state.pt"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"training_state\.pt is damaged"):
-        Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
-    Detector.from_pretrained(tmp_path, device="cpu")
-
-
-def test_a_full_disk_keeps_what_was_saved(
-    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small_config.updated({"train.batch_size": 2, "train.save_every": 1})
-    save, calls = torch.save, []
-
-    def fill_up(state: Any, file: Path) -> None:
-        calls.append(file)
-        if len(calls) == 3:
-            file.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device", str(file))
-        save(state, file)
-
-    monkeypatch.setattr(checkpoint.torch, "save", fill_up)
-    with pytest.raises(OSError, match="No space left"):
-        Detector(config, device="cpu").train(coco_folder, tmp_path / "parts", epochs=1)
-    assert checkpoint.load_state(tmp_path / "parts" / "last")["step"] == 2
-    assert not [file for file in (tmp_path / "parts").rglob("*") if "tmp" in file.name]
-    monkeypatch.undo()
-    Detector(config, device="cpu").train(coco_folder, tmp_path / "parts", resume=True, epochs=1)
-    Detector(config, device="cpu").train(coco_folder, tmp_path / "whole", epochs=1)
-    assert_same_runs(tmp_path / "whole", tmp_path / "parts")
-
-
-def test_a_folder_that_cannot_be_written_is_refused_before_training(
-    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        Detector(small_config, device="cpu").train(coco_folder, tmp_path / "file" / "run", epochs=1)
-
-    def refuse(dir: Path) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("anchordetr.training.run.tempfile.TemporaryFile", refuse)
-    with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
-        Detector(small_config, device="cpu").train(coco_folder, tmp_path / "run", epochs=1)
-
-
-def test_random_states_come_back() -> None:
-    import numpy as np
-
-    def draw() -> list[float]:
-        return [random.random(), float(np.random.rand()), float(torch.rand(()))]
-
-    state = get_random_state()
-    first = draw()
-    set_random_state(state)
-    assert draw() == first
-
-
-@pytest.mark.parametrize(("ranks", "parts"), [(1, 1), (2, 1), (1, 3), (3, 2)])
-def test_steps_hold_the_same_images_however_they_are_shared(ranks: int, parts: int) -> None:
-    def steps(ranks: int, parts: int, start: int = 0) -> list[set[tuple[int, int, int]]]:
-        shares = []
-        for rank in range(ranks):
-            batches = EpochBatches(20, 6, seed=3, share=(rank, ranks), parts=parts)
-            batches.epoch, batches.start = 4, start
-            shares.append(list(batches))
-            assert len(shares[-1]) == len(batches) == (3 - start) * parts
-        return [
-            {key for share in shares for batch in share[step * parts : (step + 1) * parts] for key in batch}
-            for step in range(3 - start)
-        ]
-
-    assert steps(ranks, parts) == steps(1, 1)
-    assert steps(ranks, parts, start=2) == steps(1, 1)[2:]
-
-
-def test_a_step_that_cannot_be_shared_is_refused() -> None:
-    with pytest.raises(InputError, match="choose a multiple of 4 for --batch-size"):
-        EpochBatches(20, 6, seed=0, share=(0, 2), parts=2)
-
-
-def test_a_dead_worker_is_named(
-    small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(self: TrainSamples, key: tuple[int, int, int]) -> None:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    monkeypatch.setattr(TrainSamples, "__getitem__", die)
-    with pytest.raises(InputError, match=r"process that loads images died .*--workers 0"):
-        Detector(small_config.updated({"data.workers": 1}), device="cpu").train(coco_folder, tmp_path, epochs=1)
-
-
-# ---------------------------------------------------------------- kill -9
-
 _KILLS = int(os.environ.get("ANCHORDETR_KILLS", "3"))
+
+
 _EPOCHS = 3 + _KILLS
 
 
@@ -264,7 +148,7 @@ def test_kill_9_at_any_moment_loses_at_most_a_step(small_config: Config, coco_fo
             break
         kills += 1
         state_now = checkpoint.load_state(tmp_path / "killed" / "last")
-        position = state_now["epoch"], state_now["step"]
+        position = state_now["progress"]["epoch"], state_now["progress"]["step"]
         assert position > done
         done = position
         for folder in ("best", "last"):

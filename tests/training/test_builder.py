@@ -1,4 +1,4 @@
-"""Learned anchors that start where the training data has objects, and parts past the paper in a whole training."""
+"""From a configuration to a trainer: frozen parts, anchors from the data, parts past the paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anchordetr.config import Config
 from anchordetr.data.box_centers import box_centres, representatives
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import UsageError
-from anchordetr.training.run import start_anchors
+from anchordetr.training.builder import init_anchors
 
 PARTS: dict[str, dict[str, Any]] = {
     "refine": {"model.box_refinement": True},
@@ -43,6 +43,18 @@ def test_each_part_trains_saves_and_answers_the_same(
     assert loaded.config.model == detector.config.model
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
     np.testing.assert_array_equal(loaded.predict(image, 0.0).xyxy, detector.predict(image, 0.0).xyxy)
+
+
+def test_frozen_parts_stay_and_unknown_ones_are_named(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    detector = Detector(small_config, ["circle", "rectangle", "triangle"], device="cpu")
+    before = {name: value.clone() for name, value in detector.model.named_parameters()}
+    detector.train(coco_folder, tmp_path / "run", epochs=1, freeze=["encoder", "decoder.layers.0"])
+    moved = {name for name, value in detector.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved
+    assert not any(name.startswith(("encoder.", "decoder.layers.0.")) for name in moved)
+    assert any(name.startswith("decoder.layers.1.") for name in moved)
+    with pytest.raises(UsageError, match=r"names 'encode', .* Its parts: .*encoder"):
+        detector.train(coco_folder, tmp_path / "other", epochs=1, freeze=["encode"])
 
 
 def test_anchors_start_where_the_objects_are(
@@ -78,8 +90,8 @@ def test_resuming_leaves_the_anchors_alone(
 
 
 def test_models_without_learned_anchors_are_refused(small_config: Config, coco_folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"Configuration: .*set model\.anchors=learned\."):
+    with pytest.raises(UsageError, match=r"set .*model\.anchors=learned"):
         small_config.updated({"train.anchors_from_data": True, "model.anchors": "grid"})
-    detector = Detector(small_config.updated({"model.anchors": "none"}), device="cpu")
+    detector = Detector(small_config.updated({"model.queries": "embeddings"}), device="cpu")
     with pytest.raises(UsageError, match="which this model lacks"):
-        start_anchors(detector.model, open_dataset(coco_folder, "train"), small_config)
+        init_anchors(detector.model, open_dataset(coco_folder, "train"), small_config)

@@ -1,0 +1,68 @@
+"""COCO's metrics as they travel: from the evaluation to training, log, report and ``metrics.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+STATISTICS = (
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar_1",
+    "ar_10",
+    "ar_100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)
+"""COCO's twelve numbers in the order of ``COCOeval.stats``."""
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the curves and the confusion matrix of an evaluation are drawn from.
+
+    Attributes:
+        precision: (101, K) at an IoU of 0.5 by recall and class, -1 where a class has no objects.
+        confusion: computes the :func:`~anchordetr.evaluation.confusion.confusion_matrix`.
+    """
+
+    precision: NDArray[np.float64]
+    confusion: Callable[[], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """COCO's twelve numbers as fractions of 1, and AP per class; -1 where there are no objects."""
+
+    ap: float
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    ar_1: float
+    ar_10: float
+    ar_100: float
+    ar_small: float
+    ar_medium: float
+    ar_large: float
+    per_class: dict[str, float]
+    details: Details | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the metrics that :meth:`to_dict` gave; other keys do not matter."""
+        return cls(**{name: values[name] for name in (*STATISTICS, "per_class")})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``metrics.json`` holds."""
+        return {name: value for name, value in vars(self).items() if name != "details"}

@@ -1,0 +1,161 @@
+"""From a configuration to a trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from anchordetr.config import Config
+from anchordetr.console import say
+from anchordetr.criterion import build_criterion
+from anchordetr.data.box_centers import box_centres, representatives
+from anchordetr.data.dataset import DetectionDataset
+from anchordetr.data.loader import EpochBatches, train_loader
+from anchordetr.data.transforms import train_transform
+from anchordetr.device import repeatable
+from anchordetr.distributed import ProcessGroup, process_group
+from anchordetr.errors import UsageError
+from anchordetr.layers.recompute import recomputing
+from anchordetr.metrics import Metrics
+from anchordetr.models.anchor_detr import AnchorDETR
+from anchordetr.training.callbacks import Callback, Callbacks
+from anchordetr.training.data import TrainingData
+from anchordetr.training.display import ProgressDisplay
+from anchordetr.training.optim import build_optimization
+from anchordetr.training.run import TrainingRun
+from anchordetr.training.tensorboard import TensorBoard
+from anchordetr.training.trainer import Trainer
+
+
+@contextmanager
+def open_trainer(
+    model: AnchorDETR,
+    train_set: DetectionDataset,
+    evaluate: Callable[[ProcessGroup, nn.Module], Metrics],
+    run: TrainingRun,
+    state: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Iterator[Trainer]:
+    """Enter the process group and torch's modes of a training, and yield its trainer.
+
+    Args:
+        evaluate: returns the metrics of a network in eval mode; all processes of the group call it.
+        model, train_set, run, state, callbacks: as in :func:`build_trainer`; the run gets the process group.
+    """
+    settings = run.config.train
+    with process_group(next(model.parameters()).device) as group, repeatable(settings.deterministic):
+        run = replace(run, process_group=group)
+        trainer = build_trainer(model, train_set, partial(evaluate, group), run, state, callbacks)
+        with recomputing(model.layers if settings.gradient_checkpointing else []):
+            yield trainer
+
+
+def build_trainer(
+    model: AnchorDETR,
+    train_set: DetectionDataset,
+    evaluate: Callable[[nn.Module], Metrics],
+    run: TrainingRun,
+    state: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Trainer:
+    """Return a trainer with all parts that the run's configuration describes.
+
+    Args:
+        model: the network, on its device.
+        train_set: to learn from.
+        evaluate: returns the metrics of a network in eval mode.
+        run: folder, configuration and process group.
+        state: to go on from; None starts anew.
+        callbacks: called after the progress display and TensorBoard.
+
+    Raises:
+        UsageError: ``train.freeze`` or ``train.anchors_from_data`` do not fit the network, or TensorBoard is missing.
+        InputError: the images of a step cannot be shared out evenly to the processes.
+    """
+    config, settings = run.config, run.config.train
+    torch.manual_seed(settings.seed + run.process_group.rank)
+    if settings.anchors_from_data and state is None:
+        init_anchors(model, train_set, config)
+    freeze(model, settings.freeze)
+    data = TrainingData(_build_loader(model, train_set, run), evaluate)
+    trainer = Trainer(
+        model,
+        build_criterion(config.model.num_classes, config.loss),
+        build_optimization(model, settings, data.steps_per_epoch),
+        data,
+        run,
+        settings,
+        _build_callbacks(run, callbacks),
+    )
+    if state is not None:
+        trainer.load_state_dict(state)
+    return trainer
+
+
+def freeze(model: nn.Module, parts: Sequence[str]) -> None:
+    """Exclude parts of a network from training.
+
+    Raises:
+        UsageError: a part does not exist.
+    """
+    for part in parts:
+        chosen = [value for name, value in model.named_parameters() if f"{name}.".startswith(f"{part.rstrip('.')}.")]
+        if not chosen:
+            known = ", ".join(name for name, _ in model.named_children())
+            raise UsageError(f"train.freeze names '{part}', which the model does not have. Its parts: {known}.")
+        for value in chosen:
+            value.requires_grad_(False)
+
+
+@torch.no_grad()
+def init_anchors(model: AnchorDETR, train_set: DetectionDataset, config: Config) -> None:
+    """Initialise learned anchors where the objects of the training data are; say so.
+
+    Raises:
+        UsageError: the network's anchors are not learned points.
+    """
+    points = getattr(getattr(model.queries, "anchors", None), "points", None)
+    if not isinstance(points, nn.Parameter):
+        raise UsageError("train.anchors_from_data moves learned anchors, which this model lacks; leave it false.")
+    centres = box_centres(train_set.annotations, config.data.flips)
+    means = representatives(centres, len(points), config.train.seed)
+    points.copy_(torch.from_numpy(means))
+    boxes = int((~train_set.annotations.crowd).sum())
+    say(f"The {len(points)} anchors start from the data: the centres of {boxes} boxes.")
+
+
+def _build_loader(model: AnchorDETR, train_set: DetectionDataset, run: TrainingRun) -> DataLoader[Any]:
+    data, settings = run.config.data, run.config.train
+    batches = EpochBatches(
+        len(train_set),
+        settings.batch_size,
+        settings.seed,
+        share=(run.process_group.rank, run.process_group.size),
+        parts=settings.accumulate,
+        ratios=train_set.annotations.ratios,
+    )
+    return train_loader(
+        train_set,
+        train_transform(data.train_short_sides, data.long_side, data.crop, data.flips),
+        (model.backbone.mean, model.backbone.std),
+        batches,
+        workers=data.workers,
+        pin_memory=next(model.parameters()).is_cuda,
+    )
+
+
+def _build_callbacks(run: TrainingRun, callbacks: Sequence[Callback]) -> Callbacks:
+    """Return the callbacks of this process: none beside the main one."""
+    if not run.process_group.is_main:
+        return Callbacks([])
+    built_in: list[Callback] = [ProgressDisplay()]
+    if run.config.train.tensorboard:
+        built_in.append(TensorBoard())
+    return Callbacks([*built_in, *callbacks])

@@ -1,0 +1,135 @@
+"""Callbacks: objects that are told how a training goes, and several of them as one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+log = logging.getLogger("anchordetr")
+
+
+@dataclass(frozen=True)
+class TrainingStart:
+    """What is known before the first step.
+
+    Attributes:
+        folder: of the run.
+        model: the network in training; leave its mode as it is.
+        epochs: to train in all.
+        steps_per_epoch: optimizer steps of an epoch.
+        steps_done: steps done before, 0 unless the run is resumed.
+    """
+
+    folder: Path
+    model: nn.Module
+    epochs: int
+    steps_per_epoch: int
+    steps_done: int
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """One optimizer step.
+
+    Attributes:
+        epoch: number of its epoch, from 1.
+        global_step: number of the steps before it in the whole training, whether resumed or not.
+        losses: unweighted ``class``, ``box`` and ``giou`` of the last decoder layer, and the weighted ``total``.
+        lr: learning rate of everything but the backbone.
+    """
+
+    epoch: int
+    global_step: int
+    losses: Mapping[str, float]
+    lr: float
+
+
+class Callback(Protocol):
+    """The protocol of callbacks, and their base class: methods that a subclass leaves out do nothing.
+
+    Callbacks are called on the main process only, in the order given. When one raises, the other callbacks still get
+    that call, the state of the run is saved, all processes end, and the exception is raised again: nothing is lost,
+    and the run can be resumed.
+
+    Example:
+        >>> class PrintAP(Callback):
+        ...     def on_epoch(self, entry):
+        ...         print(entry["epoch"], entry.get("ap"))
+        >>> detector.train("data/pets", callbacks=[PrintAP()])
+    """
+
+    def on_train_start(self, start: TrainingStart) -> None:
+        """Called once before the first step, also when a run is resumed."""
+
+    def on_step(self, step: StepEnd) -> None:
+        """Called after each optimizer step."""
+
+    def on_epoch(self, entry: Mapping[str, Any]) -> None:
+        """Called after each epoch, when it is saved, with its line of ``log.jsonl``.
+
+        The entry holds ``epoch`` (from 1), the mean losses ``loss_total``, ``loss_class``, ``loss_box`` and
+        ``loss_giou``, ``lr``, and after an evaluation everything that ``metrics.json`` holds: ``ap``, ``ap50``, ...
+        """
+
+    def on_train_end(self, error: BaseException | None) -> None:
+        """Called once at the end, however training ends.
+
+        Args:
+            error: what ended it, such as :class:`~anchordetr.errors.Stopped`; None if it ran to its end.
+        """
+
+
+class Callbacks(Callback):
+    """Several callbacks as one that never raises by itself.
+
+    Attributes:
+        error: the first exception of a callback, None while there was none; :meth:`raise_error` raises it.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = list(callbacks)
+        self.error: Exception | None = None
+
+    def on_train_start(self, start: TrainingStart) -> None:
+        self._call("on_train_start", start)
+
+    def on_step(self, step: StepEnd) -> None:
+        self._call("on_step", step)
+
+    def on_epoch(self, entry: Mapping[str, Any]) -> None:
+        self._call("on_epoch", entry)
+
+    def on_train_end(self, error: BaseException | None) -> None:
+        self._call("on_train_end", error)
+
+    @contextmanager
+    def during(self, start: TrainingStart) -> Iterator[None]:
+        """Call :meth:`on_train_start` on entering, :meth:`on_train_end` on leaving, then raise a callback's error."""
+        self.on_train_start(start)
+        try:
+            yield
+        except BaseException as error:
+            self.on_train_end(error)
+            raise
+        self.on_train_end(self.error)
+        self.raise_error()
+
+    def raise_error(self) -> None:
+        """Raise the first exception of a callback, if there was one."""
+        if self.error is not None:
+            self.error.add_note("A callback of the training raised this. Everything up to the last step is saved.")
+            raise self.error
+
+    def _call(self, method: str, argument: object) -> None:
+        for callback in self.callbacks:
+            try:
+                getattr(callback, method)(argument)
+            except Exception as error:
+                log.warning("%s.%s failed: %r", type(callback).__name__, method, error)
+                self.error = error if self.error is None else self.error

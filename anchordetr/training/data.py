@@ -1,0 +1,81 @@
+"""The data of a training: its two splits, and the batches of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+from anchordetr.config import Config
+from anchordetr.data.dataset import DetectionDataset
+from anchordetr.data.layouts.opening import open_dataset
+from anchordetr.data.loader import EpochBatches, TrainBatch, batches_of
+from anchordetr.data.preflight import preflight
+from anchordetr.distributed import is_main_process
+from anchordetr.errors import InputError
+from anchordetr.metrics import Metrics
+
+
+class TrainingData:
+    """What a network learns from, and what it is evaluated on.
+
+    Args:
+        loader: see :func:`~anchordetr.data.loader.train_loader`.
+        evaluate: returns the metrics of a network in eval mode.
+    """
+
+    def __init__(self, loader: DataLoader[Any], evaluate: Callable[[nn.Module], Metrics]) -> None:
+        self.loader = loader
+        self.evaluate = evaluate
+
+    @property
+    def sampler(self) -> EpochBatches:
+        """What chooses the images of each batch."""
+        return cast(EpochBatches, self.loader.batch_sampler)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return self.sampler.steps
+
+    def start_epoch(self, epoch: int, step: int) -> None:
+        """Choose the epoch, from 0, and the step in it, with which :meth:`steps` begins."""
+        self.sampler.epoch, self.sampler.start = epoch, step
+
+    def steps(self) -> Iterator[list[TrainBatch]]:
+        """Yield this process's batches of one optimizer step after the other, to the end of the epoch.
+
+        Raises:
+            InputError: an image cannot be read, or a process that loads images died.
+        """
+        batches = batches_of(self.loader)
+        while group := list(islice(batches, self.sampler.parts)):
+            yield group
+
+    def close(self) -> None:
+        """End the processes that load images; left to the garbage collector they take seconds."""
+        del self.loader
+
+
+def open_splits(data: str | Path, config: Config) -> tuple[DetectionDataset, DetectionDataset]:
+    """Open and check the splits ``train`` and ``val`` of a data set.
+
+    Raises:
+        InputError: the data cannot be used; the message says why.
+    """
+    layout, skip_broken = config.data.layout, config.data.skip_broken
+    train_set, val_set = (open_dataset(data, split, layout, skip_broken) for split in ("train", "val"))
+    if train_set.class_names != val_set.class_names:
+        raise InputError(
+            f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}; give both splits "
+            "the same classes in the same order."
+        )
+    if len(train_set) == 0 or len(val_set) == 0:
+        raise InputError(f"{data} has no images in train or in val; training needs both.")
+    if is_main_process():
+        preflight(train_set, val_set, config.model.num_queries)
+    return train_set, val_set

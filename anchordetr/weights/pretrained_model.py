@@ -1,0 +1,152 @@
+"""A network with its classes and its settings, which can be saved, loaded and shared."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from anchordetr.config import Config
+from anchordetr.console import say
+from anchordetr.device import choose_device
+from anchordetr.errors import InputError
+from anchordetr.files import write_text
+from anchordetr.models.builders import build_model
+from anchordetr.models.presets import preset
+from anchordetr.weights.class_transfer import MatchClasses, adopt_classes, check_match
+from anchordetr.weights.hub import CARD_FILE, model_card, push_folder
+from anchordetr.weights.pretrained import load_pretrained
+from anchordetr.weights.saved_model import SavedModel, load_weights, read_model, write_model
+
+log = logging.getLogger("anchordetr")
+
+
+class PretrainedModel:
+    """A network with its classes and its settings; the base class of :class:`~anchordetr.detector.Detector`.
+
+    Arguments, attributes and errors are those of the detector.
+    """
+
+    def __init__(
+        self,
+        config: str | Config = "anchordetr_r50_dc5",
+        class_names: Sequence[str] | None = None,
+        category_ids: Sequence[int] | None = None,
+        device: str = "auto",
+    ) -> None:
+        config = preset(config) if isinstance(config, str) else config
+        if class_names is not None:
+            config = config.updated({"model.num_classes": len(class_names)})
+        count = config.model.num_classes
+        self.config = config
+        self.class_names = list(class_names or (f"class {index}" for index in range(count)))
+        self.category_ids = list(category_ids or range(1, count + 1))
+        if len(self.category_ids) != count:
+            raise InputError(f"There are {count} class names but {len(self.category_ids)} category ids.")
+        self.origin: dict[str, Any] = {}
+        self._unused_classes: dict[str, torch.Tensor] = {}
+        self.device = choose_device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.train.seed)
+            self.model = build_model(config.model).to(self.device).eval()
+
+    def save_pretrained(self, folder: str | Path, precision: str = "fp32") -> None:
+        """Write ``config.json`` and ``model.safetensors``; files of these names are replaced.
+
+        Args:
+            folder: made if needed.
+            precision: ``fp32``, or ``fp16`` or ``bf16`` for half the size; norms, biases and anchors keep float32.
+
+        Raises:
+            UsageError: there is no such precision.
+        """
+        write_model(Path(folder), self._at_rest(self.model), precision)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        device: str = "auto",
+        features: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Load a trained detector.
+
+        Args:
+            source: what :meth:`save_pretrained`, training or ``anchordetr convert`` wrote (of a run's output folder the
+                ``best`` is taken); a checkpoint file of the original implementation or of detrex, whose pickle is not
+                run; the name of a preset with published weights, which are fetched once; or a repository on the
+                Hugging Face hub.
+            device: ``auto``, ``cpu``, ``cuda``, ...
+            features: ``c5`` or ``dc5``, for a checkpoint file that does not tell.
+            settings: changes to the saved configuration, such as ``{"train.lr": 1e-4}``.
+
+        Raises:
+            InputError: there is no model, it is damaged, of another version or architecture, or cannot be fetched.
+            UsageError: a setting does not exist.
+        """
+        saved = load_pretrained(source, features)
+        loaded = cls(saved.config.updated(settings or {}), saved.class_names, saved.category_ids, device)
+        load_weights(loaded.model, saved.weights, str(source))
+        loaded.origin = saved.origin or {"source": str(source)}
+        loaded._unused_classes = saved.unused_classes
+        return loaded
+
+    def push_to_hub(
+        self, repo_id: str, private: bool = False, token: str | None = None, precision: str = "fp32"
+    ) -> str:
+        """Upload the detector and its model card to the Hugging Face hub; a card that is there already is kept.
+
+        Args:
+            repo_id: ``user/name``; made if needed.
+            private: whether a new repository is private.
+            token: of the hub; by default the one that ``hf auth login`` left.
+            precision: see :meth:`save_pretrained`.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            InputError: the hub refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, precision)
+            write_text(Path(folder) / CARD_FILE, self.model_card(repo_id))
+            return push_folder(Path(folder), repo_id, private, token)
+
+    def model_card(self, title: str) -> str:
+        """Return the text of a model card: classes, metrics, data set, command, versions."""
+        return model_card(self._at_rest(self.model), title)
+
+    def _at_rest(self, model: nn.Module) -> SavedModel:
+        """Return what is saved, with the weights of a network of this architecture, such as the EMA of the own one."""
+        weights = model.state_dict()
+        return SavedModel(self.config, self.class_names, self.category_ids, weights, self.origin, self._unused_classes)
+
+    def _write_network(self, folder: Path, model: nn.Module) -> None:
+        write_model(folder, self._at_rest(model))
+
+    def _load_weights(self, folder: Path) -> None:
+        """Take the weights of a model folder, whose settings are those of this model, and go into eval mode."""
+        load_weights(self.model.eval(), read_model(folder).weights, str(folder))
+
+    def _adopt_classes(self, names: list[str], category_ids: list[int], match: MatchClasses) -> None:
+        """Take over the classes of a data set; if they are others, what has a row for each class is replaced.
+
+        Raises:
+            UsageError: ``match`` is neither ``name`` nor ``none``.
+        """
+        check_match(match)
+        if self.class_names != names or match == "none":
+            self.config = self.config.updated({"model.num_classes": len(names)})
+            table = adopt_classes(self.model, self.class_names, names, match, self.config.train.seed)
+            if self.origin:
+                say(table)
+            else:
+                log.warning("The class head is new, for the classes of the data: %s.", ", ".join(names))
+        self.class_names, self.category_ids, self._unused_classes = names, category_ids, {}
