@@ -95,7 +95,7 @@ def _print_report(report: Report) -> None:
 
 
 def _print_findings(report: Report, console: Console) -> None:
-    from anchordetr.data.doctor.validation import KINDS
+    from anchordetr.data.findings import KINDS
 
     findings = Table("split", "severity", "what", "count")
     findings.add_column("which", overflow="fold")

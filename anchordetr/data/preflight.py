@@ -8,9 +8,10 @@ import os
 import numpy as np
 
 from anchordetr.data.dataset import AnnotationTable, DetectionDataset
-from anchordetr.data.doctor.validation import Finding, repeated_boxes
+from anchordetr.data.findings import Finding
 from anchordetr.data.layouts.base import FolderDataset
-from anchordetr.data.layouts.raw import sizes_of
+from anchordetr.data.layouts.image_scan import read_sizes
+from anchordetr.data.layouts.validation import duplicate_rows
 from anchordetr.errors import InputError
 
 log = logging.getLogger("anchordetr")
@@ -49,7 +50,7 @@ def crowded_images(table: AnnotationTable, num_queries: int) -> list[str]:
 def duplicate_boxes(table: AnnotationTable) -> list[str]:
     """Return the images of all boxes that repeat one of the same class, to the pixel; one entry for each."""
     rows = table.rows()
-    return [table.file_names[rows[box]] for box in repeated_boxes(rows, table.labels, table.boxes)]
+    return [table.file_names[rows[box]] for box in duplicate_rows(rows, table.labels, table.boxes)]
 
 
 def _classes_without_boxes(dataset: DetectionDataset) -> list[str]:
@@ -69,7 +70,7 @@ def _files(dataset: FolderDataset) -> set[str]:
 
 def _check_headers(dataset: FolderDataset) -> None:
     names = dataset.annotations.file_names
-    found = sizes_of([dataset.file(index) for index in range(len(dataset))])
+    found = read_sizes([dataset.file(index) for index in range(len(dataset))])
     unreadable = np.flatnonzero((found == 0).any(axis=1))
     wrong = np.setdiff1d(np.flatnonzero((found != dataset.annotations.sizes).any(axis=1)), unreadable)
     if len(unreadable):

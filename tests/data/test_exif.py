@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anchordetr.data.doctor.repair import Change, turned, write_repaired
+from anchordetr.data.doctor.repair import Change, rotate_boxes, write_repaired
 from anchordetr.data.doctor.report import examine
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError
@@ -45,4 +45,4 @@ def test_turned_boxes_hold_what_they_held(orientation: int, tmp_path: Path) -> N
 
 def test_an_image_that_was_not_turned_keeps_its_boxes() -> None:
     boxes = np.array([[1.0, 2.0, 3.0, 4.0]])
-    np.testing.assert_array_equal(turned(boxes, 40, 60, orientation=1), boxes)
+    np.testing.assert_array_equal(rotate_boxes(boxes, 40, 60, orientation=1), boxes)

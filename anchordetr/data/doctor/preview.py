@@ -14,8 +14,8 @@ from torchvision.utils import draw_bounding_boxes, make_grid
 
 from anchordetr.data.dataset import ImageRecord
 from anchordetr.data.doctor.report import SplitReport
-from anchordetr.data.doctor.validation import table_of
 from anchordetr.data.images import load_image
+from anchordetr.data.layouts.validation import to_table
 from anchordetr.detections import PALETTE
 
 _TILE = 320  # pixels of the longer side
@@ -31,7 +31,7 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
     """
     tiles = []
     for split in splits:
-        table = table_of(split.written)
+        table = to_table(split.raw)
         tiles += [_tile(split, table[row], row) for row in chosen_rows(split, _COLUMNS * _ROWS // len(splits))]
     if not tiles:
         return None
@@ -51,14 +51,14 @@ def chosen_rows(split: SplitReport, count: int) -> list[int]:
 
 def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
     """Draw one image: (3, tile, tile), the rest of the square white."""
-    image = load_image(split.written.path(row))
+    image = load_image(split.raw.path(row))
     height, width = image.shape[1:]
     scale = _TILE / max(height, width)
     size = [max(round(height * scale), 1), max(round(width * scale), 1)]
     small = tvf.resize(image, size, antialias=True)
     if len(record.boxes):
         corners = box_convert(torch.from_numpy(record.boxes), "xywh", "xyxy") * scale
-        names = [split.written.class_names[label] for label in record.labels]
+        names = [split.raw.class_names[label] for label in record.labels]
         colours = [PALETTE[label % len(PALETTE)] for label in record.labels]
         small = draw_bounding_boxes(small, corners, names, colours, width=2)
     return tvf.pad(small, [0, 0, _TILE - size[1], _TILE - size[0]], fill=255)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.data.dataset import AnnotationTable
-from anchordetr.data.doctor.image_scan import ScannedImage, look_at_all
-from anchordetr.data.doctor.validation import KINDS, Finding, find_all, of_boxes, of_images, table_of
+from anchordetr.data.findings import KINDS, Finding
 from anchordetr.data.layouts.base import FolderDataset, wrong_size
+from anchordetr.data.layouts.image_scan import ScannedImage, scan_images
 from anchordetr.data.layouts.opening import find_layout
-from anchordetr.data.layouts.raw import WrittenSplit
+from anchordetr.data.layouts.raw import RawSplit
+from anchordetr.data.layouts.validation import annotation_finding, find_problems, image_finding, to_table
 from anchordetr.data.preflight import crowded_images, duplicate_boxes
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
@@ -30,32 +31,32 @@ class SplitReport:
     """What one split holds.
 
     Attributes:
-        written: its annotations as they are. images: its files, decoded. findings: what is wrong, errors first.
+        raw: its annotations as they are. images: its files, decoded. findings: what is wrong, errors first.
     """
 
     name: str
-    written: WrittenSplit
+    raw: RawSplit
     images: list[ScannedImage]
     findings: list[Finding]
 
     def statistics(self) -> dict[str, Any]:
         """Return counts, sizes in pixels, and objects and images of each class, for people and for JSON."""
-        table = table_of(self.written)
+        table = to_table(self.raw)
         objects = np.bincount(table.rows()[~table.crowd], minlength=len(table))
         return {
             "images": len(table),
-            "annotations": len(self.written.boxes),
+            "annotations": len(self.raw.boxes),
             "objects": int(objects.sum()),
             "crowds": int(table.crowd.sum()),
             "images_without_objects": int((objects == 0).sum()),
-            "objects_per_image": _spread(objects),
-            "image_height": _spread(table.sizes[:, 0]),
-            "image_width": _spread(table.sizes[:, 1]),
-            "box_width": _spread(table.boxes[:, 2]),
-            "box_height": _spread(table.boxes[:, 3]),
+            "objects_per_image": _summary(objects),
+            "image_height": _summary(table.sizes[:, 0]),
+            "image_width": _summary(table.sizes[:, 1]),
+            "box_width": _summary(table.boxes[:, 2]),
+            "box_height": _summary(table.boxes[:, 3]),
             "box_sizes": _size_classes(table.boxes[:, 2] * table.boxes[:, 3]),
-            "image_ids": _spread(self.written.image_ids),
-            "classes": _classes(self.written, table),
+            "image_ids": _summary(self.raw.image_ids),
+            "classes": _classes(self.raw, table),
         }
 
 
@@ -120,54 +121,52 @@ def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
     unusable: list[str] = []
     for name in found.splits(path):
         try:
-            written = found.read(path, name)
+            raw = found.read(path, name)
         except InputError as error:
             unusable.append(f"{name}: {error}")
         else:
-            splits.append(_examine_split(name, written, num_queries))
+            splits.append(_examine_split(name, raw, num_queries))
     findings = [
         Finding("unusable", unusable),
-        Finding("class_mismatch", _other_classes(splits)),
+        Finding("class_mismatch", _class_mismatches(splits)),
         Finding("shared_image", shared_images(splits)),
     ]
     return Report(path, layout, splits, [finding for finding in findings if finding.names])
 
 
-def _examine_split(name: str, written: WrittenSplit, num_queries: int) -> SplitReport:
-    images = look_at_all(written)
-    table = table_of(written)
-    broken = [row for row, image in enumerate(images) if image.error and written.path(row).is_file()]
+def _examine_split(name: str, raw: RawSplit, num_queries: int) -> SplitReport:
+    images = scan_images(raw)
+    table = to_table(raw)
+    broken = [row for row, image in enumerate(images) if image.error and raw.path(row).is_file()]
     findings = [
-        *(finding for finding in find_all(written) if finding.kind != "unreadable_image"),
+        *(finding for finding in find_problems(raw) if finding.kind != "unreadable_image"),
         Finding("unreadable_image", [str(images[row].error) for row in broken], broken),
-        wrongly_sized(written, images),
-        of_images("duplicate_image", written, _repeated_images(images)),
+        size_mismatches(raw, images),
+        image_finding("duplicate_image", raw, _duplicate_images(images)),
         Finding("duplicate_box", duplicate_boxes(table)),
         Finding("too_many_objects", crowded_images(table, num_queries)),
-        of_boxes("zero_id", written, np.flatnonzero(written.box_ids == 0)),
-        *_class_findings(written, table),
-        Finding("reading", written.notes),
+        annotation_finding("zero_id", raw, np.flatnonzero(raw.box_ids == 0)),
+        *_class_findings(raw, table),
+        Finding("reading", raw.notes),
     ]
     order = ("error", "repaired", "warning", "note")
     findings.sort(key=lambda finding: order.index(KINDS[finding.kind].severity))
-    return SplitReport(name, written, images, [finding for finding in findings if finding.names])
+    return SplitReport(name, raw, images, [finding for finding in findings if finding.names])
 
 
-def wrongly_sized(written: WrittenSplit, images: Sequence[ScannedImage]) -> Finding:
+def size_mismatches(raw: RawSplit, images: Sequence[ScannedImage]) -> Finding:
     """Return the images whose upright size is not the one that the annotations tell."""
-    annotated = [(int(height), int(width)) for height, width in written.sizes]
+    annotated = [(int(height), int(width)) for height, width in raw.sizes]
     rows = [
         row
         for row, image in enumerate(images)
         if image.error is None and 0 not in annotated[row] and (image.height, image.width) != annotated[row]
     ]
-    names = [
-        wrong_size(written.file_names[row], (images[row].height, images[row].width), annotated[row]) for row in rows
-    ]
+    names = [wrong_size(raw.file_names[row], (images[row].height, images[row].width), annotated[row]) for row in rows]
     return Finding("wrong_size", names, rows)
 
 
-def _repeated_images(images: Sequence[ScannedImage]) -> NDArray[np.int64]:
+def _duplicate_images(images: Sequence[ScannedImage]) -> NDArray[np.int64]:
     seen: set[bytes] = set()
     rows = []
     for row, image in enumerate(images):
@@ -177,21 +176,21 @@ def _repeated_images(images: Sequence[ScannedImage]) -> NDArray[np.int64]:
     return np.array(rows, dtype=np.int64)
 
 
-def _class_findings(written: WrittenSplit, table: AnnotationTable) -> list[Finding]:
-    counts = np.bincount(table.labels, minlength=len(written.class_names))
+def _class_findings(raw: RawSplit, table: AnnotationTable) -> list[Finding]:
+    counts = np.bincount(table.labels, minlength=len(raw.class_names))
     empty = np.flatnonzero(counts == 0)
     rare = np.flatnonzero((counts > 0) & (counts < _RARE * counts.max(initial=0)))
     return [
-        Finding("class_without_boxes", [written.class_names[label] for label in empty]),
-        Finding("imbalance", [f"{written.class_names[label]} ({counts[label]})" for label in rare]),
+        Finding("class_without_boxes", [raw.class_names[label] for label in empty]),
+        Finding("imbalance", [f"{raw.class_names[label]} ({counts[label]})" for label in rare]),
     ]
 
 
-def _other_classes(splits: Sequence[SplitReport]) -> list[str]:
+def _class_mismatches(splits: Sequence[SplitReport]) -> list[str]:
     return [
-        f"{split.name} has {split.written.class_names}, {splits[0].name} {splits[0].written.class_names}"
+        f"{split.name} has {split.raw.class_names}, {splits[0].name} {splits[0].raw.class_names}"
         for split in splits
-        if split.written.class_names != splits[0].written.class_names
+        if split.raw.class_names != splits[0].raw.class_names
     ]
 
 
@@ -199,7 +198,7 @@ def shared_images(splits: Sequence[SplitReport]) -> list[str]:
     """Return the images whose bytes are in several splits, by the names that they have there."""
     places: dict[bytes, dict[str, str]] = defaultdict(dict)
     for split in splits:
-        for name, image in zip(split.written.file_names, split.images, strict=True):
+        for name, image in zip(split.raw.file_names, split.images, strict=True):
             if image.digest:
                 places[image.digest].setdefault(split.name, name)
     return [
@@ -207,7 +206,7 @@ def shared_images(splits: Sequence[SplitReport]) -> list[str]:
     ]
 
 
-def _spread(values: NDArray[Any]) -> dict[str, float]:
+def _summary(values: NDArray[Any]) -> dict[str, float]:
     """Smallest, median and largest; nothing for no values."""
     if len(values) == 0:
         return {}
@@ -219,13 +218,13 @@ def _size_classes(areas: NDArray[np.float32]) -> dict[str, int]:
     return {"small": small, "medium": len(areas) - small - large, "large": large}
 
 
-def _classes(written: WrittenSplit, table: AnnotationTable) -> dict[str, dict[str, int]]:
+def _classes(raw: RawSplit, table: AnnotationTable) -> dict[str, dict[str, int]]:
     rows = table.rows()
     return {
         name: {
-            "id": written.category_ids[label],
+            "id": raw.category_ids[label],
             "objects": int((table.labels == label).sum()),
             "images": len(np.unique(rows[table.labels == label])),
         }
-        for label, name in enumerate(written.class_names)
+        for label, name in enumerate(raw.class_names)
     }

@@ -10,9 +10,10 @@ from typing import Any, Self, TypeVar
 from torch import Tensor
 
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.doctor.validation import KINDS, checked_table
+from anchordetr.data.findings import KINDS
 from anchordetr.data.images import read_image
-from anchordetr.data.layouts.raw import WrittenSplit
+from anchordetr.data.layouts.raw import RawSplit
+from anchordetr.data.layouts.validation import validated_table
 from anchordetr.errors import InputError
 
 Part = TypeVar("Part")
@@ -30,12 +31,12 @@ class FolderDataset(DetectionDataset):
         InputError: images are missing, or annotations cannot be used; the message lists which.
     """
 
-    def __init__(self, written: WrittenSplit) -> None:
-        self.source = written.source
-        self.root = written.root
-        self.class_names = written.class_names
-        self.category_ids = written.category_ids
-        self.annotations = checked_table(written)
+    def __init__(self, raw: RawSplit) -> None:
+        self.source = raw.source
+        self.root = raw.root
+        self.class_names = raw.class_names
+        self.category_ids = raw.category_ids
+        self.annotations = validated_table(raw)
 
     @staticmethod
     @abstractmethod
@@ -49,8 +50,8 @@ class FolderDataset(DetectionDataset):
 
     @classmethod
     @abstractmethod
-    def read(cls, path: Path, split: str) -> WrittenSplit:
-        """Read the annotations of a split as they are written.
+    def read(cls, path: Path, split: str) -> RawSplit:
+        """Read the annotations of a split as they are raw.
 
         Raises:
             InputError: the split is not there, or a file is no annotation file of this layout.

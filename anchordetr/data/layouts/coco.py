@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.data.layouts.base import FolderDataset, choose_split
-from anchordetr.data.layouts.raw import NO_ID, WrittenSplit, sizes_of
+from anchordetr.data.layouts.image_scan import read_sizes
+from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -36,7 +37,7 @@ class CocoDataset(FolderDataset):
         return {file.stem.removeprefix("instances_"): file for file in files}
 
     @classmethod
-    def read(cls, path: Path, split: str) -> WrittenSplit:
+    def read(cls, path: Path, split: str) -> RawSplit:
         """Read the annotations of a split as they are written.
 
         Raises:
@@ -51,7 +52,7 @@ class CocoDataset(FolderDataset):
         return read_coco(file, folder)
 
 
-def read_coco(file: Path, image_folder: Path) -> WrittenSplit:
+def read_coco(file: Path, image_folder: Path) -> RawSplit:
     """Read a COCO annotation file; ``info``, ``area`` and ``iscrowd`` may be missing, and sizes: images tell them.
 
     Raises:
@@ -64,7 +65,7 @@ def read_coco(file: Path, image_folder: Path) -> WrittenSplit:
     crowd = _column(file, "annotations", annotations, "iscrowd", (int, type(None)), "0 or 1", None)
     areas = _column(file, "annotations", annotations, "area", (int, float, type(None)), "a number", None)
     file_names: list[str] = _column(file, "images", images, "file_name", (str,), "a string")
-    return WrittenSplit(
+    return RawSplit(
         source=file,
         root=image_folder,
         class_names=[str(category["name"]) for category in categories],
@@ -170,7 +171,7 @@ def _sizes(file: Path, images: Sequence[Any], paths: Sequence[Path]) -> NDArray[
     written = np.array([[side or 0 for side in column] for column in columns], dtype=np.float64).T.reshape(-1, 2)
     sizes: NDArray[np.int64] = written.round().astype(np.int64)
     unknown = np.flatnonzero((sizes <= 0).any(axis=1)).tolist()
-    sizes[unknown] = sizes_of([paths[row] for row in unknown])
+    sizes[unknown] = read_sizes([paths[row] for row in unknown])
     return sizes
 
 

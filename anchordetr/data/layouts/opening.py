@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.doctor.image_scan import without_broken
 from anchordetr.data.layouts import coco, roboflow, synthetic, voc, yolo
 from anchordetr.data.layouts.base import FolderDataset
+from anchordetr.data.layouts.image_scan import skip_unreadable
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -30,7 +30,7 @@ def open_dataset(path: str | Path, split: str, layout: str = "auto", skip_broken
     path = Path(path)
     found = DATA_LAYOUTS[find_layout(path, layout)]
     if skip_broken and isinstance(found, type) and issubclass(found, FolderDataset):
-        return found(without_broken(found.read(path, split)))
+        return found(skip_unreadable(found.read(path, split)))
     dataset: DetectionDataset = found.open(path, split)  # type: ignore[attr-defined]
     return dataset
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anchordetr.data.layouts.base import FolderDataset, choose_split
 from anchordetr.data.layouts.coco import read_coco
-from anchordetr.data.layouts.raw import WrittenSplit
+from anchordetr.data.layouts.raw import RawSplit
 from anchordetr.registry import DATA_LAYOUTS
 
 _FILE = "_annotations.coco.json"
@@ -28,7 +28,7 @@ class RoboflowDataset(FolderDataset):
         return {"val" if name == "valid" else name: file for name, file in folders.items()}
 
     @classmethod
-    def read(cls, path: Path, split: str) -> WrittenSplit:
+    def read(cls, path: Path, split: str) -> RawSplit:
         """Read the annotations of a split as they are written.
 
         Raises:

@@ -12,7 +12,8 @@ import numpy as np
 
 from anchordetr.data.images import IMAGE_SUFFIXES
 from anchordetr.data.layouts.base import FolderDataset, choose_split
-from anchordetr.data.layouts.raw import NO_ID, UNKNOWN_SIZE, WrittenSplit, sizes_of
+from anchordetr.data.layouts.image_scan import read_sizes
+from anchordetr.data.layouts.raw import NO_ID, UNKNOWN_SIZE, RawSplit
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -52,7 +53,7 @@ class VocDataset(FolderDataset):
         return {split: file for split, file in files.items() if file.is_file()}
 
     @classmethod
-    def read(cls, path: Path, split: str) -> WrittenSplit:
+    def read(cls, path: Path, split: str) -> RawSplit:
         """Read the annotations of a split as they are written.
 
         Raises:
@@ -70,10 +71,10 @@ class VocDataset(FolderDataset):
         file_names = [_file_name(annotations[stem], stem, images) for stem in stems]
         sizes = np.array([_size(annotations[stem]) for stem in stems], dtype=np.int64).reshape(-1, 2)
         unmeasured = np.flatnonzero((sizes <= 0).any(axis=1))
-        sizes[unmeasured] = sizes_of([images / file_names[row] for row in unmeasured])
+        sizes[unmeasured] = read_sizes([images / file_names[row] for row in unmeasured])
         difficult = sum(thing.difficult for _, thing in objects)
         ids = {name: position for position, name in enumerate(class_names, start=1)}
-        return WrittenSplit(
+        return RawSplit(
             source=file,
             root=images,
             class_names=class_names,

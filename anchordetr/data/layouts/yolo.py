@@ -11,7 +11,8 @@ import yaml
 
 from anchordetr.data.images import IMAGE_SUFFIXES
 from anchordetr.data.layouts.base import FolderDataset, choose_split
-from anchordetr.data.layouts.raw import NO_ID, WrittenSplit, sizes_of
+from anchordetr.data.layouts.image_scan import read_sizes
+from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -48,7 +49,7 @@ class YoloDataset(FolderDataset):
         return {split: [str(part) for part in _as_list(entry)] for split, entry in entries.items()}
 
     @classmethod
-    def read(cls, path: Path, split: str) -> WrittenSplit:
+    def read(cls, path: Path, split: str) -> RawSplit:
         """Read the annotations of a split as they are written.
 
         Raises:
@@ -64,11 +65,11 @@ class YoloDataset(FolderDataset):
         if images and len(unlabelled) == len(images):
             raise InputError(f"{path} has no label file for any image of '{split}'; expected {label_files[0]}.")
         names = _class_names(settings, path / "data.yaml")
-        sizes = sizes_of(images)
+        sizes = read_sizes(images)
         rows = np.array([row for row, _ in labels], dtype=np.int64)
         fractions = np.array([label.box for _, label in labels], dtype=np.float64).reshape(-1, 4)
         note = f"images without a label file, taken as without objects: {len(unlabelled)}."
-        return WrittenSplit(
+        return RawSplit(
             source=path / "data.yaml",
             root=path,
             class_names=list(names.values()),
