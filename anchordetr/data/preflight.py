@@ -1,4 +1,4 @@
-"""What is looked at before a training starts: everything that costs no more than the headers of the images."""
+"""Checks of the data before training starts, from annotations and image headers only."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = logging.getLogger("anchordetr")
 
 
 def preflight(train_set: DetectionDataset, val_set: DetectionDataset, num_queries: int) -> None:
-    """Check opened data before training; what may spoil the result is counted in warnings.
+    """Check both splits before training; problems that may harm the result are counted in warnings.
 
     Args:
-        num_queries: Q of the model, the most objects that it can find in an image.
+        num_queries: Q of the model, the largest number of objects per image that it can detect.
 
     Raises:
-        InputError: images cannot be read, or have another size than their annotations say; all are listed.
+        InputError: images cannot be read, or their size differs from the annotated one; the message lists them.
     """
     for dataset in (train_set, val_set):
         if isinstance(dataset, FolderDataset):
@@ -42,13 +42,13 @@ def preflight(train_set: DetectionDataset, val_set: DetectionDataset, num_querie
 
 
 def crowded_images(table: AnnotationTable, num_queries: int) -> list[str]:
-    """Return the images with more objects than queries, crowds not counted."""
+    """Return the images with more objects than queries, without counting crowds."""
     counts = np.bincount(table.rows()[~table.crowd], minlength=len(table))
     return [f"{table.file_names[row]} ({counts[row]} objects)" for row in np.flatnonzero(counts > num_queries)]
 
 
 def duplicate_boxes(table: AnnotationTable) -> list[str]:
-    """Return the images of all boxes that repeat one of the same class, to the pixel; one entry for each."""
+    """Return the image of each duplicate box: same class and same coordinates, rounded to pixels."""
     rows = table.rows()
     return [table.file_names[rows[box]] for box in duplicate_rows(rows, table.labels, table.boxes)]
 

@@ -1,4 +1,4 @@
-"""A page of sample images with their annotations drawn in."""
+"""A preview page: sample images with their annotations drawn on them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ _ROWS = 3
 
 
 def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
-    """Draw up to twelve images with boxes and class names: first those that findings concern, then some of all.
+    """Return a page of up to twelve images with boxes and class names, or None if no image can be read.
 
-    Returns:
-        The page, or None if no image can be read.
+    Images with findings come first, then evenly spaced samples of the others.
     """
     tiles = []
     for split in splits:
@@ -40,17 +39,17 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
 
 
 def chosen_rows(split: SplitReport, count: int) -> list[int]:
-    """Return up to ``count`` rows of readable images; half of them at most are those that findings concern."""
+    """Return up to ``count`` rows of readable images: at most half with findings, and evenly spaced others."""
     readable = [row for row, image in enumerate(split.images) if image.error is None]
     suspects = dict.fromkeys(row for finding in split.findings for row in finding.images)
     first = [row for row in suspects if split.images[row].error is None][: count // 2]
     others = sorted(set(readable) - set(first))
-    spread = np.linspace(0, len(others) - 1, min(count - len(first), len(others))).round().astype(int)
-    return [*first, *(others[position] for position in spread)]
+    evenly = np.linspace(0, len(others) - 1, min(count - len(first), len(others))).round().astype(int)
+    return [*first, *(others[position] for position in evenly)]
 
 
 def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
-    """Draw one image: (3, tile, tile), the rest of the square white."""
+    """Return one annotated image (3, tile, tile), padded with white to a square."""
     image = load_image(split.raw.path(row))
     height, width = image.shape[1:]
     scale = _TILE / max(height, width)

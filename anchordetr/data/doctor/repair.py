@@ -1,4 +1,4 @@
-"""A repaired copy of a data set, in COCO's layout, and the list of everything that was changed for it."""
+"""A repaired copy of a data set in COCO's layout, with a list of all changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAME_RATIO = 0.01
 
 
 class Change(NamedTuple):
-    """One thing that the copy has otherwise than the original: in which split, what, and how it was and is."""
+    """One difference between the copy and the original: the split, the image or annotation, and what changed."""
 
     split: str
     name: str
@@ -33,17 +33,17 @@ class Change(NamedTuple):
 
 
 def write_repaired(report: Report, output: Path) -> list[Change]:
-    """Write a copy of an examined data set that training takes without complaint, and ``changes.json`` beside it.
+    """Write a repaired copy of an examined data set, which training accepts, and ``changes.json``.
 
     Args:
-        report: see :func:`~anchordetr.data.doctor.report.examine`.
+        report: from :func:`~anchordetr.data.doctor.report.examine`.
         output: a folder that does not exist yet, or is empty.
 
     Returns:
-        Every change, also those listed in ``changes.json``.
+        All changes, as listed in ``changes.json``.
 
     Raises:
-        InputError: the folder holds something, or a split cannot be read at all.
+        InputError: the output folder is not empty, a split cannot be read, or the splits have different classes.
     """
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{output} is not empty; choose a new folder for the repaired copy.")
@@ -64,10 +64,10 @@ def write_repaired(report: Report, output: Path) -> list[Change]:
 
 
 def repaired(split: SplitReport, held_out: set[bytes]) -> tuple[RawSplit, list[Change]]:
-    """Return the annotations of a split without its faults, and every change.
+    """Return the repaired annotations of a split, and all changes.
 
     Args:
-        held_out: hashes of images that other splits keep for themselves; ``train`` gives way to all others.
+        held_out: hashes of images that belong to other splits and are left out of this one.
     """
     changes = [Change(split.name, "reading", note) for note in split.raw.notes]
     raw = _rotate_and_scale(split, changes)
@@ -78,7 +78,7 @@ def repaired(split: SplitReport, held_out: set[bytes]) -> tuple[RawSplit, list[C
 
 
 def _rotate_and_scale(split: SplitReport, changes: list[Change]) -> RawSplit:
-    """Make annotations fit the upright image: boxes made before EXIF turned it are turned, others scaled."""
+    """Fit boxes to the upright image: rotate those drawn on the image as stored, scale those of another resolution."""
     raw = split.raw
     boxes, areas, sizes = raw.boxes.copy(), raw.areas.copy(), raw.sizes.copy()
     for row in size_mismatches(raw, split.images).images:
@@ -86,7 +86,7 @@ def _rotate_and_scale(split: SplitReport, changes: list[Change]) -> RawSplit:
         mine = np.flatnonzero(raw.image_rows == row)
         if (scanned.height, scanned.width) == (width, height):
             boxes[mine] = rotate_boxes(boxes[mine], int(height), int(width), read_orientation(raw.path(row)))
-            what = f"boxes turned from {width}x{height} to {height}x{width} pixels"
+            what = f"boxes rotated from {width}x{height} to {height}x{width} pixels"
         elif abs(scanned.height * width / (scanned.width * height) - 1) <= _SAME_RATIO:
             scale = np.array([scanned.width / width, scanned.height / height])
             boxes[mine] *= np.tile(scale, 2)
@@ -100,7 +100,12 @@ def _rotate_and_scale(split: SplitReport, changes: list[Change]) -> RawSplit:
 
 
 def rotate_boxes(boxes: NDArray[np.float64], height: int, width: int, orientation: int) -> NDArray[np.float64]:
-    """Turn boxes (T, 4) x, y, w, h of an image as stored (height, width) to the upright one of an EXIF orientation."""
+    """Return boxes (T, 4) x, y, w, h of an image as stored in the coordinates of the upright image.
+
+    Args:
+        height, width: pixels of the image as stored.
+        orientation: EXIF orientation; 5 to 8 swap the axes, the others return the boxes unchanged.
+    """
     x, y, w, h = boxes.T
     right, below = width - x - w, height - y - h
     upright = {5: (y, x), 6: (below, x), 7: (below, right), 8: (y, right)}
@@ -110,7 +115,7 @@ def rotate_boxes(boxes: NDArray[np.float64], height: int, width: int, orientatio
 
 
 def _without_images(split: SplitReport, raw: RawSplit, held_out: set[bytes], changes: list[Change]) -> RawSplit:
-    """Leave out images that cannot be used, each with the reason."""
+    """Leave out unusable images and record the reason of each."""
     holders: dict[int, set[bytes]] = defaultdict(set)
     first_rows: dict[bytes, int] = {}
     for row, (image_id, image) in enumerate(zip(raw.image_ids, split.images, strict=True)):
@@ -126,7 +131,7 @@ def _without_images(split: SplitReport, raw: RawSplit, held_out: set[bytes], cha
             f"the same image as {raw.file_names[first]}": first != row,
             "another split holds the same image": image.digest in held_out,
         }
-        reason = next((reason for reason, holds in reasons.items() if holds), None)
+        reason = next((reason for reason, applies in reasons.items() if applies), None)
         if reason is not None:
             left_out.append(row)
             changes.append(Change(split.name, raw.file_names[row], f"image left out: {reason}"))
@@ -167,12 +172,12 @@ def _clip(split: str, raw: RawSplit, changes: list[Change]) -> RawSplit:
 
 def _without_duplicates(split: str, raw: RawSplit, changes: list[Change]) -> RawSplit:
     rows = duplicate_rows(raw.image_rows, raw.labels, raw.boxes)
-    changes += _left_out(split, raw, rows, "the same box and class is there already")
+    changes += _left_out(split, raw, rows, "a duplicate of an earlier box of the same class")
     return _with_boxes(raw, np.setdiff1d(np.arange(len(raw.boxes)), rows))
 
 
 def _renumber(split: str, raw: RawSplit, changes: list[Change]) -> RawSplit:
-    """Give new ids to annotations without one, with the id 0, or with the id of an earlier one."""
+    """Assign new ids to annotations without an id, with the id 0, or with the id of an earlier annotation."""
     _, first = np.unique(raw.box_ids, return_index=True)
     wrong = np.setdiff1d(np.arange(len(raw.box_ids)), first[raw.box_ids[first] > 0])
     ids = raw.box_ids.copy()
@@ -205,7 +210,7 @@ def _write_split(name: str, raw: RawSplit, output: Path) -> None:
 
 
 def _inside(file_name: str, image_id: int) -> str:
-    """Return a relative name that stays inside its folder."""
+    """Return a relative file name that does not leave its folder."""
     name = PurePath(file_name)
     return f"{image_id}_{name.name}" if name.is_absolute() or ".." in name.parts else file_name
 

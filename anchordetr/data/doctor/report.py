@@ -1,4 +1,4 @@
-"""One pass over a data set in files: what it holds, and what is wrong with it."""
+"""The doctor's report on a data set: statistics of each split, and all problems found."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anchordetr.data.dataset import AnnotationTable
 from anchordetr.data.findings import KINDS, Finding
-from anchordetr.data.layouts.base import FolderDataset, wrong_size
+from anchordetr.data.layouts.base import FolderDataset, size_mismatch
 from anchordetr.data.layouts.image_scan import ScannedImage, scan_images
 from anchordetr.data.layouts.opening import find_layout
 from anchordetr.data.layouts.raw import RawSplit
@@ -28,10 +28,12 @@ _RARE = 0.01
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one split holds.
+    """Annotations, scanned images and problems of one split.
 
     Attributes:
-        raw: its annotations as they are. images: its files, decoded. findings: what is wrong, errors first.
+        raw: the annotations before validation.
+        images: one scanned image per row of ``raw``.
+        findings: the problems, errors first.
     """
 
     name: str
@@ -40,7 +42,7 @@ class SplitReport:
     findings: list[Finding]
 
     def statistics(self) -> dict[str, Any]:
-        """Return counts, sizes in pixels, and objects and images of each class, for people and for JSON."""
+        """Return counts, sizes in pixels, and objects and images per class, as JSON values."""
         table = to_table(self.raw)
         objects = np.bincount(table.rows()[~table.crowd], minlength=len(table))
         return {
@@ -62,7 +64,7 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class Report:
-    """What a data set holds and what is wrong with it, split by split; ``findings`` are those of the whole."""
+    """Reports of all splits; ``findings`` are the problems that concern several splits."""
 
     data: Path
     layout: str
@@ -70,17 +72,17 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
 
     def all_findings(self) -> list[tuple[str, Finding]]:
-        """Return every finding with the name of its split, or ``all``."""
+        """Return every finding with the name of its split, ``all`` for those of several splits."""
         of_splits = [(split.name, finding) for split in self.splits for finding in split.findings]
         return [*(("all", finding) for finding in self.findings), *of_splits]
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found but notes."""
+        """Whether all findings are notes."""
         return all(KINDS[finding.kind].severity == "note" for _, finding in self.all_findings())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report for JSON; every finding lists all that it concerns."""
+        """Return the report as JSON values, with the complete list of names of every finding."""
         findings = [
             {
                 "split": split,
@@ -106,17 +108,18 @@ def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
     """Read all annotations and decode all images of a data set once.
 
     Args:
-        path: the data set's folder. layout: a registered layout, or ``auto`` to look which one fits.
-        num_queries: Q of the model, the most objects that it can find in an image.
+        path: folder of the data set.
+        layout: a registered layout, or ``auto`` to detect it.
+        num_queries: Q of the model, the largest number of objects per image that it can detect.
 
     Raises:
         UsageError: no such layout is registered.
-        InputError: the folder is missing, has no known layout, or the data set is not in files.
+        InputError: the folder is missing, has no known layout, or the data set has no files.
     """
     layout = find_layout(path, layout)
     found = DATA_LAYOUTS[layout]
     if not (isinstance(found, type) and issubclass(found, FolderDataset)):
-        raise InputError(f"{path} is not in files; there is nothing for the doctor to look at.")
+        raise InputError(f"{path} is not in files; the doctor examines folders of images and annotations.")
     splits: list[SplitReport] = []
     unusable: list[str] = []
     for name in found.splits(path):
@@ -155,14 +158,16 @@ def _examine_split(name: str, raw: RawSplit, num_queries: int) -> SplitReport:
 
 
 def size_mismatches(raw: RawSplit, images: Sequence[ScannedImage]) -> Finding:
-    """Return the images whose upright size is not the one that the annotations tell."""
+    """Return the images whose upright size differs from the annotated one."""
     annotated = [(int(height), int(width)) for height, width in raw.sizes]
     rows = [
         row
         for row, image in enumerate(images)
         if image.error is None and 0 not in annotated[row] and (image.height, image.width) != annotated[row]
     ]
-    names = [wrong_size(raw.file_names[row], (images[row].height, images[row].width), annotated[row]) for row in rows]
+    names = [
+        size_mismatch(raw.file_names[row], (images[row].height, images[row].width), annotated[row]) for row in rows
+    ]
     return Finding("wrong_size", names, rows)
 
 
@@ -195,7 +200,7 @@ def _class_mismatches(splits: Sequence[SplitReport]) -> list[str]:
 
 
 def shared_images(splits: Sequence[SplitReport]) -> list[str]:
-    """Return the images whose bytes are in several splits, by the names that they have there."""
+    """Return the images with the same bytes in several splits, as ``split: name = split: name``."""
     places: dict[bytes, dict[str, str]] = defaultdict(dict)
     for split in splits:
         for name, image in zip(split.raw.file_names, split.images, strict=True):
@@ -207,7 +212,7 @@ def shared_images(splits: Sequence[SplitReport]) -> list[str]:
 
 
 def _summary(values: NDArray[Any]) -> dict[str, float]:
-    """Smallest, median and largest; nothing for no values."""
+    """Return the smallest, median and largest value; empty without values."""
     if len(values) == 0:
         return {}
     return {"smallest": float(values.min()), "median": float(np.median(values)), "largest": float(values.max())}

@@ -22,10 +22,10 @@ _ROUNDING = 1e-3  # pixels; of float32 arithmetic
 
 
 def validated_table(split: RawSplit) -> AnnotationTable:
-    """Return the annotations that training and evaluation use; repairs are counted in warnings.
+    """Return the annotations that training and evaluation use; each kind of repair is counted in a warning.
 
     Raises:
-        InputError: something is wrong that cannot be repaired without guessing; the message lists all of it.
+        InputError: a problem cannot be repaired without guessing; the message lists all occurrences.
     """
     for note in split.notes:
         log.warning("%s: %s", split.source, note)
@@ -37,7 +37,7 @@ def validated_table(split: RawSplit) -> AnnotationTable:
 
 
 def to_table(split: RawSplit) -> AnnotationTable:
-    """Return the annotations that have a listed image and class and area inside the image, clipped to it."""
+    """Return the annotations with a listed image, a listed class and area inside the image, clipped to it."""
     clipped = clipped_boxes(split)
     kept = np.flatnonzero((split.image_rows >= 0) & (split.labels >= 0) & has_area(clipped))
     kept = kept[np.argsort(split.image_rows[kept], kind="stable")]
@@ -56,7 +56,7 @@ def to_table(split: RawSplit) -> AnnotationTable:
 
 
 def find_problems(split: RawSplit) -> list[Finding]:
-    """Return everything that loading refuses, repairs or warns of, errors first."""
+    """Return all problems that loading refuses, repairs or warns about, errors first."""
     missing = rows_without_file(split)
     unreadable = np.setdiff1d(np.flatnonzero(~_known_sizes(split)), missing)
     numbered = np.flatnonzero(split.box_ids != NO_ID)
@@ -76,13 +76,13 @@ def find_problems(split: RawSplit) -> list[Finding]:
 
 
 def image_finding(kind: str, split: RawSplit, rows: Rows, with_id: bool = False) -> Finding:
-    """Return a finding about images, by their file names."""
+    """Return a finding about images, named by file."""
     names = [split.file_names[row] + (f" (id {split.image_ids[row]})" if with_id else "") for row in rows]
     return Finding(kind, names, rows.tolist())
 
 
 def annotation_finding(kind: str, split: RawSplit, rows: Rows, with_category: bool = False) -> Finding:
-    """Return a finding about annotations, by the data set's names for them."""
+    """Return a finding about annotations, named as in the data set."""
     categories = split.box_categories
     names = [split.box_names[row] + (f" has category {categories[row]}" if with_category else "") for row in rows]
     images = np.unique(split.image_rows[rows])
@@ -90,7 +90,7 @@ def annotation_finding(kind: str, split: RawSplit, rows: Rows, with_category: bo
 
 
 def rows_without_file(split: RawSplit) -> Rows:
-    """Return the images whose file is not there."""
+    """Return the rows of images whose file is missing."""
     return np.flatnonzero([not split.path(row).is_file() for row in range(len(split.file_names))])
 
 
@@ -101,7 +101,7 @@ def duplicates(values: NDArray[np.int64]) -> Rows:
 
 
 def duplicate_rows(images: Rows, labels: Rows, boxes: NDArray[Any]) -> Rows:
-    """Return the positions of boxes (T, 4) that repeat an earlier one of the same image and class, to the pixel."""
+    """Return the rows of boxes (T, 4) equal to an earlier box of the same image and class, rounded to pixels."""
     keys = np.column_stack([images, labels, boxes.round().astype(np.int64)])
     _, first = np.unique(keys, axis=0, return_index=True)
     return np.setdiff1d(np.arange(len(keys)), first)
@@ -113,33 +113,33 @@ def rows_without_area(split: RawSplit) -> Rows:
 
 
 def rows_outside(split: RawSplit) -> Rows:
-    """Return the annotations whose box sticks out of its image, and still has area inside."""
+    """Return the annotations whose box extends beyond its image, and has area inside."""
     clipped = clipped_boxes(split)
     moved = (np.abs(clipped - split.boxes) > _CLIP_TOLERANCE).any(axis=1)
     return np.flatnonzero(usable_boxes(split) & moved & has_area(clipped))
 
 
 def rows_in_xyxy(split: RawSplit) -> Rows:
-    """Return the annotations that stick out as x, y, w, h, if nearly all of the split are boxes as x1, y1, x2, y2."""
+    """Return the annotations that leave the image as x, y, w, h, if nearly all boxes are valid as x1, y1, x2, y2."""
     usable = np.flatnonzero(usable_boxes(split))
     if len(usable) == 0:
         return usable
     low, high = split.boxes[usable, :2], split.boxes[usable, 2:]
     limit = split.sizes[split.image_rows[usable]][:, ::-1] + _CLIP_TOLERANCE
     as_corners = ((high > low) & (high <= limit)).all(axis=1)
-    sticks_out = (low + high > limit).any(axis=1)
-    suspicious = as_corners.mean() > 0.99 and sticks_out.mean() > 0.1
-    return usable[sticks_out] if suspicious else usable[:0]
+    leaves_image = (low + high > limit).any(axis=1)
+    suspicious = as_corners.mean() > 0.99 and leaves_image.mean() > 0.1
+    return usable[leaves_image] if suspicious else usable[:0]
 
 
 def usable_boxes(split: RawSplit) -> NDArray[np.bool_]:
-    """Return which annotations have four numbers and an image of known size, (T,)."""
-    measured = np.flatnonzero(_known_sizes(split))
-    return np.asarray(np.isfinite(split.boxes).all(axis=1) & np.isin(split.image_rows, measured))
+    """Return the mask (T,) of annotations with four finite numbers and an image of known size."""
+    known = np.flatnonzero(_known_sizes(split))
+    return np.asarray(np.isfinite(split.boxes).all(axis=1) & np.isin(split.image_rows, known))
 
 
 def clipped_boxes(split: RawSplit) -> NDArray[np.float64]:
-    """Return the boxes (T, 4) clipped to their images; those inside stay exact, those outside have no area."""
+    """Return the boxes (T, 4) clipped to their images: boxes inside are unchanged, boxes outside have no area."""
     limit = np.zeros((len(split.boxes), 2))
     usable = usable_boxes(split)
     limit[usable] = split.sizes[split.image_rows[usable]][:, ::-1]
@@ -150,7 +150,7 @@ def clipped_boxes(split: RawSplit) -> NDArray[np.float64]:
 
 
 def has_area(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which boxes (T, 4) have width and height, (T,)."""
+    """Return the mask (T,) of boxes (T, 4) with positive width and height."""
     return np.asarray((boxes[:, 2:] > 0).all(axis=1))
 
 
