@@ -77,7 +77,7 @@ def test_more_objects_than_queries_match_every_query() -> None:
     assert losses.matches.target.unique().numel() == 4
 
 
-def test_cells_add_losses_of_their_own() -> None:
+def test_auxiliary_predictions_add_their_losses() -> None:
     criterion = build_criterion(3)
     target = Target(torch.rand(2, 4) / 2 + 0.25, torch.tensor([0, 2]))
     queries = predictions_of(torch.randn(2, 1, 4, 3), torch.rand(2, 1, 4, 4))
@@ -89,7 +89,7 @@ def test_cells_add_losses_of_their_own() -> None:
     assert both.terms["class"] == alone.terms["class"]
 
 
-def test_known_objects_are_not_matched_and_each_counts_once() -> None:
+def test_known_targets_are_not_matched_and_each_counts_once() -> None:
     logits, boxes = torch.randn(2, 2, 6, 3), torch.rand(2, 2, 6, 4)
     targets = [Target(torch.rand(2, 4), torch.tensor([0, 2])), Target(torch.rand(1, 4), torch.tensor([1]))]
     objects = torch.tensor([[[0, 1, -1], [0, 1, -1]], [[0, -1, -1], [0, -1, -1]]])
@@ -109,7 +109,7 @@ def test_known_objects_are_not_matched_and_each_counts_once() -> None:
             torch.testing.assert_close(terms[f"{name}{suffix}_denoising"], value / (3 * 2))
 
 
-def test_varifocal_scores_are_the_ious() -> None:
+def test_varifocal_target_scores_are_the_ious() -> None:
     logits, boxes = torch.randn(1, 1, 4, 3), torch.rand(1, 1, 4, 4) / 4 + 0.3
     target = Target(torch.rand(2, 4) / 4 + 0.3, torch.tensor([2, 0]))
     losses = build_criterion(3, LossConfig(classification="varifocal"))(predictions_of(logits, boxes), [target])
@@ -126,7 +126,7 @@ def test_varifocal_scores_are_the_ious() -> None:
     assert losses.terms["class"].item() == pytest.approx(expected / 2, rel=1e-5)
 
 
-def test_varifocal_scores_carry_no_gradient_to_the_boxes() -> None:
+def test_varifocal_target_scores_have_no_gradient() -> None:
     boxes = (torch.rand(1, 1, 4, 4) / 4 + 0.3).requires_grad_()
     target = Target(torch.rand(2, 4) / 4 + 0.3, torch.tensor([2, 0]))
     config = LossConfig(classification="varifocal", box_weight=0.0, giou_weight=0.0)
@@ -144,7 +144,7 @@ def test_non_finite_predictions_do_not_raise_in_the_matcher() -> None:
     assert 1 not in losses.matches.query.tolist()
 
 
-def test_disagreeing_shapes_are_named() -> None:
+def test_inconsistent_shapes_are_named() -> None:
     predictions = predictions_of(torch.randn(1, 2, 4, 3), torch.rand(1, 2, 4, 4))
     target = Target(torch.rand(2, 4), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="2 images but there are 1 targets"):

@@ -36,7 +36,7 @@ def test_flips_mirror_the_centres() -> None:
     np.testing.assert_allclose(both, [[0.1, 0.2], [0.9, 0.2], [0.1, 0.8], [0.9, 0.8]])
 
 
-def test_points_cover_the_centres_better_than_drawn_ones() -> None:
+def test_cluster_centres_are_closer_than_random_points() -> None:
     rng = np.random.default_rng(0)
     centres = np.concatenate([rng.normal(0.3, 0.05, (900, 2)), rng.normal(0.8, 0.02, (100, 2))]).clip(0, 1)
     points = representatives(centres, 20, seed=0)
@@ -51,12 +51,12 @@ def test_points_cover_the_centres_better_than_drawn_ones() -> None:
     assert not np.array_equal(points, representatives(centres, 20, seed=1))
 
 
-def test_many_centres_are_sampled() -> None:
+def test_a_large_number_of_centres_is_sampled() -> None:
     points = representatives(np.random.default_rng(0).random((60_000, 2)), 4, seed=0)
     assert np.linalg.norm(points[:, None] - points, axis=-1)[~np.eye(4, dtype=bool)].min() > 0.3
 
 
-def test_fewer_centres_than_points_are_all_kept() -> None:
+def test_fewer_distinct_centres_than_points_are_all_returned() -> None:
     centres = np.array([[0.1, 0.2], [0.7, 0.9], [0.1, 0.2]])
     points = representatives(centres, 6, seed=3)
     assert points.shape == (6, 2)

@@ -96,7 +96,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     ],
     ids=", ".join,
 )
-def test_the_file_arrives_whole(faults: list[str], server: Server, tmp_path: Path) -> None:
+def test_the_complete_file_is_downloaded(faults: list[str], server: Server, tmp_path: Path) -> None:
     server.faults = faults.copy()
     seen: list[tuple[int, int | None]] = []
     download(f"{server.address}/file", tmp_path / "new" / "file", lambda done, total: seen.append((done, total)))
@@ -106,7 +106,7 @@ def test_the_file_arrives_whole(faults: list[str], server: Server, tmp_path: Pat
     assert server.faults == []
 
 
-def test_an_interrupted_download_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(server: Server, tmp_path: Path) -> None:
     def interrupt(done: int, total: int | None) -> None:
         if done > 0:
             raise KeyboardInterrupt
@@ -120,7 +120,7 @@ def test_an_interrupted_download_goes_on_where_it_was(server: Server, tmp_path: 
     assert (tmp_path / "file").read_bytes() == server.content
 
 
-def test_parts_of_two_versions_are_never_joined(server: Server, tmp_path: Path) -> None:
+def test_parts_of_two_versions_are_never_combined(server: Server, tmp_path: Path) -> None:
     server.faults = ["breaks off", "404"]
     with pytest.raises(OSError, match="404"):
         download(f"{server.address}/file", tmp_path / "file")
@@ -131,7 +131,7 @@ def test_parts_of_two_versions_are_never_joined(server: Server, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("fault", ["says more", "500", "no version"])
-def test_a_server_that_never_gets_better_is_given_up(fault: str, server: Server, tmp_path: Path) -> None:
+def test_a_server_that_keeps_failing_is_an_error(fault: str, server: Server, tmp_path: Path) -> None:
     server.faults = [fault] * 100
     with pytest.raises(OSError, match=r"after|500|less"):
         download(f"{server.address}/file", tmp_path / "file")
@@ -157,7 +157,7 @@ def mirror(
 Mirror = tuple[Server, Path, dict[str, torch.Tensor]]
 
 
-def test_a_published_model_is_fetched_and_converted_once(
+def test_a_published_model_is_downloaded_and_converted_once(
     mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, home, state = mirror
@@ -179,7 +179,7 @@ def test_a_published_model_is_fetched_and_converted_once(
     )
 
 
-def test_list_models_names_what_can_be_fetched(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_models_shows_published_and_cached_weights(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
     fetch(NAME)
     capsys.readouterr()
     assert call("list-models", "--json") == 0
@@ -188,7 +188,7 @@ def test_list_models_names_what_can_be_fetched(mirror: Mirror, capsys: pytest.Ca
     assert {name for name, row in rows.items() if row["cached"]} == {NAME}
 
 
-def test_changed_weights_in_the_cache_are_fetched_again(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changed_weights_in_the_cache_are_downloaded_again(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
     server, home, _ = mirror
     first = {name: tensor.clone() for name, tensor in fetch(NAME).weights.items()}
     file = home / NAME / WEIGHTS_FILE
@@ -201,7 +201,7 @@ def test_changed_weights_in_the_cache_are_fetched_again(mirror: Mirror, capsys: 
     assert all(torch.equal(tensor, again.weights[name]) for name, tensor in first.items())
 
 
-def test_another_file_than_at_first_use_is_refused(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_published_file_that_changed_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     server, home, _ = mirror
     fetch(NAME)
     (home / NAME / WEIGHTS_FILE).unlink()
@@ -212,7 +212,7 @@ def test_another_file_than_at_first_use_is_refused(mirror: Mirror, tmp_path: Pat
     assert not (home / NAME / WEIGHTS_FILE).exists()
 
 
-def test_a_server_that_says_less_leaves_nothing_behind(mirror: Mirror) -> None:
+def test_a_damaged_download_is_removed(mirror: Mirror) -> None:
     server, home, _ = mirror
     server.faults = ["says less"]
     with pytest.raises(InputError, match="damaged"):
@@ -221,7 +221,7 @@ def test_a_server_that_says_less_leaves_nothing_behind(mirror: Mirror) -> None:
     fetch(NAME)
 
 
-def test_without_a_network_the_address_and_the_way_out_are_named(
+def test_without_a_network_the_url_and_the_alternative_are_named(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("ANCHORDETR_MIRROR", "http://127.0.0.1:1")
@@ -233,7 +233,7 @@ def test_without_a_network_the_address_and_the_way_out_are_named(
     assert Detector.from_pretrained(tmp_path / FILE, device="cpu").config.model.features == "dc5"
 
 
-def test_the_published_addresses() -> None:
+def test_the_published_urls() -> None:
     release = "https://github.com/IDEA-Research/detrex-storage/releases/download/v0.3.0/"
     assert {name: (weights.url, weights.ap) for name, weights in PUBLISHED.items()} == {
         "anchordetr_r50_c5": (release + "converted_anchor_detr_r50_50ep.pth", 0.422),

@@ -93,7 +93,7 @@ def test_golden_cases_through_the_convert_command(
 
 
 @pytest.mark.parametrize("rows", [20, 1])
-def test_heads_of_other_sizes_give_the_original_numbers(
+def test_heads_of_other_sizes_reproduce_the_original(
     rows: int, tmp_path: Path, golden: Callable[[str], Weights], golden_json: Callable[[str], Any]
 ) -> None:
     state = pseudo_state_dict(golden_json("keys_r50_c5"))
@@ -119,7 +119,7 @@ def test_heads_of_other_sizes_give_the_original_numbers(
     ],
     ids=lambda value: " ".join(map(str, value.values())),
 )
-def test_the_architecture_is_read_and_comes_back(
+def test_the_architecture_is_inferred_and_converted_back(
     changes: dict[str, Any], expected: dict[str, Any], tmp_path: Path
 ) -> None:
     state = original_weights(**changes)
@@ -157,19 +157,19 @@ def test_detrex_and_the_original_give_the_same_model(tmp_path: Path) -> None:
         ("model.pth", "dc5", {"dilation": "False"}, "dc5, from --features"),
     ],
 )
-def test_c5_or_dc5(name: str, flag: str | None, arguments: dict[str, Any], expected: str, tmp_path: Path) -> None:
+def test_the_feature_level_has_a_source(name: str, flag: str | None, arguments: dict[str, Any], expected: str, tmp_path: Path) -> None:
     state = original_weights()
     torch.save(official(state, **arguments) if arguments else state, tmp_path / name)
     assert read_original(tmp_path / name, flag).origin["features"] == expected
 
 
-def test_c5_or_dc5_is_never_guessed(tmp_path: Path) -> None:
+def test_an_unknown_feature_level_is_refused(tmp_path: Path) -> None:
     torch.save(original_weights(), tmp_path / "model.pth")
     with pytest.raises(InputError, match=r"model\.pth: .*--features c5 or --features dc5"):
         read_original(tmp_path / "model.pth")
 
 
-def test_rows_that_coco_does_not_use_never_answer(tmp_path: Path) -> None:
+def test_rows_without_a_category_give_no_detections(tmp_path: Path) -> None:
     state = original_weights()
     for copy in range(2):
         state[f"transformer.class_embed.{copy}.bias"] = torch.full((91,), -9.0)
@@ -182,7 +182,7 @@ def test_rows_that_coco_does_not_use_never_answer(tmp_path: Path) -> None:
     assert found.confidence.max() < 0.5
 
 
-def test_our_models_come_back_from_the_original(small_config: Config, tmp_path: Path) -> None:
+def test_conversion_to_the_original_and_back_is_exact(small_config: Config, tmp_path: Path) -> None:
     changes = {"model.backbone": "resnet18.tv_in1k", "model.features": "dc5", "model.encoder_loss": False}
     detector = Detector(small_config.updated(changes), ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
     detector.save_pretrained(tmp_path / "model")
@@ -193,7 +193,7 @@ def test_our_models_come_back_from_the_original(small_config: Config, tmp_path: 
     assert (back.class_names, back.category_ids, back.config) == (["cat", "dog", "ox"], [4, 8, 15], detector.config)
 
 
-def test_the_unused_rows_survive_saving_again(tmp_path: Path) -> None:
+def test_unused_rows_are_kept_in_a_model_folder(tmp_path: Path) -> None:
     state = original_weights()
     torch.save(state, tmp_path / "model_c5.pth")
     Detector.from_pretrained(tmp_path / "model_c5.pth", device="cpu").save_pretrained(tmp_path / "model")
@@ -201,14 +201,14 @@ def test_the_unused_rows_survive_saving_again(tmp_path: Path) -> None:
     assert_same(torch.load(tmp_path / "back.pth", weights_only=True)["model"], state)
 
 
-def test_a_model_that_the_original_has_no_place_for_is_refused(small_config: Config, tmp_path: Path) -> None:
+def test_a_model_that_the_original_cannot_represent_is_refused(small_config: Config, tmp_path: Path) -> None:
     Detector(small_config, device="cpu").save_pretrained(tmp_path)
     with pytest.raises(UsageError, match=r"model\.backbone=test_resnet, model\.features=c4"):
         write_original(tmp_path / "out.pth", read_model(tmp_path))
     assert not (tmp_path / "out.pth").exists()
 
 
-def test_convert_renames_classes_and_overwrites_only_when_told(
+def test_convert_renames_classes_and_overwrites_only_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(original_weights(num_classes=2), tmp_path / "mine_c5.pth")

@@ -32,14 +32,14 @@ def edit(folder: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def test_a_folder_is_two_files_with_the_library_and_its_version(folder: Path) -> None:
+def test_a_model_folder_has_two_files_with_a_format_version(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     values = json.loads((folder / "config.json").read_text())
     assert (values["format_version"], values["architecture"]) == (1, "AnchorDETR")
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
-def test_saving_twice_writes_the_same_bytes(detector: Detector, folder: Path, tmp_path: Path) -> None:
+def test_saving_a_loaded_model_writes_the_same_weights(detector: Detector, folder: Path, tmp_path: Path) -> None:
     Detector.from_pretrained(folder, device="cpu").save_pretrained(tmp_path / "again")
     first, second = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path / "again"))
     assert {name for name in first if first[name] != second[name]} <= {"origin", "save_id"}
@@ -52,7 +52,7 @@ def test_the_configuration_can_be_edited(folder: Path) -> None:
     assert read_model(folder).class_names == ["a", "b", "c"]
 
 
-def test_a_configuration_of_another_save_does_not_count(detector: Detector, folder: Path) -> None:
+def test_the_configuration_of_another_save_is_ignored(detector: Detector, folder: Path) -> None:
     """A crash between the two files leaves new weights beside an old configuration."""
     old = (folder / "config.json").read_bytes()
     detector.class_names = ["new", "names", "here"]
@@ -63,7 +63,7 @@ def test_a_configuration_of_another_save_does_not_count(detector: Detector, fold
     assert Detector.from_pretrained(folder / "model.safetensors", device="cpu").class_names == ["new", "names", "here"]
 
 
-def test_a_newer_version_is_refused_by_both_versions(folder: Path) -> None:
+def test_a_newer_format_version_is_refused(folder: Path) -> None:
     edit(folder, format_version=2, anchordetr_version="9.9")
     with pytest.raises(InputError, match=r"format version 2, written by anchordetr 9\.9; this is anchordetr 0\.1\.0"):
         read_model(folder)
@@ -101,7 +101,7 @@ def test_a_damaged_folder_is_named(damage: str, folder: Path) -> None:
         Detector.from_pretrained(folder, device="cpu")
 
 
-def test_a_run_whose_best_model_is_damaged_gives_its_last(
+def test_a_run_whose_best_model_is_damaged_loads_its_last(
     detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("best", "last"):
@@ -120,7 +120,7 @@ def test_weights_of_another_shape_list_every_difference(folder: Path) -> None:
     assert "linear1.weight is 32×32 instead of 64×32" in str(error.value)
 
 
-def test_a_write_that_fails_leaves_the_old_model(
+def test_a_failed_write_keeps_the_old_model(
     detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -135,7 +135,7 @@ def test_a_write_that_fails_leaves_the_old_model(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_readers_never_see_half_a_model(detector: Detector, folder: Path) -> None:
+def test_saves_are_atomic(detector: Detector, folder: Path) -> None:
     """One thread saves two models in turn into one folder, another reads: each time one of them as a whole."""
     other = Detector(detector.config, ["a", "b", "c"], device="cpu")
     with torch.no_grad():

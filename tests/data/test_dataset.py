@@ -1,23 +1,25 @@
-"""Large annotation files do not multiply by the number of workers."""
+"""Annotation tables in shared memory, and the ground truth in COCO format."""
 
 from __future__ import annotations
 
 import copy
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from anchordetr.data.dataset import AnnotationTable, Names
 from anchordetr.data.layouts.opening import open_dataset
-from anchordetr.data.loader import TrainSamples
-from anchordetr.data.transforms import ResizeShortSide
+from anchordetr.evaluation.coco import coco_metrics, coco_rows
+
+Changed = Callable[..., Path]
+
 
 IMAGES, OBJECTS = 20_000, 20
 
@@ -48,13 +50,23 @@ def python_objects(thing: Any) -> int:
     return 1 + (python_objects(vars(thing)) if hasattr(thing, "__dict__") else 0)
 
 
-def test_a_data_set_is_a_few_arrays_whatever_its_size(coco_folder: Any) -> None:
+def perfect_rows(dataset: Any, keep_crowds: bool = False) -> np.ndarray:
+    rows = []
+    for index in range(len(dataset)):
+        record = dataset.annotations[index]
+        wanted = slice(None) if keep_crowds else ~record.crowd
+        xyxy = np.concatenate([record.boxes[:, :2], record.boxes[:, :2] + record.boxes[:, 2:]], axis=1)[wanted]
+        rows.append(coco_rows(record.image_id, xyxy, np.ones(len(xyxy)), record.labels[wanted], dataset.category_ids))
+    return np.concatenate(rows)
+
+
+def test_a_data_set_holds_few_python_objects(coco_folder: Any) -> None:
     dataset = open_dataset(coco_folder, "train")
     assert python_objects(dataset) < 60
     assert python_objects(large_table()) < 30
 
 
-def test_a_worker_that_is_started_afresh_gets_handles_not_copies() -> None:
+def test_spawned_workers_receive_handles_of_shared_memory() -> None:
     table = large_table()
     whole = sum(array.nbytes for array in vars(table).values() if isinstance(array, np.ndarray))
     assert whole > 10_000_000
@@ -66,7 +78,7 @@ def test_a_worker_that_is_started_afresh_gets_handles_not_copies() -> None:
 @pytest.mark.parametrize(
     "duplicate", [copy.deepcopy, lambda table: pickle.loads(pickle.dumps(table))], ids=["copy", "file"]
 )
-def test_a_copy_holds_the_same(duplicate: Any) -> None:
+def test_a_copied_table_is_equal(duplicate: Any) -> None:
     table = large_table()
     other = duplicate(table)
     assert len(other) == IMAGES
@@ -96,7 +108,7 @@ def own_memory() -> int:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="needs Linux's /proc")
-def test_forked_workers_read_every_record_without_copying_it() -> None:
+def test_forked_workers_share_the_records() -> None:
     table = large_table()
     size = sum(array.nbytes for array in vars(table).values() if isinstance(array, np.ndarray)) // 1024
     loader = DataLoader(MemoryOfWorker(table), batch_size=None, num_workers=2, multiprocessing_context="fork")
@@ -105,13 +117,35 @@ def test_forked_workers_read_every_record_without_copying_it() -> None:
         assert grown < size / 4
 
 
-@pytest.mark.slow
-def test_spawned_workers_load_the_same_batches(coco_folder: Any) -> None:
-    samples = TrainSamples(open_dataset(coco_folder, "train"), ResizeShortSide([64], 96), seed=0)
-    keys = [(0, 0, index) for index in range(8)]
-    loader = DataLoader(samples, sampler=keys, batch_size=None, num_workers=2, multiprocessing_context="spawn")
-    for (image, target, image_id), key in zip(loader, keys, strict=True):
-        expected = samples[key]
-        assert torch.equal(image, expected[0])
-        assert torch.equal(target.boxes, expected[1].boxes)
-        assert image_id == expected[2]
+def test_annotation_ids_of_the_ground_truth_start_at_one(changed: Changed) -> None:
+    """pycocotools takes a match with the id 0 for none: perfect detections would miss recall."""
+
+    def change(content: dict[str, Any]) -> None:
+        for number, annotation in enumerate(content["annotations"]):
+            annotation["id"] = number
+
+    dataset = open_dataset(changed(change), "val")
+    assert min(annotation["id"] for annotation in dataset.ground_truth()["annotations"]) == 1
+    assert coco_metrics(dataset, perfect_rows(dataset)).ar_100 == 1.0
+
+
+def test_category_ids_with_gaps_are_mapped_to_indices_and_back(coco_folder: Path) -> None:
+    dataset = open_dataset(coco_folder, "val")
+    assert set(np.unique(dataset.annotations.labels)) == {0, 1, 2}
+    rows = perfect_rows(dataset)
+    assert set(rows[:, 6]) == {3, 7, 20}
+    assert coco_metrics(dataset, rows).ap == pytest.approx(1.0)
+
+
+def test_detections_inside_a_crowd_are_ignored(changed: Changed) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for annotation in content["annotations"]:
+            if annotation["image_id"] == 2:
+                annotation |= {"iscrowd": 1, "category_id": 3}
+
+    dataset = open_dataset(changed(change), "val")
+    assert dataset.annotations.crowd.any()
+    without, inside = perfect_rows(dataset), perfect_rows(dataset, keep_crowds=True)
+    assert len(inside) > len(without)
+    assert coco_metrics(dataset, inside) == coco_metrics(dataset, without)
+    assert coco_metrics(dataset, inside).ap == pytest.approx(1.0)
