@@ -1,8 +1,9 @@
-"""Points that stand for the centres of a data set's boxes."""
+"""Centres of boxes and their k-means clusters."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from anchordetr.data.box_centers import box_centres, representatives
 from anchordetr.data.dataset import AnnotationTable, ImageRecord
@@ -65,3 +66,22 @@ def test_fewer_distinct_centres_than_points_are_all_returned() -> None:
     assert (points <= 1).all()
     assert len(np.unique(points, axis=0)) == 6
     assert representatives(np.zeros((0, 2)), 3, seed=0).shape == (3, 2)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_repeated_centres_may_leave_clusters_empty(count: int) -> None:
+    distinct = np.array([[0.0, 0.0], [0.49, 0.0], [0.51, 0.0], [1.0, 0.0], [0.5, 0.01]])
+    centres = np.repeat(distinct, [500, 1, 1, 500, 3], axis=0)
+    for seed in range(20):
+        points = representatives(centres, count, seed)
+        assert points.shape == (count, 2)
+        assert np.isfinite(points).all()
+        assert ((points >= 0) & (points <= 1)).all()
+
+
+def test_cluster_centres_are_means_of_their_members() -> None:
+    centres = np.random.default_rng(1).random((200, 2))
+    points = representatives(centres, 3, seed=0)
+    nearest = np.linalg.norm(centres[:, None] - points, axis=-1).argmin(axis=1)
+    means = np.stack([centres[nearest == cluster].mean(axis=0) for cluster in range(3)])
+    np.testing.assert_allclose(points, means, atol=0.02)

@@ -19,8 +19,6 @@ from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.evaluation.coco import coco_metrics, coco_rows
 
 Changed = Callable[..., Path]
-
-
 IMAGES, OBJECTS = 20_000, 20
 
 

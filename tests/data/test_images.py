@@ -75,10 +75,10 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 
 def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
     save(Image.fromarray(np.full((4, 6), 70_000, np.int32)), tmp_path / "x.tif")
-    with pytest.raises(InputError, match=r"x\.tif holds values outside 16 bits"):
+    with pytest.raises(InputError, match=r"x\.tif.*outside 16 bits"):
         load_image(tmp_path / "x.tif")
     save(Image.fromarray(np.full((4, 6), 0.5, np.float32)), tmp_path / "y.tif")
-    with pytest.raises(InputError, match=r"y\.tif holds floating point values"):
+    with pytest.raises(InputError, match=r"y\.tif.*floating point"):
         load_image(tmp_path / "y.tif")
 
 
@@ -94,7 +94,7 @@ def test_the_size_of_the_upright_image_is_read_from_the_header(suffix: str, orie
 
 def test_too_many_pixels_are_refused_with_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = save(Image.fromarray(RAMP), tmp_path / "x.png")
-    for limit, message in ((23, r"x\.png has .* pixels; images of more than 23 are refused"), (11, "more than 11")):
+    for limit, message in ((23, r"x\.png.*more than 23"), (11, "more than 11")):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(InputError, match=message):
             load_image(file)
@@ -102,13 +102,11 @@ def test_too_many_pixels_are_refused_with_the_limit(tmp_path: Path, monkeypatch:
     assert load_image(file).shape == (3, 4, 6)
 
 
-def test_images_between_the_limits_of_pillow_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_between_the_limits_of_pillow_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with pytest.raises(InputError, match=r"x\.png has 24 pixels; images of more than 20 are refused"):
+        with pytest.raises(InputError, match=r"x\.png has 24 pixels.*more than 20"):
             load_image(save(Image.fromarray(RAMP), tmp_path / "x.png"))
 
 
@@ -120,11 +118,13 @@ def test_a_known_format_is_read_under_any_suffix(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["PPM", "EPS", "ICO", "TGA"])
 def test_an_unsupported_format_is_refused_under_any_suffix(kind: str, tmp_path: Path) -> None:
     save(Image.fromarray(RAMP), tmp_path / "x.jpg", format=kind)
-    with pytest.raises(InputError, match=r"x\.jpg is not an image in a known format \(JPEG, PNG"):
+    with pytest.raises(InputError, match=r"x\.jpg.*known format \(JPEG, PNG"):
         load_image(tmp_path / "x.jpg")
 
 
-def test_an_animation_is_read_as_its_first_frame_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_animation_is_read_as_its_first_frame_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     assert load_image(tmp_path / "x.gif")[:, 0, 0].tolist() == [255, 0, 0]
@@ -154,7 +154,7 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3)).astype(np.uint8))
     whole = save(noise, tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"half\.jpg cannot be read: .*truncated"):
+    with pytest.raises(InputError, match=r"half\.jpg.*truncated"):
         load_image(tmp_path / "half.jpg")
 
 
@@ -193,12 +193,12 @@ def test_a_folder_and_a_pattern_are_expanded_in_order(tmp_path: Path) -> None:
 
 
 def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="no images"):
         expand_source(tmp_path)
-    with pytest.raises(InputError, match=r"No such image, folder or pattern: .*none\.jpg"):
+    with pytest.raises(InputError, match=r"No such.*none\.jpg"):
         expand_source(tmp_path / "none.jpg")
 
 
 def test_an_unreachable_url_is_named() -> None:
-    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x\.jpg could not be fetched"):
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9/x\.jpg could not be"):
         load_image("http://127.0.0.1:9/x.jpg")

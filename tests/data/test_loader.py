@@ -23,8 +23,6 @@ from anchordetr.profiling.loader import measure_loader
 from anchordetr.types import Predictions
 
 Changed = Callable[..., Path]
-
-
 NORMAL = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 

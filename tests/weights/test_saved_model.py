@@ -1,4 +1,4 @@
-"""Model folders: what is written, and what is refused."""
+"""Model folders: reading, writing and refused files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import original_weights
 from safetensors.torch import load_file, save_file
 
 from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError
-from anchordetr.weights.saved_model import read_model
+from anchordetr.weights.official import read_original
+from anchordetr.weights.saved_model import read_model, write_model
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_the_configuration_of_another_save_is_ignored(detector: Detector, folder
 
 def test_a_newer_format_version_is_refused(folder: Path) -> None:
     edit(folder, format_version=2, anchordetr_version="9.9")
-    with pytest.raises(InputError, match=r"format version 2, written by anchordetr 9\.9; this is anchordetr 0\.1\.0"):
+    with pytest.raises(InputError, match=r"version 2.*anchordetr 9\.9.*anchordetr 0\.1\.0"):
         read_model(folder)
 
 
@@ -81,7 +83,7 @@ def test_a_newer_format_version_is_refused(folder: Path) -> None:
 def test_another_architecture_is_named(values: dict[str, object], name: str, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match=f"config.json describes {name}, not AnchorDETR"):
+    with pytest.raises(InputError, match=f"config.json.* {name}.*AnchorDETR"):
         read_model(tmp_path)
 
 
@@ -101,28 +103,13 @@ def test_a_damaged_folder_is_named(damage: str, folder: Path) -> None:
         Detector.from_pretrained(folder, device="cpu")
 
 
-def test_a_run_whose_best_model_is_damaged_loads_its_last(
-    detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("best", "last"):
-        detector.save_pretrained(tmp_path / name)
-    (tmp_path / "best" / "model.safetensors").write_bytes(b"half")
-    assert Detector.from_pretrained(tmp_path, device="cpu").class_names == ["cat", "dog", "ox"]
-    assert "best/model.safetensors is damaged" in capsys.readouterr().err.replace("\n", "")
-    (tmp_path / "last" / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"last/model\.safetensors is damaged"):
-        Detector.from_pretrained(tmp_path, device="cpu")
-
-
 def test_weights_of_another_shape_list_every_difference(folder: Path) -> None:
     with pytest.raises(InputError, match=r"10 differences.*patterns\.weight is 2×32 instead of 5×32") as error:
         Detector.from_pretrained(folder, device="cpu", settings={"model.num_patterns": 5, "model.ffn_dim": 64})
     assert "linear1.weight is 32×32 instead of 64×32" in str(error.value)
 
 
-def test_a_failed_write_keeps_the_old_model(
-    detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_old_model(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def break_off(tensors: object, file: Path, metadata: object = None) -> None:
@@ -160,3 +147,16 @@ def test_saves_are_atomic(detector: Detector, folder: Path) -> None:
     finally:
         stop.set()
         writer.join()
+
+
+def test_half_precision_is_half_the_size_and_close(tmp_path: Path) -> None:
+    torch.save(original_weights(), tmp_path / "model_c5.pth")
+    saved = read_original(tmp_path / "model_c5.pth")
+    for precision in ("fp32", "fp16", "bf16"):
+        write_model(tmp_path / precision, saved, precision)
+    sizes = {name: (tmp_path / name / "model.safetensors").stat().st_size for name in ("fp32", "fp16", "bf16")}
+    assert max(sizes["fp16"], sizes["bf16"]) < 0.52 * sizes["fp32"]
+    half = Detector.from_pretrained(tmp_path / "fp16", device="cpu").model.state_dict()
+    assert {tensor.dtype for tensor in half.values()} == {torch.float32, torch.int64}
+    torch.testing.assert_close(half, saved.weights, atol=1e-3, rtol=1e-3)
+    assert torch.equal(half["queries.anchors.points"], saved.weights["queries.anchors.points"])

@@ -18,8 +18,6 @@ from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError
 
 Changed = Callable[..., Path]
-
-
 Content = dict[str, Any]
 
 
@@ -88,7 +86,7 @@ def test_an_image_of_another_shape_is_left_out(changed: Changed, tmp_path: Path)
 
 def test_an_existing_folder_is_not_overwritten(coco_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
-    with pytest.raises(InputError, match="is not empty; choose a new folder"):
+    with pytest.raises(InputError, match=r"not empty.*new folder"):
         write_repaired(examine(coco_folder), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -147,10 +145,10 @@ def test_boxes_are_rotated_with_their_image(orientation: int, tmp_path: Path) ->
     }
     (tmp_path / "data" / "annotations" / "instances_val.json").write_text(json.dumps(content))
     dataset = open_dataset(tmp_path / "data", "val")
-    with pytest.raises(InputError, match=r"is 40x60 pixels upright, .* say 60x40 \(turned by its EXIF orientation\)"):
+    with pytest.raises(InputError, match=r"40x60.*60x40.*rotated.*EXIF"):
         dataset.image(0)
     changes = write_repaired(examine(tmp_path / "data"), tmp_path / "fixed")
-    assert changes == [Change("val", "x.png", "boxes turned from 60x40 to 40x60 pixels")]
+    assert changes == [Change("val", "x.png", "boxes rotated from 60x40 to 40x60 pixels")]
     fixed = open_dataset(tmp_path / "fixed", "val")
     x, y, w, h = fixed.annotations.boxes[0].astype(int)
     image = fixed.image(0)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import anchordetr
 from anchordetr.data.images import load_image
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError
@@ -43,5 +44,12 @@ def test_an_image_of_another_size_than_annotated_is_refused(changed: Changed) ->
         content["images"][0] |= {"width": 128}
 
     dataset = open_dataset(changed(change), "val")
-    with pytest.raises(InputError, match=r"shapes_val_00000\.png is 64x64 pixels upright, its annotations say 128x64"):
+    with pytest.raises(InputError, match=r"shapes_val_00000\.png.*64x64.*128x64"):
         dataset.image(0)
+
+
+def test_layouts_import_nothing_of_the_doctor() -> None:
+    folder = Path(str(anchordetr.__file__)).parent / "data"
+    files = [*(folder / "layouts").glob("*.py"), *folder.glob("*.py")]
+    assert len(files) > 15
+    assert [file.name for file in files if "data.doctor" in file.read_text(encoding="utf-8")] == []

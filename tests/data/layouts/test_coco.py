@@ -31,34 +31,34 @@ def test_the_layout_is_detected_and_ids_are_kept(coco_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"images": [}', r"not valid JSON: .*line 1 column 13"),
-        ("[]", "must hold an object with 'images'"),
+        ('{"images": [}', r"JSON.*line 1 column 13"),
+        ("[]", "object with 'images'"),
         ('{"images": []}', "no list 'annotations'"),
         ('{"annotations": [], "categories": []}', "no list 'images'"),
-        ('{"images": [3], "annotations": [], "categories": []}', r"images\[0\] is '3'; expected an object"),
+        ('{"images": [3], "annotations": [], "categories": []}', r"images\[0\] is '3'.*object"),
         (
             '{"images": [{"id": 5}], "annotations": [], "categories": []}',
-            r"images\[0\] \(id 5\) needs a string as 'file_name'; got nothing",
+            r"images\[0\] \(id 5\).*string.*'file_name'.*nothing",
         ),
         (
             '{"images": [{"id": "5", "file_name": "a"}], "annotations": [], "categories": []}',
-            r"images\[0\] \(id 5\) needs an integer as 'id'; got '5'",
+            r"images\[0\] \(id 5\).*integer.*'id'.*'5'",
         ),
         (
             '{"images": [], "annotations": [{"id": 9, "image_id": 1}], "categories": []}',
-            r"annotations\[0\] \(id 9\) needs an integer as 'category_id'; got nothing",
+            r"annotations\[0\] \(id 9\).*integer.*'category_id'.*nothing",
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
-            "category id 1 to several",
+            "category id 1 ",
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}',
-            "category name 'a' to several",
+            "category name 'a' ",
         ),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 99999999999999999999, "name": "a"}]}',
-            "does not fit into 64 bits",
+            "64 bits",
         ),
     ],
 )
@@ -107,7 +107,7 @@ def test_a_byte_order_mark_and_unicode_names_are_read(coco_folder: Path, changed
 
 def test_a_split_without_its_image_folder_is_refused(coco_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(coco_folder / "annotations", tmp_path / "annotations")
-    with pytest.raises(InputError, match=r"no folder for the images of instances_val\.json; expected .*val"):
+    with pytest.raises(InputError, match=r"no folder.*instances_val\.json.*/val"):
         open_dataset(tmp_path, "val")
 
 

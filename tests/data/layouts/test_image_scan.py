@@ -30,12 +30,10 @@ def test_unreadable_images_are_skipped_on_request_and_counted(
 ) -> None:
     folder = changed(lambda content: None)
     truncate(folder / "train" / "shapes_train_00003.png")
-    with pytest.raises(
-        InputError, match=r"shapes_train_00003\.png cannot be read: .*truncated.*data\.skip_broken=true"
-    ):
+    with pytest.raises(InputError, match=r"shapes_train_00003\.png.*truncated.*skip_broken=true"):
         open_dataset(folder, "train").image(3)
     dataset = open_dataset(folder, "train", skip_broken=True)
-    assert "images that cannot be read, skipped: 1 (shapes_train_00003.png)" in caplog.text
+    assert "skipped: 1 (shapes_train_00003.png)" in caplog.text
     whole = open_dataset(folder, "train")
     assert len(dataset) == 7
     assert dataset.annotations[3].file_name == "shapes_train_00004.png"
@@ -54,6 +52,6 @@ def test_a_missing_image_is_not_skipped(changed: Changed) -> None:
 def test_a_yolo_image_without_a_size_is_refused_or_skipped(yolo_folder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(yolo_folder, tmp_path / "yolo"))
     (folder / "images" / "val" / "shapes_val_00001.png").write_bytes(b"text")
-    with pytest.raises(InputError, match=r"images that cannot be read: 1 \(images/val/shapes_val_00001\.png\)"):
+    with pytest.raises(InputError, match=r"cannot be read: 1 \(images/val/shapes_val_00001\.png\)"):
         open_dataset(folder, "val")
     assert len(open_dataset(folder, "val", skip_broken=True)) == 3

@@ -56,7 +56,7 @@ def test_an_unknown_layout_lists_what_each_known_one_requires(tmp_path: Path) ->
         r"voc \(no Annotations/\*\.xml\)",
         r"yolo \(no data\.yaml\)",
     ]
-    with pytest.raises(InputError, match="has no known data layout.*" + "; ".join(reasons)):
+    with pytest.raises(InputError, match="no known data layout.*" + ".*".join(reasons)):
         open_dataset(tmp_path, "val")
     (tmp_path / "Annotations").mkdir()
     (tmp_path / "Annotations" / "1.xml").write_text("<annotation/>")
@@ -65,15 +65,15 @@ def test_an_unknown_layout_lists_what_each_known_one_requires(tmp_path: Path) ->
 
 
 def test_a_missing_folder_and_an_unregistered_layout_are_named(coco_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none does not exist; check --data"):
+    with pytest.raises(InputError, match=r"none does not exist.*--data"):
         open_dataset(tmp_path / "none", "val")
-    with pytest.raises(UsageError, match="Unknown data layout 'coko'"):
+    with pytest.raises(UsageError, match=r"Unknown.*'coko'"):
         open_dataset(coco_folder, "val", layout="coko")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_missing_split_lists_the_existing_ones(layout: str, request: pytest.FixtureRequest) -> None:
-    with pytest.raises(InputError, match="no split 'test'; it has train, val"):
+    with pytest.raises(InputError, match=r"no split 'test'.*train, val"):
         open_dataset(request.getfixturevalue(f"{layout}_folder"), "test")
 
 

@@ -19,7 +19,7 @@ def test_all_missing_images_are_listed(changed: Changed) -> None:
         for number, image in enumerate(content["images"][:3]):
             image["file_name"] = f"lost_{number}.png"
 
-    with pytest.raises(InputError, match=r"missing images: 3 \(lost_0\.png, lost_1\.png, lost_2\.png\)\. Restore"):
+    with pytest.raises(InputError, match=r"missing.*: 3 \(lost_0\.png, lost_1\.png, lost_2\.png\).*Restore"):
         open_dataset(changed(change), "val")
 
 
@@ -27,7 +27,7 @@ def test_duplicate_image_ids_are_refused_and_listed(changed: Changed) -> None:
     def change(content: dict[str, Any]) -> None:
         content["images"][2]["id"] = content["images"][1]["id"]
 
-    message = r"image ids given to several images: 2 \(shapes_val_00001\.png \(id 2\), shapes_val_00002\.png \(id 2\)\)"
+    message = r"image ids.*: 2 \(shapes_val_00001\.png \(id 2\), shapes_val_00002\.png \(id 2\)\)"
     with pytest.raises(InputError, match=message):
         open_dataset(changed(change), "val")
 
@@ -37,7 +37,7 @@ def test_duplicate_annotation_ids_are_refused_and_listed(changed: Changed) -> No
         for annotation in content["annotations"][:3]:
             annotation["id"] = 5
 
-    with pytest.raises(InputError, match=r"annotation ids given several times: \d \(annotation 5, annotation 5"):
+    with pytest.raises(InputError, match=r"annotation ids.*: \d \(annotation 5, annotation 5"):
         open_dataset(changed(change), "val")
 
 
@@ -56,7 +56,7 @@ def test_annotations_of_unlisted_images_are_counted(changed: Changed, caplog: py
     before = len(open_dataset(changed(lambda content: None), "val").annotations.labels)
     dataset = open_dataset(changed(change), "val")
     assert len(dataset.annotations.labels) == before - 1
-    assert "annotations of images that are not listed, left out: 1 (annotation 1)" in caplog.text
+    assert "not listed, left out: 1 (annotation 1)" in caplog.text
 
 
 def test_boxes_without_area_are_dropped_with_their_ids(changed: Changed, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,7 +87,7 @@ def test_boxes_without_four_finite_numbers_are_named(box: object, changed: Chang
     def change(content: dict[str, Any]) -> None:
         content["annotations"][1]["bbox"] = box
 
-    with pytest.raises(InputError, match=r"bbox is not four finite numbers: 1 \(annotation 2\)"):
+    with pytest.raises(InputError, match=r"bbox.*finite numbers: 1 \(annotation 2\)"):
         open_dataset(changed(change), "val")
 
 
@@ -108,5 +108,5 @@ def test_boxes_in_xyxy_format_give_a_warning(changed: Changed, caplog: pytest.Lo
     assert "x1, y1, x2, y2" not in caplog.text
     (folder / "annotations" / "instances_val.json").write_text(whole)
     open_dataset(changed(change), "val")
-    assert "boxes that make sense as x1, y1, x2, y2 but not as x, y, width, height" in caplog.text
-    assert "Check the box format" in caplog.text
+    assert "x1, y1, x2, y2" in caplog.text
+    assert "box format" in caplog.text

@@ -18,9 +18,7 @@ def voc(voc_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(voc_folder, tmp_path / "voc"))
 
 
-def test_corners_are_one_based_and_difficult_objects_are_crowds(
-    voc: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_corners_are_one_based_and_difficult_objects_are_crowds(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
     things = f"<object><name>cat</name>{BOX}</object><object><name>dog</name><difficult>1</difficult>{BOX}</object>"
     (voc / "Annotations" / "shapes_val_00000.xml").write_text(f"<annotation>{things}</annotation>")
     dataset = open_dataset(voc, "val")
@@ -29,15 +27,15 @@ def test_corners_are_one_based_and_difficult_objects_are_crowds(
     assert record.crowd.tolist() == [False, True]
     assert (record.height, record.width) == (64, 64)
     assert dataset.class_names == ["cat", "circle", "dog", "rectangle", "triangle"]
-    assert "difficult objects, taken as crowds: 1." in caplog.text
+    assert "treated as crowds: 1." in caplog.text
 
 
 @pytest.mark.parametrize(
     ("xml", "message"),
     [
-        ("<annotation>", r"shapes_val_00000\.xml is no annotation that can be read: no element found: line 1"),
-        ('<!DOCTYPE a [<!ENTITY e "boom">]><annotation>&e;</annotation>', "it defines a document type"),
-        ('<?xml version="1.0" encoding="klingon"?><annotation/>', r"shapes_val_00000\.xml is no annotation"),
+        ("<annotation>", r"shapes_val_00000\.xml.*no element found: line 1"),
+        ('<!DOCTYPE a [<!ENTITY e "boom">]><annotation>&e;</annotation>', "document type"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', r"shapes_val_00000\.xml.*encoding"),
         (f"<annotation><object>{BOX.replace('10', 'ten')}</object></annotation>", r"shapes_val_00000\.xml object 1"),
     ],
     ids=["damaged", "entities", "encoding", "number"],
@@ -50,5 +48,5 @@ def test_a_bad_xml_file_is_named(xml: str, message: str, voc: Path) -> None:
 
 def test_listed_images_without_annotation_are_named(voc: Path) -> None:
     (voc / "Annotations" / "shapes_val_00002.xml").unlink()
-    with pytest.raises(InputError, match=r"val\.txt lists 1 images without Annotations/\*\.xml: shapes_val_00002"):
+    with pytest.raises(InputError, match=r"val\.txt.* 1 images without.*shapes_val_00002"):
         open_dataset(voc, "val")

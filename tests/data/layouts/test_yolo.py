@@ -39,23 +39,25 @@ def test_a_polygon_is_read_as_its_bounding_box(yolo: Path) -> None:
     assert record.labels.tolist() == [1]
 
 
-def test_images_without_label_files_have_no_objects_and_are_counted(yolo: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_without_label_files_have_no_objects_and_are_counted(
+    yolo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (yolo / "labels" / "val" / "shapes_val_00001.txt").unlink()
     dataset = open_dataset(yolo, "val")
     assert len(dataset) == 4
     assert len(dataset.annotations[1].labels) == 0
-    assert "images without a label file, taken as without objects: 1." in caplog.text
+    assert "images without objects: 1." in caplog.text
     shutil.rmtree(yolo / "labels")
-    with pytest.raises(InputError, match=r"no label file for any image of 'val'; expected .*labels.*\.txt"):
+    with pytest.raises(InputError, match=r"no label file.*'val'.*labels.*\.txt"):
         open_dataset(yolo, "val")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("7 0.5 0.5 0.1", r"txt line 2: expected 'class cx cy w h' or a polygon; got 4 values"),
-        ("cat 0.5 0.5 0.1 0.1", r"txt line 2: expected a class id and numbers; got 'cat 0\.5"),
-        ("7 32 32 16 16", r"txt line 2: coordinates must be fractions of the image, not pixels; got 32"),
+        ("7 0.5 0.5 0.1", r"txt line 2.*polygon.* 4 values"),
+        ("cat 0.5 0.5 0.1 0.1", r"txt line 2.*class id.*'cat 0\.5"),
+        ("7 32 32 16 16", r"txt line 2.*fractions.*not pixels.* 32"),
         ("8 0.5 0.5 0.1 0.1", r"not listed: 1 .*shapes_val_00000\.txt line 2 has category 8"),
         ("7 nan 0.5 0.1 0.1", r"not four finite numbers: 1 .*shapes_val_00000\.txt line 2"),
     ],
@@ -70,11 +72,11 @@ def test_a_bad_label_is_named_by_file_and_line(line: str, message: str, yolo: Pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("names: [a\n", r"data\.yaml is not valid YAML"),
-        ("- 1\n", r"data\.yaml must hold 'names'"),
-        ("val: images/val\n", r"data\.yaml needs 'names'"),
-        ("val: images/val\nnames: [a, a]\n", "one name to several classes"),
-        ("val: images\nnames: [a]\n", r"names 'images', which is not in"),
+        ("names: [a\n", r"data\.yaml.*YAML"),
+        ("- 1\n", r"data\.yaml.*'names', 'train' and 'val'"),
+        ("val: images/val\n", r"data\.yaml.*'names': a list"),
+        ("val: images/val\nnames: [a, a]\n", "one name to several"),
+        ("val: photos\nnames: [a]\n", r"'photos'.*not in"),
     ],
 )
 def test_a_bad_data_yaml_is_named(text: str, message: str, yolo: Path) -> None:
