@@ -45,8 +45,8 @@ def test_golden_losses_matching_and_gradients(
 
 def test_a_batch_without_objects_has_a_finite_loss_and_no_box_loss(predictions_of: MakePredictions) -> None:
     logits = torch.randn(2, 2, 5, 3, requires_grad=True)
-    nothing = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-    losses = build_criterion(3)(predictions_of(logits, torch.rand(2, 2, 5, 4)), [nothing, nothing])
+    no_objects = Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    losses = build_criterion(3)(predictions_of(logits, torch.rand(2, 2, 5, 4)), [no_objects, no_objects])
     losses.total.backward()
     assert losses.terms["box"] == losses.terms["giou"] == 0
     assert logits.grad is not None

@@ -37,24 +37,24 @@ def large_table() -> AnnotationTable:
     )
 
 
-def python_objects(thing: Any) -> int:
-    """The number of Python objects that a thing holds, which forked processes copy as they touch them."""
-    if isinstance(thing, np.ndarray):
+def python_objects(value: Any) -> int:
+    """Return the number of Python objects of a value; forked processes copy the pages of those that they access."""
+    if isinstance(value, np.ndarray):
         return 1
-    if isinstance(thing, dict):
-        return 1 + sum(python_objects(value) for value in thing.values())
-    if isinstance(thing, Sequence) and not isinstance(thing, str):
-        return 1 + sum(python_objects(value) for value in thing)
-    return 1 + (python_objects(vars(thing)) if hasattr(thing, "__dict__") else 0)
+    if isinstance(value, dict):
+        return 1 + sum(python_objects(item) for item in value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return 1 + sum(python_objects(item) for item in value)
+    return 1 + (python_objects(vars(value)) if hasattr(value, "__dict__") else 0)
 
 
 def perfect_rows(dataset: Any, keep_crowds: bool = False) -> np.ndarray:
     rows = []
     for index in range(len(dataset)):
         record = dataset.annotations[index]
-        wanted = slice(None) if keep_crowds else ~record.crowd
-        xyxy = np.concatenate([record.boxes[:, :2], record.boxes[:, :2] + record.boxes[:, 2:]], axis=1)[wanted]
-        rows.append(coco_rows(record.image_id, xyxy, np.ones(len(xyxy)), record.labels[wanted], dataset.category_ids))
+        kept = slice(None) if keep_crowds else ~record.crowd
+        xyxy = np.concatenate([record.boxes[:, :2], record.boxes[:, :2] + record.boxes[:, 2:]], axis=1)[kept]
+        rows.append(coco_rows(record.image_id, xyxy, np.ones(len(xyxy)), record.labels[kept], dataset.category_ids))
     return np.concatenate(rows)
 
 
@@ -86,7 +86,7 @@ def test_a_copied_table_is_equal(duplicate: Any) -> None:
 
 
 class MemoryOfWorker(Dataset[tuple[int, int]]):
-    """Touches every record, then tells what the worker's memory is its own (kB)."""
+    """Reads every record and returns the growth of the worker's private memory in kB."""
 
     def __init__(self, table: AnnotationTable) -> None:
         self.table = table
@@ -116,7 +116,7 @@ def test_forked_workers_share_the_records() -> None:
 
 
 def test_annotation_ids_of_the_ground_truth_start_at_one(changed: Changed) -> None:
-    """pycocotools takes a match with the id 0 for none: perfect detections would miss recall."""
+    """pycocotools treats a match with the annotation id 0 as unmatched, which would lower the recall."""
 
     def change(content: dict[str, Any]) -> None:
         for number, annotation in enumerate(content["annotations"]):

@@ -1,4 +1,4 @@
-"""Images of every kind."""
+"""Reading of images from files, URLs, arrays and tensors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_sixteen_bits_are_divided_by_256(tmp_path: Path) -> None:
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    exif[0x0112] = 6  # displayed rotated by 90 degrees clockwise
     image = load_image(save(Image.fromarray(RAMP), tmp_path / "x.png", exif=exif))
     assert torch.equal(image, torch.from_numpy(np.rot90(RAMP, -1).copy()).permute(2, 0, 1))
 

@@ -50,19 +50,20 @@ def test_crowds_are_not_targets() -> None:
 
 
 def test_batches_of_similar_aspect_ratios_have_little_padding() -> None:
-    """Photographs of three shapes, resized, cropped and padded as in the paper's recipe, at a fifth of the size."""
+    """Images of three aspect ratios, resized, cropped and padded as in the paper's recipe, at a fifth of the size."""
     generator = np.random.default_rng(0)
     sizes = np.array([(96, 128), (128, 96), (100, 100)])[generator.integers(3, size=400)]
-    nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))
+    no_objects = (np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.bool_))
     records = [
-        ImageRecord(index, str(index), int(height), int(width), *nothing) for index, (height, width) in enumerate(sizes)
+        ImageRecord(index, str(index), int(height), int(width), *no_objects)
+        for index, (height, width) in enumerate(sizes)
     ]
 
-    class Photographs(DetectionDataset):
+    class BlankImages(DetectionDataset):
         def image(self, index: int) -> torch.Tensor:
             return torch.zeros(3, *sizes[index], dtype=torch.uint8)
 
-    dataset = Photographs()
+    dataset = BlankImages()
     dataset.annotations = AnnotationTable.of(records)
     transform = train_transform([96, 112, 128, 144, 160], 266, True, ["horizontal"])
 

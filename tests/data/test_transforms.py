@@ -22,7 +22,7 @@ def test_resized_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
 
 
 def test_boxes_follow_the_image_through_the_augmentation() -> None:
-    """A box drawn as a white rectangle must still hold the white pixels after flip, crop and resize."""
+    """A box drawn as a white rectangle must still contain the white pixels after flip, crop and resize."""
     dataset = ShapesDataset("train", 1, size=96)
     drawn = torch.zeros(3, 96, 96, dtype=torch.uint8)
     drawn[:, 30:60, 20:70] = 255

@@ -19,7 +19,7 @@ Weights = dict[str, Tensor]
 
 
 def official(state: Mapping[str, Tensor], **arguments: Any) -> dict[str, Any]:
-    """What the original's training writes."""
+    """Return a checkpoint as the original's training writes it."""
     return {
         "model": dict(state),
         "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]},
@@ -30,7 +30,7 @@ def official(state: Mapping[str, Tensor], **arguments: Any) -> dict[str, Any]:
 
 
 def detrex(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights under detrex's names, with 80 classes."""
+    """Return the same weights under detrex's names, with 80 classes."""
     ids = torch.tensor(list(COCO_CLASSES))
     return {
         key.replace("input_proj.0.", "input_proj."): value[ids] if "class_embed" in key else value
@@ -39,7 +39,7 @@ def detrex(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def original_weights(num_classes: int = 91, **changes: Any) -> Weights:
-    """Pseudo-random weights of a small model under the original's names."""
+    """Return pseudo-random weights of a small model under the original's names."""
     small: dict[str, Any] = {"backbone": "resnet18.tv_in1k", "encoder_layers": 2, "decoder_layers": 2, "ffn_dim": 48}
     config = ModelConfig(
         num_classes=num_classes, pretrained_backbone=False, num_anchors=9, **{**small, "embed_dim": 32, **changes}

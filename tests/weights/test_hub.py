@@ -17,7 +17,7 @@ from anchordetr.weights import hub
 
 
 class FakeApi:
-    """Keeps repositories as folders."""
+    """A hub that stores repositories as folders."""
 
     root: Path
     endpoint = "https://hub"

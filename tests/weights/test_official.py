@@ -152,7 +152,7 @@ def test_convert_renames_classes_and_overwrites_only_on_request(
 
 
 class Payload:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -123,7 +123,7 @@ def test_a_failed_write_keeps_the_old_model(detector: Detector, folder: Path, mo
 
 
 def test_saves_are_atomic(detector: Detector, folder: Path) -> None:
-    """One thread saves two models in turn into one folder, another reads: each time one of them as a whole."""
+    """One thread alternately saves two models into one folder; a reader always gets one of them completely."""
     other = Detector(detector.config, ["a", "b", "c"], device="cpu")
     with torch.no_grad():
         for number, model in enumerate((detector, other)):

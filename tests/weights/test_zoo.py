@@ -39,7 +39,7 @@ def test_a_published_model_is_downloaded_and_converted_once(
     mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server, home, state = mirror
-    server.faults = ["breaks off"]
+    server.faults = ["aborted"]
     image = tmp_path / "street.png"
     Image.new("RGB", (90, 60)).save(image)
     arguments = ["predict", image, "--weights", NAME, "--output-dir", tmp_path / "out", "--device", "cpu"]
@@ -92,7 +92,7 @@ def test_a_published_file_that_changed_is_refused(mirror: Mirror, tmp_path: Path
 
 def test_a_damaged_download_is_removed(mirror: Mirror) -> None:
     server, home, _ = mirror
-    server.faults = ["says less"]
+    server.faults = ["too short"]
     with pytest.raises(InputError, match="damaged"):
         fetch(NAME)
     assert not (home / FILE).exists()

@@ -1,4 +1,4 @@
-"""The page of drawn samples."""
+"""The preview page of annotated samples."""
 
 from __future__ import annotations
 

@@ -85,10 +85,10 @@ def test_an_image_of_another_shape_is_left_out(changed: Changed, tmp_path: Path)
 
 
 def test_an_existing_folder_is_not_overwritten(coco_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("precious")
+    (tmp_path / "existing.txt").write_text("content")
     with pytest.raises(InputError, match=r"not empty.*new folder"):
         write_repaired(examine(coco_folder), tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["existing.txt"]
 
 
 def test_images_with_equal_names_are_kept_apart(changed: Changed, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_shared_image_stays_in_one_held_out_split(changed: Changed, tmp_path: 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_boxes_are_rotated_with_their_image(orientation: int, tmp_path: Path) -> None:
-    """A white rectangle on the image as stored must lie in the turned box of the upright image."""
+    """A white rectangle on the image as stored must lie in the rotated box of the upright image."""
     stored = np.zeros((40, 60, 3), dtype=np.uint8)
     stored[5:15, 8:30] = 255
     exif = Image.Exif()

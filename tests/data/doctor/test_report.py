@@ -61,7 +61,7 @@ def repeat_image(content: Content) -> None:
     content["images"].append({**content["images"][0], "id": 500})
 
 
-FAULTS: dict[str, tuple[Callable[[Content], None], str]] = {
+PROBLEMS: dict[str, tuple[Callable[[Content], None], str]] = {
     "no_area": (of_first(bbox=[5, 5, 0, 5]), "annotation 1"),
     "outside": (of_first(bbox=[-5, 5, 20, 5]), "annotation 1"),
     "not_a_number": (of_first(bbox=None), "annotation 1"),
@@ -77,9 +77,9 @@ FAULTS: dict[str, tuple[Callable[[Content], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", PROBLEMS)
 def test_a_problem_is_found_and_repaired(kind: str, changed: Changed, tmp_path: Path) -> None:
-    change, name = FAULTS[kind]
+    change, name = PROBLEMS[kind]
     report = examine(changed(change))
     assert not report.clean
     split, names = found(report)[kind]

@@ -19,7 +19,7 @@ Changed = Callable[..., Path]
 
 
 def truncate(file: Path) -> None:
-    """Leave the header of an image, and too little after it."""
+    """Truncate an image after its header."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     Image.fromarray(noise).save(file)
     file.write_bytes(file.read_bytes()[:2000])

@@ -40,11 +40,11 @@ def test_every_layout_gives_the_same_annotations(
     assert dataset.category_ids == ids
     assert len(dataset) == len(expected)
     for index in range(len(expected)):
-        record, wanted = dataset.annotations[index], expected.annotations[index]
-        assert Path(record.file_name).name == wanted.file_name
+        record, reference = dataset.annotations[index], expected.annotations[index]
+        assert Path(record.file_name).name == reference.file_name
         assert (record.height, record.width) == (64, 64)
-        np.testing.assert_allclose(record.boxes, wanted.boxes, atol=1e-4)
-        np.testing.assert_array_equal(record.labels, wanted.labels)
+        np.testing.assert_allclose(record.boxes, reference.boxes, atol=1e-4)
+        np.testing.assert_array_equal(record.labels, reference.labels)
         assert (dataset.image(index) == expected.image(index)).all()
 
 

@@ -25,8 +25,8 @@ def test_unlisted_references_are_minus_one(split: RawSplit) -> None:
     without = split.select(np.arange(2), np.arange(len(split.boxes)))
     listed = np.isin(split.box_image_ids, split.image_ids[:2])
     np.testing.assert_array_equal(without.image_rows >= 0, listed)
-    nothing = split.select(np.arange(0), np.arange(len(split.boxes)))
-    assert (nothing.image_rows == -1).all()
+    no_images = split.select(np.arange(0), np.arange(len(split.boxes)))
+    assert (no_images.image_rows == -1).all()
 
 
 def test_removed_images_take_their_annotations_with_them(split: RawSplit) -> None:

@@ -19,8 +19,8 @@ def voc(voc_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_corners_are_one_based_and_difficult_objects_are_crowds(voc: Path, caplog: pytest.LogCaptureFixture) -> None:
-    things = f"<object><name>cat</name>{BOX}</object><object><name>dog</name><difficult>1</difficult>{BOX}</object>"
-    (voc / "Annotations" / "shapes_val_00000.xml").write_text(f"<annotation>{things}</annotation>")
+    objects = f"<object><name>cat</name>{BOX}</object><object><name>dog</name><difficult>1</difficult>{BOX}</object>"
+    (voc / "Annotations" / "shapes_val_00000.xml").write_text(f"<annotation>{objects}</annotation>")
     dataset = open_dataset(voc, "val")
     record = dataset.annotations[0]
     assert record.boxes.tolist() == [[0, 0, 10, 20]] * 2
