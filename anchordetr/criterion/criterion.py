@@ -110,9 +110,10 @@ class SetCriterion(nn.Module):
 
     def _match(self, predictions: Predictions, targets: Sequence[Target]) -> tuple[Matches, int]:
         """Return the matches, and the number of copies of each object among them."""
-        if predictions.objects is None:
+        indices = predictions.target_indices
+        if indices is None:
             return self.matcher(predictions, targets), 1
-        return known_matches(predictions.objects.flatten(1), len(predictions.logits)), predictions.objects.shape[1]
+        return known_matches(indices.flatten(1), len(predictions.logits)), indices.shape[1]
 
     def _class_losses(self, predictions: Predictions, matches: Matches, labels: Tensor, scores: Tensor) -> Tensor:
         """Return the class loss summed over queries and classes, (L,)."""

@@ -30,16 +30,16 @@ class Matches(NamedTuple):
     target: Tensor
 
 
-def known_matches(objects: Tensor, layers: int) -> Matches:
+def known_matches(target_indices: Tensor, layers: int) -> Matches:
     """Return the pairs of queries with known targets, the same in every layer.
 
     Args:
-        objects: (B, Q) index of each query's target object within its image, -1 for none.
+        target_indices: (B, Q) index of each query's target within its image, -1 for none.
         layers: number of decoder layers L.
     """
-    image, query = (objects >= 0).nonzero(as_tuple=True)
-    layer = torch.arange(layers, device=objects.device).repeat_interleave(len(image))
-    return Matches(layer, image.repeat(layers), query.repeat(layers), objects[image, query].repeat(layers))
+    image, query = (target_indices >= 0).nonzero(as_tuple=True)
+    layer = torch.arange(layers, device=target_indices.device).repeat_interleave(len(image))
+    return Matches(layer, image.repeat(layers), query.repeat(layers), target_indices[image, query].repeat(layers))
 
 
 class HungarianMatcher(nn.Module):

@@ -35,14 +35,14 @@ def test_non_finite_predictions_do_not_raise_in_the_matcher(predictions_of: Make
 def test_known_targets_are_not_matched_and_each_counts_once(predictions_of: MakePredictions) -> None:
     logits, boxes = torch.randn(2, 2, 6, 3), torch.rand(2, 2, 6, 4)
     targets = [Target(torch.rand(2, 4), torch.tensor([0, 2])), Target(torch.rand(1, 4), torch.tensor([1]))]
-    objects = torch.tensor([[[0, 1, -1], [0, 1, -1]], [[0, -1, -1], [0, -1, -1]]])
+    target_indices = torch.tensor([[[0, 1, -1], [0, 1, -1]], [[0, -1, -1], [0, -1, -1]]])
     main = predictions_of(torch.randn(2, 2, 4, 3), torch.rand(2, 2, 4, 4))
-    known = replace(predictions_of(logits, boxes), objects=objects)
+    known = replace(predictions_of(logits, boxes), target_indices=target_indices)
     terms = build_criterion(3)(replace(main, auxiliary={"denoising": known}), targets).terms
     for layer, suffix in ((0, "_0"), (1, "")):
         target_scores, distance, overlap = torch.zeros(2, 6, 3), torch.tensor(0.0), torch.tensor(0.0)
         for image, target in enumerate(targets):
-            for query, index in enumerate(objects[image].flatten().tolist()):
+            for query, index in enumerate(target_indices[image].flatten().tolist()):
                 if index >= 0:
                     target_scores[image, query, target.labels[index]] = 1.0
                     distance += (boxes[layer, image, query] - target.boxes[index]).abs().sum()

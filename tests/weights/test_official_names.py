@@ -11,9 +11,10 @@ from checkpoints import assert_same, official, original_weights
 from pseudo_weights import pseudo_image
 
 from anchordetr import Detector
-from anchordetr.config import Config
+from anchordetr.config import Config, ModelConfig
 from anchordetr.errors import InputError, UsageError
 from anchordetr.weights.official import read_original, write_original
+from anchordetr.weights.official_names import check_representable
 from anchordetr.weights.saved_model import read_model
 
 
@@ -48,6 +49,12 @@ def test_a_model_that_the_original_cannot_represent_is_refused(small_config: Con
     with pytest.raises(UsageError, match=r"model\.backbone=test_resnet, model\.features=c4"):
         write_original(tmp_path / "out.pth", read_model(tmp_path))
     assert not (tmp_path / "out.pth").exists()
+
+
+@pytest.mark.parametrize("queries", ["embeddings", "proposals"])
+def test_other_query_sources_cannot_be_represented(queries: str) -> None:
+    with pytest.raises(UsageError, match=f"model.queries={queries}"):
+        check_representable(ModelConfig(queries=queries))
 
 
 def test_heads_that_differ_between_layers_are_refused(tmp_path: Path) -> None:

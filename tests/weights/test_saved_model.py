@@ -127,7 +127,7 @@ def test_saves_are_atomic(detector: Detector, folder: Path) -> None:
     other = Detector(detector.config, ["a", "b", "c"], device="cpu")
     with torch.no_grad():
         for number, model in enumerate((detector, other)):
-            model.model.class_head.bias.fill_(number)
+            model.model.heads.class_head.bias.fill_(number)
     stop = threading.Event()
 
     def write() -> None:
@@ -141,7 +141,7 @@ def test_saves_are_atomic(detector: Detector, folder: Path) -> None:
     try:
         for _ in range(30):
             weights = load_file(folder / "model.safetensors")
-            assert weights["class_head.bias"].unique().numel() == 1
+            assert weights["heads.class_head.bias"].unique().numel() == 1
             assert weights.keys() == detector.model.state_dict().keys()
             json.loads((folder / "config.json").read_text())
     finally:
