@@ -104,7 +104,7 @@ def _print_findings(report: Report, console: Console) -> None:
     for split, finding in report.all_findings():
         names = ", ".join(finding.names[:_SHOWN]) + (", ..." if len(finding.names) > _SHOWN else "")
         kind = KINDS[finding.kind]
-        findings.add_row(split, kind.severity, kind.what, str(len(finding.names)), escape(names))
+        findings.add_row(split, kind.severity, kind.description, str(len(finding.names)), escape(names))
     if findings.row_count:
         console.print(findings)
     verdict = (

@@ -16,7 +16,7 @@ class Kind(NamedTuple):
     """One kind of problem. An ``error`` stops loading, ``repaired`` is fixed with a warning, the rest is reported."""
 
     severity: Severity
-    what: str
+    description: str
     advice: str
 
 
@@ -71,7 +71,7 @@ class Finding:
 
     def sentence(self, source: object) -> str:
         """Return one line: the source, the problem, the count, the first names, and advice."""
-        severity, what, advice = KINDS[self.kind]
+        severity, description, advice = KINDS[self.kind]
         limit = _NAMED_IN_ERRORS if severity == "error" else _NAMED
         listed = ", ".join(self.names[:limit]) + (", ..." if len(self.names) > limit else "")
-        return f"{source}: {what}: {len(self.names)} ({listed}). {advice}".rstrip()
+        return f"{source}: {description}: {len(self.names)} ({listed}). {advice}".rstrip()

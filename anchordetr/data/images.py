@@ -46,7 +46,7 @@ def expand_source(source: str | Path) -> list[str | Path]:
     if path.is_dir():
         found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
         if not found:
-            raise InputError(f"The folder {path} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+            raise InputError(f"The folder {path} contains no images ({', '.join(IMAGE_SUFFIXES)}).")
         return sorted(found)
     if path.exists():
         return [path]
@@ -171,10 +171,10 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise InputError(f"{name} holds values outside 16 bits; convert it to 8 or 16 bits first.")
+            raise InputError(f"{name} has values outside 16 bits; convert it to 8 or 16 bits first.")
         image = Image.fromarray((values // 256).astype(np.uint8))
     if image.mode == "F":
-        raise InputError(f"{name} holds floating point values; convert it to 8 or 16 bits first.")
+        raise InputError(f"{name} has floating point values; convert it to 8 or 16 bits first.")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")

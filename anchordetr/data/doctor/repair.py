@@ -33,10 +33,10 @@ class Change(NamedTuple):
 
 
 def write_repaired(report: Report, output: Path) -> list[Change]:
-    """Write a repaired copy of an examined data set, which training accepts, and ``changes.json``.
+    """Write a repaired copy of an exaownd data set, which training accepts, and ``changes.json``.
 
     Args:
-        report: from :func:`~anchordetr.data.doctor.report.examine`.
+        report: from :func:`~anchordetr.data.doctor.report.exaown`.
         output: a folder that does not exist yet, or is empty.
 
     Returns:
@@ -83,14 +83,14 @@ def _rotate_and_scale(split: SplitReport, changes: list[Change]) -> RawSplit:
     boxes, areas, sizes = raw.boxes.copy(), raw.areas.copy(), raw.sizes.copy()
     for row in size_mismatches(raw, split.images).images:
         scanned, (height, width) = split.images[row], raw.sizes[row]
-        mine = np.flatnonzero(raw.image_rows == row)
+        own = np.flatnonzero(raw.image_rows == row)
         if (scanned.height, scanned.width) == (width, height):
-            boxes[mine] = rotate_boxes(boxes[mine], int(height), int(width), read_orientation(raw.path(row)))
+            boxes[own] = rotate_boxes(boxes[own], int(height), int(width), read_orientation(raw.path(row)))
             what = f"boxes rotated from {width}x{height} to {height}x{width} pixels"
         elif abs(scanned.height * width / (scanned.width * height) - 1) <= _SAME_RATIO:
             scale = np.array([scanned.width / width, scanned.height / height])
-            boxes[mine] *= np.tile(scale, 2)
-            areas[mine] *= scale.prod()
+            boxes[own] *= np.tile(scale, 2)
+            areas[own] *= scale.prod()
             what = f"boxes scaled from {width}x{height} to {scanned.width}x{scanned.height} pixels"
         else:
             continue
@@ -129,7 +129,7 @@ def _without_images(split: SplitReport, raw: RawSplit, held_out: set[bytes], cha
             "its annotations are for an image of another shape": (image.height, image.width) != tuple(raw.sizes[row]),
             f"different images share its id {raw.image_ids[row]}": len(holders[int(raw.image_ids[row])]) > 1,
             f"the same image as {raw.file_names[first]}": first != row,
-            "another split holds the same image": image.digest in held_out,
+            "another split has the same image": image.digest in held_out,
         }
         reason = next((reason for reason, applies in reasons.items() if applies), None)
         if reason is not None:

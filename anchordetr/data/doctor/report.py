@@ -88,7 +88,7 @@ class Report:
                 "split": split,
                 "kind": finding.kind,
                 "severity": KINDS[finding.kind].severity,
-                "what": KINDS[finding.kind].what,
+                "what": KINDS[finding.kind].description,
                 "count": len(finding.names),
                 "names": list(finding.names),
             }

@@ -97,7 +97,7 @@ def read_annotations(file: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{file} must hold an object with 'images', 'annotations' and 'categories'.")
+        raise InputError(f"{file} must contain an object with 'images', 'annotations' and 'categories'.")
     for part in ("images", "annotations", "categories"):
         if not isinstance(content.get(part), list):
             raise InputError(f"{file} has no list '{part}'; a COCO annotation file needs one.")
@@ -114,10 +114,10 @@ def _categories(
     ids = _integers(file, "categories", categories, "id").tolist()
     _column(file, "categories", categories, "name", (str, int), "a string")
     names = [category["name"] for category in categories]
-    for values, what in ((ids, "id"), (names, "name")):
+    for values, key in ((ids, "id"), (names, "name")):
         duplicates = sorted({value for value in values if values.count(value) > 1}, key=str)
         if duplicates:
-            raise InputError(f"{file} gives the category {what} {duplicates[0]!r} to several categories; rename them.")
+            raise InputError(f"{file} gives the category {key} {duplicates[0]!r} to several categories; rename them.")
     used = {entry.get("category_id") for entry in annotations if isinstance(entry, dict)}
     parents = {category.get("supercategory") for category in categories}
     dummies = [

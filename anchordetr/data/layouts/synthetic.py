@@ -42,7 +42,7 @@ class ShapesDataset(DetectionDataset):
         split: ``train`` or ``val``, which share no images.
         length: number of images.
         size: height and width in pixels.
-        max_objects: each image holds 1 to this many.
+        max_objects: the largest number of objects per image.
         seed: of the data set.
     """
 

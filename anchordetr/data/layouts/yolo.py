@@ -95,7 +95,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise InputError(f"{file} must hold 'names', 'train' and 'val'.")
+        raise InputError(f"{file} must contain 'names', 'train' and 'val'.")
     return settings
 
 
