@@ -37,7 +37,7 @@ def edit(folder: Path, **changes: object) -> None:
 def test_a_model_folder_has_two_files_with_a_format_version(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     values = json.loads((folder / "config.json").read_text())
-    assert (values["format_version"], values["architecture"]) == (1, "AnchorDETR")
+    assert (values["format_version"], values["architecture"]) == (2, "AnchorDETR")
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
@@ -66,8 +66,8 @@ def test_the_configuration_of_another_save_is_ignored(detector: Detector, folder
 
 
 def test_a_newer_format_version_is_refused(folder: Path) -> None:
-    edit(folder, format_version=2, anchordetr_version="9.9")
-    with pytest.raises(InputError, match=r"version 2.*anchordetr 9\.9.*anchordetr 0\.1\.0"):
+    edit(folder, format_version=3, anchordetr_version="9.9")
+    with pytest.raises(InputError, match=r"version 3.*anchordetr 9\.9.*anchordetr 0\.1\.0"):
         read_model(folder)
 
 
