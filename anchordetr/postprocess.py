@@ -1,4 +1,4 @@
-"""From predictions to detections: the best scores over queries and classes, boxes in pixels; no NMS."""
+"""Post-processing: the top-k scores over queries and classes, with boxes in pixels; no NMS."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from anchordetr.types import Predictions
 
 
 def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_k: int = 100) -> list[Detections]:
-    """Turn the last layer's predictions into detections.
+    """Return the detections of the last layer's predictions, one :class:`Detections` per image.
+
+    Detections are sorted by descending confidence. One query can give detections of several classes.
 
     Args:
         predictions: of B images.
-        sizes: (height, width) in pixels that the boxes of each image shall be given in.
-        top_k: at most this many per image, queries × classes if that is fewer.
-
-    Returns:
-        One :class:`Detections` per image, the surest first; a query can answer with several classes.
+        sizes: (height, width) of each image in pixels, to which the boxes are scaled.
+        top_k: the largest number of detections per image; there are at most queries × classes.
     """
     logits, boxes = predictions.logits[-1].float(), predictions.boxes[-1].float()
     num_classes = logits.shape[-1]
@@ -39,5 +38,5 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Pick rows: values (B, Q, S), index (B, k) -> (B, k, S)."""
+    """Return the rows of ``index``: values (B, Q, S), index (B, k) -> (B, k, S)."""
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

@@ -1,8 +1,8 @@
-"""Named, pluggable components.
+"""Registries of named, pluggable components.
 
-A component is a class or function that configuration names. The library's own components register
-themselves with the decorator; a user's do the same, in their script or in an installed package that
-lists its module under the entry-point group ``anchordetr.plugins``::
+A component is a class or function that the configuration refers to by name. Components of the library and of users are
+registered with the same decorator, in a script or in an installed package that lists its module under the entry-point
+group ``anchordetr.plugins``::
 
     from anchordetr.registry import ATTENTIONS
 
@@ -27,10 +27,10 @@ Component = TypeVar("Component", bound=Callable[..., Any])
 
 
 class Registry:
-    """Components of one kind by name.
+    """A mapping of names to components of one kind.
 
     Args:
-        kind: what the components are, for messages ("attention").
+        kind: the kind of component, for messages ("attention").
     """
 
     def __init__(self, kind: str) -> None:
@@ -38,7 +38,7 @@ class Registry:
         self._components: dict[str, Callable[..., Any]] = {}
 
     def register(self, name: str) -> Callable[[Component], Component]:
-        """Return a decorator that registers a component as ``name``.
+        """Return a decorator that registers a component under ``name``.
 
         Raises:
             UsageError: another component already has this name.
@@ -57,12 +57,12 @@ class Registry:
         return decorate
 
     def names(self) -> list[str]:
-        """Return the registered names, plug-ins included."""
+        """Return the registered names, including those of plug-ins."""
         load_plugins()
         return sorted(self._components)
 
     def __getitem__(self, name: str) -> Callable[..., Any]:
-        """Return the component called ``name``.
+        """Return the component registered under ``name``.
 
         Raises:
             UsageError: no component has this name.

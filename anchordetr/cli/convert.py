@@ -1,4 +1,4 @@
-"""``anchordetr convert``."""
+"""The command ``anchordetr convert``."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from anchordetr.errors import InputError, UsageError
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="A checkpoint file, or anything else that --weights takes.")],
-    destination: Annotated[Path, typer.Argument(help="A folder for anchordetr, a file for the original.")],
-    to: Annotated[str, typer.Option(help="'anchordetr', or 'original' (also 'official') for the original's code.")] = (
-        "anchordetr"
-    ),
-    features: Annotated[str | None, typer.Option(help="c5 or dc5, for a checkpoint file that does not tell.")] = None,
+    source: Annotated[str, typer.Argument(help="A checkpoint file, or any other value of --weights.")],
+    destination: Annotated[Path, typer.Argument(help="A folder for the format anchordetr, a file for the original's.")],
+    to: Annotated[
+        str, typer.Option(help="The format: 'anchordetr', or 'original' ('official') for the original code.")
+    ] = ("anchordetr"),
+    features: Annotated[str | None, typer.Option(help="c5 or dc5, for a checkpoint file that does not say it.")] = None,
     class_names: Annotated[
-        str | None, typer.Option(help="Names of the classes in the order of the rows, separated by commas.")
+        str | None, typer.Option(help="Class names in the order of the rows, separated by commas.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or fp16 or bf16 for half the size (anchordetr only).")] = "fp32",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what DESTINATION holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
     json: options.Json = False,
 ) -> None:
-    """Convert weights between the original implementation, detrex and anchordetr; no pickle is run."""
+    """Convert weights between the original implementation, detrex and anchordetr; pickled code is never run."""
     if to not in ("anchordetr", "original", "official"):
         raise UsageError(f"--to {to} is not known; it must be 'anchordetr' or 'original'.")
     if features not in (None, "c5", "dc5"):

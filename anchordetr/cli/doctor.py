@@ -1,4 +1,4 @@
-"""``anchordetr doctor``."""
+"""The command ``anchordetr doctor``."""
 
 from __future__ import annotations
 
@@ -35,18 +35,20 @@ _ROWS = {
 
 
 def doctor(
-    data: Annotated[Path, typer.Argument(help="Data set folder.")],
+    data: Annotated[Path, typer.Argument(help="The folder of the data set.")],
     fix: Annotated[
-        Path | None, typer.Option(help="Write a repaired copy (COCO layout) into this new folder, list every change.")
+        Path | None, typer.Option(help="Write a repaired copy (COCO layout) to this new folder, and list all changes.")
     ] = None,
     samples: Annotated[
-        Path, typer.Option(help="Where the page of drawn samples goes; a file of this name is replaced.")
+        Path, typer.Option(help="File of the preview page with annotated samples; an existing file is replaced.")
     ] = Path("runs/doctor/samples.png"),
-    model: Annotated[str, typer.Option(help="The preset to train, for its number of queries.")] = "anchordetr_r50_dc5",
-    layout: Annotated[str, typer.Option(help="A registered data layout; auto looks which one fits.")] = "auto",
+    model: Annotated[
+        str, typer.Option(help="The preset that is to be trained, for its number of queries.")
+    ] = "anchordetr_r50_dc5",
+    layout: Annotated[str, typer.Option(help="A registered data layout; auto detects it.")] = "auto",
     json: options.Json = False,
 ) -> None:
-    """Look through a data set: what it holds, what is wrong with it. Exits 0 if nothing is, 1 otherwise."""
+    """Check a data set: print statistics and problems. Exits 0 if there are no problems, 1 otherwise."""
     from anchordetr.data.doctor.preview import sample_page
     from anchordetr.data.doctor.repair import write_repaired
     from anchordetr.data.doctor.report import examine
@@ -80,12 +82,12 @@ def _print_report(report: Report) -> None:
     statistics = {split.name: split.statistics() for split in report.splits}
     summary = Table("smallest - median - largest in pixels", *statistics)
     for title, key in _ROWS.items():
-        summary.add_row(title, *(_cell(values[key]) for values in statistics.values()))
+        summary.add_row(title, *(_format(values[key]) for values in statistics.values()))
     classes = Table("class", "id", *(f"{name}: objects / images" for name in statistics))
     first: dict[str, Any] = next(iter(statistics.values()), {"classes": {}})["classes"]
     for name, row in list(first.items())[:_CLASSES_SHOWN]:
-        found = [values["classes"].get(name, {"objects": 0, "images": 0}) for values in statistics.values()]
-        classes.add_row(escape(name), str(row["id"]), *(f"{each['objects']} / {each['images']}" for each in found))
+        counts = [values["classes"].get(name, {"objects": 0, "images": 0}) for values in statistics.values()]
+        classes.add_row(escape(name), str(row["id"]), *(f"{each['objects']} / {each['images']}" for each in counts))
     if len(first) > _CLASSES_SHOWN:
         classes.caption = f"and {len(first) - _CLASSES_SHOWN} more, see --json"
     console.print(f"{report.data}: {report.layout}", markup=False)
@@ -95,17 +97,19 @@ def _print_report(report: Report) -> None:
 
 
 def _print_findings(report: Report, console: Console) -> None:
-    from anchordetr.data.doctor.validation import KINDS
+    from anchordetr.data.findings import KINDS
 
-    findings = Table("split", "severity", "what", "count")
-    findings.add_column("which", overflow="fold")
+    findings = Table("split", "severity", "problem", "count")
+    findings.add_column("names", overflow="fold")
     for split, finding in report.all_findings():
         names = ", ".join(finding.names[:_SHOWN]) + (", ..." if len(finding.names) > _SHOWN else "")
         kind = KINDS[finding.kind]
-        findings.add_row(split, kind.severity, kind.what, str(len(finding.names)), escape(names))
+        findings.add_row(split, kind.severity, kind.description, str(len(finding.names)), escape(names))
     if findings.row_count:
         console.print(findings)
-    verdict = "Clean." if report.clean else "Problems were found; --fix OUT writes a repaired copy, --json names all."
+    verdict = (
+        "Clean." if report.clean else "Problems were found; --fix OUT writes a repaired copy, --json lists all names."
+    )
     console.print(verdict, markup=False)
 
 
@@ -115,7 +119,7 @@ def _print_changes(changes: list[Change], output: Path | None) -> None:
     print(f"{len(changes)} changes; the repaired copy is {output}, the list {output}/changes.json.")
 
 
-def _cell(value: Any) -> str:
+def _format(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     return " - ".join(f"{number:g}" for number in value.values()) or "-"

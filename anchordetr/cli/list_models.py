@@ -1,4 +1,4 @@
-"""``anchordetr list-models``."""
+"""The command ``anchordetr list-models``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anchordetr.cli.tables import print_json
 
 
 def list_models(json: options.Json = False) -> None:
-    """List the presets, and which of them have published COCO weights that --weights fetches by name."""
+    """List the presets and their published COCO weights, which --weights downloads by name."""
     from rich.console import Console
     from rich.table import Table
 
@@ -33,6 +33,6 @@ def list_models(json: options.Json = False) -> None:
     table = Table("name", "backbone", "features", "COCO AP", "weights")
     table.columns[0].no_wrap = True
     for row in rows:
-        weights = "here" if row["cached"] else "by name" if row["weights"] else "-"
+        weights = "cached" if row["cached"] else "by name" if row["weights"] else "-"
         table.add_row(row["name"], row["backbone"], row["features"], str(row["coco_ap"] or "-"), weights)
     Console().print(table)

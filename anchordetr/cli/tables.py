@@ -1,4 +1,4 @@
-"""What commands print on stdout."""
+"""Tables and JSON that commands print on stdout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROWS = (
 
 
 def print_metrics(metrics: Metrics, as_json: bool) -> None:
-    """Print COCO's table and the AP of each class; '-' where there was nothing to find."""
+    """Print COCO's metrics and the AP of each class; '-' where there are no objects."""
     values = metrics.to_dict()
     if as_json:
         print_json(values)
@@ -46,18 +46,18 @@ def print_metrics(metrics: Metrics, as_json: bool) -> None:
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
-    """Print one fact a line."""
-    table = Table("what", "value")
+    """Print a table with one fact per row."""
+    table = Table("name", "value")
     for name, value in facts.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
     Console().print(table)
 
 
 def print_json(content: Any) -> None:
-    """Print JSON for machines."""
+    """Print indented JSON."""
     print(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def fraction(value: float) -> str:
-    """Return three decimals, '-' for what could not be measured."""
+    """Return a value with three decimals, '-' if it is negative, that is, undefined."""
     return "-" if value < 0 else f"{value:.3f}"

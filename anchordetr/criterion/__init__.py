@@ -1,4 +1,4 @@
-"""Hungarian matching and the set-prediction losses."""
+"""Hungarian matching and the set-prediction loss."""
 
 from anchordetr.criterion.classification import FocalLoss, VarifocalLoss
 from anchordetr.criterion.criterion import Losses, SetCriterion, build_criterion

@@ -1,4 +1,4 @@
-"""IoU and generalised IoU with broadcasting: pairwise for the matching, element by element for the losses."""
+"""IoU and generalised IoU of boxes cx, cy, w, h with broadcasting."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the generalised IoU (Rezatofighi et al., CVPR 2019) of boxes cx, cy, w, h.
+    """Return the generalised IoU (Rezatofighi et al., CVPR 2019).
 
     Args:
-        boxes, others: (..., 4), shapes that broadcast; negative sizes count as zero, NaN gives NaN.
+        boxes, others: (..., 4) cx, cy, w, h of broadcastable shapes; negative sizes count as zero, NaN gives NaN.
 
     Returns:
         (...) in [-1, 1].

@@ -1,4 +1,4 @@
-"""Class losses: what score a matched query shall have, and the loss of the scores that queries do have."""
+"""Classification losses of the criterion: focal loss and varifocal loss."""
 
 from __future__ import annotations
 
@@ -13,20 +13,28 @@ from anchordetr.criterion.boxes import iou
 
 
 class ClassLoss(Protocol):
-    """What the criterion asks of a class loss."""
+    """The interface of a classification loss: target scores for matched queries, and the loss of all logits."""
 
-    def scores(self, boxes: Tensor, wanted: Tensor) -> Tensor:
-        """Return the scores that P matched queries shall have: boxes and their objects' (P, 4) -> (P,)."""
+    def target_scores(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        """Return the target scores (P,) of P matched queries.
 
-    def __call__(self, logits: Tensor, scores: Tensor) -> Tensor:
-        """Return the loss of each logit (...) for the score that it shall have (...), 0 for no object."""
+        Args:
+            boxes, target_boxes: (P, 4) predicted and target boxes, cx, cy, w, h.
+        """
+
+    def __call__(self, logits: Tensor, target_scores: Tensor) -> Tensor:
+        """Return the loss per logit.
+
+        Args:
+            logits: (...). target_scores: (...) in [0, 1], 0 for the background.
+        """
 
 
 class FocalLoss(nn.Module):
-    """Focal loss (Lin et al., ICCV 2017): the score of a matched query shall be 1.
+    """Focal loss (Lin et al., ICCV 2017); the target score of a matched query is 1.
 
     Args:
-        alpha, gamma: of the loss.
+        alpha, gamma: balance and focusing parameters.
     """
 
     def __init__(self, alpha: float = 0.25, gamma: float = 2.0) -> None:
@@ -34,24 +42,23 @@ class FocalLoss(nn.Module):
         self.alpha = alpha
         self.gamma = gamma
 
-    def scores(self, boxes: Tensor, wanted: Tensor) -> Tensor:
-        """Return ones: boxes and their objects' (P, 4) -> (P,)."""
+    def target_scores(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        """Return ones (P,); arguments as of :class:`ClassLoss`."""
         return boxes.new_ones(len(boxes))
 
-    def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
-        """Arguments as of :class:`ClassLoss`."""
-        loss: Tensor = sigmoid_focal_loss(logits, scores, alpha=self.alpha, gamma=self.gamma, reduction="none")
+    def forward(self, logits: Tensor, target_scores: Tensor) -> Tensor:
+        """Return the loss per logit; arguments as of :class:`ClassLoss`."""
+        loss: Tensor = sigmoid_focal_loss(logits, target_scores, alpha=self.alpha, gamma=self.gamma, reduction="none")
         return loss
 
 
 class VarifocalLoss(nn.Module):
-    """Varifocal loss (Zhang et al., CVPR 2021, arXiv 2008.13367, eq. 2): the score shall be the IoU with the object.
+    """Varifocal loss (Zhang et al., CVPR 2021, arXiv 2008.13367, eq. 2); the target score is the IoU with the target.
 
-    With probability p and wanted score q: ``-q (q log p + (1 - q) log(1 - p))`` if q > 0, else
-    ``-alpha p^gamma log(1 - p)``.
+    With score p and target score q: ``-q (q log p + (1 - q) log(1 - p))`` if q > 0, else ``-alpha p^gamma log(1 - p)``.
 
     Args:
-        alpha, gamma: of the loss where there is no object.
+        alpha, gamma: weight and focusing parameter of the negatives.
     """
 
     def __init__(self, alpha: float = 0.75, gamma: float = 2.0) -> None:
@@ -60,11 +67,11 @@ class VarifocalLoss(nn.Module):
         self.gamma = gamma
 
     @torch.no_grad()
-    def scores(self, boxes: Tensor, wanted: Tensor) -> Tensor:
-        """Return the IoUs: boxes and their objects' (P, 4) -> (P,)."""
-        return iou(boxes, wanted)
+    def target_scores(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
+        """Return the IoUs (P,), without gradient; arguments as of :class:`ClassLoss`."""
+        return iou(boxes, target_boxes)
 
-    def forward(self, logits: Tensor, scores: Tensor) -> Tensor:
-        """Arguments as of :class:`ClassLoss`."""
-        weight = torch.where(scores > 0, scores, self.alpha * logits.sigmoid() ** self.gamma)
-        return weight * F.binary_cross_entropy_with_logits(logits, scores, reduction="none")
+    def forward(self, logits: Tensor, target_scores: Tensor) -> Tensor:
+        """Return the loss per logit; arguments as of :class:`ClassLoss`."""
+        weight = torch.where(target_scores > 0, target_scores, self.alpha * logits.sigmoid() ** self.gamma)
+        return weight * F.binary_cross_entropy_with_logits(logits, target_scores, reduction="none")

@@ -1,4 +1,4 @@
-"""The set-prediction loss: class, L1 and generalised IoU losses on every decoder layer (section 4.1)."""
+"""The set-prediction loss: class, L1 and generalised IoU losses of every decoder layer (section 4.1)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from anchordetr.types import Predictions, Target
 
 
 class Losses(NamedTuple):
-    """What the criterion returns.
+    """The losses of a batch.
 
     Attributes:
-        total: scalar, the weighted sum over terms and layers, auxiliary predictions included.
+        total: scalar, the weighted sum over terms and layers, including auxiliary predictions.
         terms: unweighted values without gradient: ``class``, ``box`` and ``giou`` of the last layer, ``class_0``, ...
-            of the layers before it, ``class_encoder``, ... of auxiliary predictions by their names.
-        matches: which query was matched with which object.
+            of the layers before it, ``class_encoder``, ... of the auxiliary predictions of that name.
+        matches: the matched pairs of queries and targets.
     """
 
     total: Tensor
@@ -31,12 +31,12 @@ class Losses(NamedTuple):
 
 
 class SetCriterion(nn.Module):
-    """Matches predictions with objects and adds up the losses of all layers, each layer alike.
+    """Set-prediction loss: matches predictions with targets and sums the losses of all layers with equal weights.
 
     Args:
         matcher: module from predictions and targets to :class:`Matches`.
         num_classes: K of the predictions.
-        class_loss: see ``criterion/classification.py``; the focal loss if not given.
+        class_loss: a :class:`~anchordetr.criterion.classification.ClassLoss`; the focal loss by default.
         class_weight, box_weight, giou_weight: weights of the three losses.
     """
 
@@ -59,15 +59,15 @@ class SetCriterion(nn.Module):
     def forward(
         self, predictions: Predictions, targets: Sequence[Target], num_boxes: float | Tensor | None = None
     ) -> Losses:
-        """Compute the losses in float32.
+        """Return the losses, computed in float32.
 
         Args:
             predictions: of a batch of B images.
             targets: B targets on the same device.
-            num_boxes: what the sums are divided by; the number of objects in the batch, at least 1, if not given.
+            num_boxes: normaliser of the sums; by default the number of objects in the batch, at least 1.
 
         Raises:
-            ValueError: the numbers of images or classes differ, or a target has odd shapes.
+            ValueError: the numbers of images or classes differ, or a target has inconsistent shapes.
         """
         self._check(predictions, targets)
         num_layers = len(predictions.logits)
@@ -75,10 +75,11 @@ class SetCriterion(nn.Module):
             num_boxes = max(sum(len(target.labels) for target in targets), 1)
         matches, copies = self._match(predictions, targets)
         boxes = predictions.boxes[matches.layer, matches.image, matches.query].float()
-        wanted = _gather([target.boxes for target in targets], matches)
+        target_boxes = _gather([target.boxes for target in targets], matches)
         labels = _gather([target.labels for target in targets], matches)
-        by_term = {"class": self._class_losses(predictions, matches, labels, self.class_loss.scores(boxes, wanted))}
-        by_term["box"], by_term["giou"] = self._box_losses(boxes, wanted, matches.layer, num_layers)
+        scores = self.class_loss.target_scores(boxes, target_boxes)
+        by_term = {"class": self._class_losses(predictions, matches, labels, scores)}
+        by_term["box"], by_term["giou"] = self._box_losses(boxes, target_boxes, matches.layer, num_layers)
         by_term = {name: losses / (num_boxes * copies) for name, losses in by_term.items()}
         total = torch.stack([self.weights[name] * losses.sum() for name, losses in by_term.items()]).sum()
         terms = {}
@@ -86,10 +87,10 @@ class SetCriterion(nn.Module):
             values = losses.detach().unbind()
             terms[name] = values[-1]
             terms.update({f"{name}_{layer}": values[layer] for layer in range(num_layers - 1)})
-        for part, auxiliary in predictions.auxiliary.items():
-            losses_of_part = self(auxiliary, targets, num_boxes)
-            total = total + losses_of_part.total
-            terms.update({f"{name}_{part}": value for name, value in losses_of_part.terms.items()})
+        for source, auxiliary in predictions.auxiliary.items():
+            auxiliary_losses = self(auxiliary, targets, num_boxes)
+            total = total + auxiliary_losses.total
+            terms.update({f"{name}_{source}": value for name, value in auxiliary_losses.terms.items()})
         return Losses(total, terms, matches)
 
     def _check(self, predictions: Predictions, targets: Sequence[Target]) -> None:
@@ -108,39 +109,38 @@ class SetCriterion(nn.Module):
                 )
 
     def _match(self, predictions: Predictions, targets: Sequence[Target]) -> tuple[Matches, int]:
-        """Return the matches, and how often each object occurs among them."""
-        if predictions.target_indices is None:
+        """Return the matches, and the number of copies of each object among them."""
+        indices = predictions.target_indices
+        if indices is None:
             return self.matcher(predictions, targets), 1
-        return known_matches(
-            predictions.target_indices.flatten(1), len(predictions.logits)
-        ), predictions.target_indices.shape[1]
+        return known_matches(indices.flatten(1), len(predictions.logits)), indices.shape[1]
 
     def _class_losses(self, predictions: Predictions, matches: Matches, labels: Tensor, scores: Tensor) -> Tensor:
-        """Class loss summed over queries and classes: (L,)."""
+        """Return the class loss summed over queries and classes, (L,)."""
         logits = predictions.logits.float()
-        wanted = torch.zeros_like(logits)
-        wanted[matches.layer, matches.image, matches.query, labels] = scores
-        return self.class_loss(logits, wanted).sum(dim=(1, 2, 3))
+        target_scores = torch.zeros_like(logits)
+        target_scores[matches.layer, matches.image, matches.query, labels] = scores
+        return self.class_loss(logits, target_scores).sum(dim=(1, 2, 3))
 
-    def _box_losses(self, boxes: Tensor, wanted: Tensor, layer: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
-        """L1 and generalised IoU losses summed over the matched pairs (P, 4) of each layer: (L,) each."""
-        per_pair = torch.stack(((boxes - wanted).abs().sum(-1), 1 - generalized_iou(boxes, wanted)))
+    def _box_losses(self, boxes: Tensor, target_boxes: Tensor, layer: Tensor, num_layers: int) -> tuple[Tensor, Tensor]:
+        """Return the L1 and generalised IoU losses summed over the matched pairs of each layer, (L,) each."""
+        per_pair = torch.stack(((boxes - target_boxes).abs().sum(-1), 1 - generalized_iou(boxes, target_boxes)))
         sums = per_pair.new_zeros(2, num_layers).index_add(1, layer, per_pair)
         return sums[0], sums[1]
 
 
 def _gather(per_image: Sequence[Tensor], matches: Matches) -> Tensor:
-    """Return one row per matched pair from tensors that hold one row per object."""
+    """Return the rows of the matched objects, (P, ...), from one tensor (T, ...) per image."""
     starts = torch.tensor([0, *(len(rows) for rows in per_image)][:-1]).cumsum(0).to(matches.image.device)
     return torch.cat(list(per_image))[starts[matches.image] + matches.target]
 
 
 def build_criterion(num_classes: int, config: LossConfig | None = None) -> SetCriterion:
-    """Build the criterion of the paper, or of a configuration.
+    """Return the criterion of a configuration.
 
     Args:
         num_classes: K of the predictions.
-        config: weights; the paper's if not given.
+        config: loss weights and the class loss; those of the paper by default.
     """
     config = config or LossConfig()
     weights = config.model_dump(include={"class_weight", "box_weight", "giou_weight"})

@@ -1,4 +1,4 @@
-"""Hungarian matching of queries and objects, for all decoder layers in one pass."""
+"""Hungarian matching of queries with targets, for all decoder layers in one pass."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from anchordetr.types import Predictions, Target
 
 
 class Matches(NamedTuple):
-    """Matched pairs of all layers and images, one row per pair.
+    """P matched pairs of queries and targets, over all layers and images.
 
     Attributes:
         layer, image, query: (P,) indices into the predictions.
-        target: (P,) index of the object within its image.
+        target: (P,) index of the target object within its image.
     """
 
     layer: Tensor
@@ -30,24 +30,24 @@ class Matches(NamedTuple):
     target: Tensor
 
 
-def known_matches(objects: Tensor, layers: int) -> Matches:
-    """Return the pairs of queries that know their objects, the same ones in every layer.
+def known_matches(target_indices: Tensor, layers: int) -> Matches:
+    """Return the pairs of queries with known targets, the same in every layer.
 
     Args:
-        objects: (B, Q) index of each query's object within its image, -1 for none.
-        layers: L.
+        target_indices: (B, Q) index of each query's target within its image, -1 for none.
+        layers: number of decoder layers L.
     """
-    image, query = (objects >= 0).nonzero(as_tuple=True)
-    layer = torch.arange(layers, device=objects.device).repeat_interleave(len(image))
-    return Matches(layer, image.repeat(layers), query.repeat(layers), objects[image, query].repeat(layers))
+    image, query = (target_indices >= 0).nonzero(as_tuple=True)
+    layer = torch.arange(layers, device=target_indices.device).repeat_interleave(len(image))
+    return Matches(layer, image.repeat(layers), query.repeat(layers), target_indices[image, query].repeat(layers))
 
 
 class HungarianMatcher(nn.Module):
-    """One-to-one assignment of the least cost: focal class cost, L1 of cx cy w h, and minus the generalised IoU.
+    """One-to-one assignment with minimal cost: focal class cost, L1 distance of cx, cy, w, h, and negative GIoU.
 
     Args:
         class_weight, box_weight, giou_weight: weights of the three costs.
-        focal_alpha, focal_gamma: of the focal class cost.
+        focal_alpha, focal_gamma: parameters of the focal class cost.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class HungarianMatcher(nn.Module):
 
     @torch.no_grad()
     def forward(self, predictions: Predictions, targets: Sequence[Target]) -> Matches:
-        """Match every layer of every image; with more objects than queries, the cheapest ones are matched.
+        """Return the matches of every layer and image; every query is matched if there are more objects than queries.
 
-        The costs of all layers cross to the CPU once.
+        The costs of all layers are copied to the CPU once.
         """
         counts = [len(target.labels) for target in targets]
         if not any(counts):
@@ -78,7 +78,7 @@ class HungarianMatcher(nn.Module):
         labels = pad_sequence([target.labels for target in targets], batch_first=True)
         boxes = pad_sequence([target.boxes for target in targets], batch_first=True)
         costs = self.cost(predictions.logits, predictions.boxes, labels, boxes)
-        finite = costs.nan_to_num(nan=_NEVER, posinf=_NEVER, neginf=-_NEVER).cpu().numpy()
+        finite = costs.nan_to_num(nan=_INFEASIBLE, posinf=_INFEASIBLE, neginf=-_INFEASIBLE).cpu().numpy()
         rows = [
             _assign(block[:, :count], layer, image)
             for layer, blocks in enumerate(finite)
@@ -87,12 +87,12 @@ class HungarianMatcher(nn.Module):
         matched = torch.from_numpy(np.concatenate(rows, axis=1))
         return Matches(*matched.to(predictions.logits.device, non_blocking=True))
 
-    def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
-        """Return the matching costs of all layers, each image with its own objects only.
+    def cost(self, logits: Tensor, boxes: Tensor, labels: Tensor, target_boxes: Tensor) -> Tensor:
+        """Return the matching costs of all layers, of each image's queries with its own objects.
 
         Args:
             logits: (L, B, Q, K). boxes: (L, B, Q, 4).
-            labels: (B, T), wanted: (B, T, 4): the objects, padded to the largest number in an image.
+            labels: (B, T), target_boxes: (B, T, 4): target objects, padded to the largest number in an image.
 
         Returns:
             (L, B, Q, T).
@@ -101,16 +101,16 @@ class HungarianMatcher(nn.Module):
         p = logits.float().gather(-1, index).sigmoid()
         positive = self.focal_alpha * (1 - p) ** self.focal_gamma * -(p + 1e-8).log()
         negative = (1 - self.focal_alpha) * p**self.focal_gamma * -(1 - p + 1e-8).log()
-        distance = torch.cdist(boxes.float(), wanted.expand(len(boxes), -1, -1, -1), p=1)
-        overlap = generalized_iou(boxes.float()[..., None, :], wanted[:, None])
+        distance = torch.cdist(boxes.float(), target_boxes.expand(len(boxes), -1, -1, -1), p=1)
+        overlap = generalized_iou(boxes.float()[..., None, :], target_boxes[:, None])
         return self.class_weight * (positive - negative) + self.box_weight * distance - self.giou_weight * overlap
 
 
 def _assign(cost: NDArray[np.float32], layer: int, image: int) -> NDArray[np.int64]:
-    """Return rows layer, image, query, target of the cheapest assignment of cost (Q, T)."""
+    """Return layer, image, query and target, (4, P), of the minimal assignment of cost (Q, T)."""
     query, target = linear_sum_assignment(cost)
     return np.stack([np.full_like(query, layer), np.full_like(query, image), query, target])
 
 
-# stands for what is not finite: never chosen freely; the trainer stops on non-finite losses
-_NEVER = 1e9
+# replaces non-finite costs, so that such pairs are avoided; the trainer stops on non-finite losses
+_INFEASIBLE = 1e9

@@ -1,0 +1,1 @@
+"""Data sets: reading, validation, augmentation and batches."""

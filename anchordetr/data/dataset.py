@@ -1,4 +1,4 @@
-"""What every data layout gives: images and their annotations, in memory that worker processes share."""
+"""The data set interface: images and their annotations, in memory that worker processes share."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class ImageRecord(NamedTuple):
     """One image and its objects.
 
     Attributes:
-        image_id: the data set's own id. file_name: relative to the data set. height, width: pixels, upright.
-        boxes: (T, 4) x, y, w, h in pixels. labels: (T,) class indices. areas: (T,) pixels² for the size classes of
-            evaluation. crowd: (T,) True where one box stands for a group.
+        image_id: the data set's own id. file_name: relative to the data set. height, width: pixels of the upright
+            image.
+        boxes: (T, 4) x, y, w, h in pixels. labels: (T,) class indices. areas: (T,) pixels², for the size classes of
+            evaluation. crowd: (T,) True where one box covers a group of objects (COCO's ``iscrowd``).
     """
 
     image_id: int
@@ -34,7 +35,7 @@ class ImageRecord(NamedTuple):
 
 
 class Names:
-    """Strings one after the other in one array, so that a hundred thousand of them are two objects."""
+    """A sequence of strings in two arrays, the UTF-8 bytes of all and the end of each."""
 
     def __init__(self, letters: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         self.letters = letters
@@ -42,7 +43,7 @@ class Names:
 
     @classmethod
     def of(cls, names: Sequence[str]) -> Self:
-        """Pack strings."""
+        """Return the packed strings."""
         encoded = [name.encode("utf-8", "surrogateescape") for name in names]
         ends = np.cumsum([0, *(len(name) for name in encoded)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
@@ -53,10 +54,15 @@ class Names:
 
 @dataclass(frozen=True)
 class AnnotationTable:
-    """All records in a handful of arrays.
+    """The records of a data set as columns: I images, T annotations in all.
 
-    Forked workers read the same pages instead of copying Python objects; workers that are started afresh map one copy
-    in shared memory, however many there are.
+    Forked workers share the memory pages of the arrays instead of copying Python objects. Spawned workers map one copy
+    in shared memory.
+
+    Attributes:
+        image_ids: (I,). file_names: (I,). sizes: (I, 2) height, width in pixels.
+        starts: (I + 1,) row of the first annotation of each image, and T.
+        boxes: (T, 4) x, y, w, h in pixels. labels, areas, crowd: (T,) as in :class:`ImageRecord`.
     """
 
     image_ids: NDArray[np.int64]
@@ -70,7 +76,7 @@ class AnnotationTable:
 
     @classmethod
     def of(cls, records: Sequence[ImageRecord]) -> Self:
-        """Pack records."""
+        """Return the table of some records."""
         counts = [len(record.labels) for record in records]
         return cls(
             image_ids=np.array([record.image_id for record in records], dtype=np.int64),
@@ -101,11 +107,11 @@ class AnnotationTable:
 
     @property
     def ratios(self) -> NDArray[np.float64]:
-        """Return height over width of each image."""
+        """Height over width of each image, (I,)."""
         return self.sizes[:, 0] / self.sizes[:, 1]
 
     def rows(self) -> NDArray[np.int64]:
-        """Return the image's row of each object, (T,)."""
+        """Return the row of each annotation's image, (T,)."""
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     @cached_property
@@ -127,8 +133,8 @@ class DetectionDataset(ABC):
     """One split of a data set.
 
     Attributes:
-        class_names: name of each class index. category_ids: the data set's own id of each class index.
-        annotations: the records.
+        class_names, category_ids: name and the data set's own id of each class index.
+        annotations: the records of all images.
     """
 
     class_names: list[str]
@@ -147,7 +153,7 @@ class DetectionDataset(ABC):
         """
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return all annotations in COCO's format, with the data set's own image and category ids."""
+        """Return all annotations as a COCO dictionary with the data set's own image and category ids."""
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(len(self)):

@@ -1,8 +1,8 @@
-"""Reading images of every kind that users bring, always to uint8 RGB and upright.
+"""Image reading: files, URLs, arrays and tensors to upright uint8 RGB tensors.
 
-Grey becomes RGB, 16 bits are scaled to 8 by dividing by 256, transparent pixels show white, EXIF orientation is
-applied, and of an animation the first frame is taken with a warning. Files are opened with the decoders of
-``IMAGE_FORMATS`` alone, whatever they are called; more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels are refused.
+Greyscale becomes RGB, 16-bit values are divided by 256, transparent pixels are composed over white, EXIF orientation
+is applied, and an animation gives its first frame with a warning. Only the decoders of ``IMAGE_FORMATS`` are used,
+whatever the file's suffix; images of more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels are refused.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _TIMEOUT_SECONDS = 30
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 log = logging.getLogger("anchordetr")
 
 
 def expand_source(source: str | Path) -> list[str | Path]:
-    """Return the images that a file, folder, glob pattern or URL names, in sorted order.
+    """Return the images of a file, folder, glob pattern or URL, sorted.
 
     Raises:
-        InputError: nothing is there, or a folder or pattern holds no images.
+        InputError: the path does not exist, or a folder or pattern has no images.
     """
     if is_url(source):
         return [source]
@@ -46,7 +46,7 @@ def expand_source(source: str | Path) -> list[str | Path]:
     if path.is_dir():
         found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
         if not found:
-            raise InputError(f"The folder {path} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+            raise InputError(f"The folder {path} contains no images ({', '.join(IMAGE_SUFFIXES)}).")
         return sorted(found)
     if path.exists():
         return [path]
@@ -57,7 +57,7 @@ def expand_source(source: str | Path) -> list[str | Path]:
 
 
 def is_url(source: object) -> bool:
-    """Whether a source is an http or https address."""
+    """Return whether a source is an http or https URL."""
     return isinstance(source, str) and source.startswith(("http://", "https://"))
 
 
@@ -68,7 +68,7 @@ def load_image(source: ImageSource) -> Tensor:
         source: path, URL, PIL image, RGB uint8 array (H, W, 3), or tensor (3, H, W), uint8 or float in [0, 1].
 
     Raises:
-        InputError: names the source and what is wrong with it.
+        InputError: the source cannot be read; the message names it and the reason.
     """
     if isinstance(source, Tensor):
         return _from_tensor(source)
@@ -82,7 +82,7 @@ def load_image(source: ImageSource) -> Tensor:
 
 
 def load_or_skip(source: ImageSource) -> Tensor | None:
-    """Return an image as :func:`load_image` does, or None and a warning that names it."""
+    """Return an image as :func:`load_image`, or None after a warning if it cannot be read."""
     try:
         return load_image(source)
     except InputError as error:
@@ -91,12 +91,15 @@ def load_or_skip(source: ImageSource) -> Tensor | None:
 
 
 def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
-    """Decode an image file to uint8 RGB (3, H, W), upright.
+    """Return a decoded image file as upright uint8 RGB (3, H, W).
+
+    Args:
+        file: path or content. name: for messages.
 
     Raises:
-        InputError: the file is missing, no image of a known format, or damaged.
+        InputError: the file is missing, of an unknown format, too large, or damaged.
     """
-    with _opened(file, name) as image:
+    with _open(file, name) as image:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             log.warning("%s is an animation; only its first frame is used.", name)
         image.load()
@@ -104,36 +107,36 @@ def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
 
 
 def read_size(file: Path) -> tuple[int, int]:
-    """Return height and width in pixels of the upright image, from the file's header alone.
+    """Return height and width in pixels of the upright image, read from the file's header.
 
     Raises:
-        InputError: the file is missing, or no image of a known format.
+        InputError: the file is missing, or of an unknown format.
     """
-    with _opened(file, str(file)) as image:
-        sideways = _orientation(image) in _SIDEWAYS
-        if sideways and image.format == "TIFF":
-            image.load()  # Pillow turns TIFF images by itself, at the latest now
-            sideways = False
-        return (image.width, image.height) if sideways else (image.height, image.width)
+    with _open(file, str(file)) as image:
+        transposed = _orientation(image) in _TRANSPOSED
+        if transposed and image.format == "TIFF":
+            image.load()  # Pillow applies the orientation of TIFF images itself when it loads them
+            transposed = False
+        return (image.width, image.height) if transposed else (image.height, image.width)
 
 
 def read_orientation(file: Path) -> int:
-    """Return the EXIF orientation of an image, 1 to 8; 1 where it has none.
+    """Return the EXIF orientation of an image, 1 to 8; 1 if it has none.
 
     Raises:
-        InputError: the file is missing, or no image of a known format.
+        InputError: the file is missing, or of an unknown format.
     """
-    with _opened(file, str(file)) as image:
+    with _open(file, str(file)) as image:
         return _orientation(image)
 
 
 def _orientation(image: Image.Image) -> int:
-    # PNG's own getexif would decode the whole image to look for a late chunk
+    # PngImageFile.getexif would decode the whole image in search of a late chunk
     return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
 
 
 @contextmanager
-def _opened(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+def _open(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
     try:
         with Image.open(file, formats=IMAGE_FORMATS) as image:
             _check_pixels(image, name)
@@ -159,7 +162,7 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 def _too_large(name: str, pixels: str) -> str:
     return (
         f"{name} has {pixels} pixels; images of more than {Image.MAX_IMAGE_PIXELS} are refused. Make it smaller, "
-        "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+        "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file."
     )
 
 
@@ -168,14 +171,14 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise InputError(f"{name} holds values outside 16 bits; convert it to 8 or 16 bits first.")
+            raise InputError(f"{name} has values outside 16 bits; convert it to 8 or 16 bits first.")
         image = Image.fromarray((values // 256).astype(np.uint8))
     if image.mode == "F":
-        raise InputError(f"{name} holds floating point values; convert it to 8 or 16 bits first.")
+        raise InputError(f"{name} has floating point values; convert it to 8 or 16 bits first.")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(ground, image)
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image)
     return image.convert("RGB")
 
 
@@ -209,5 +212,5 @@ def _fetch(url: str) -> bytes:
 
 
 def expand_sources(sources: Sequence[str | Path]) -> list[str | Path]:
-    """Return the images of several sources, in the order given."""
+    """Return the images of several sources, in the given order."""
     return [image for source in sources for image in expand_source(source)]

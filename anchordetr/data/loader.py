@@ -1,4 +1,4 @@
-"""From a data set to training batches. A batch depends on the seed, the epoch and its number alone."""
+"""Data loaders for training and evaluation. A training batch depends only on the seed, the epoch and its index."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.transforms import prepare_image
+from anchordetr.data.transforms import Normalise, prepare_image
 from anchordetr.errors import InputError, reason
 from anchordetr.types import ImageBatch, Target, pad_and_stack
 
-_SORTED_TOGETHER = 32  # batches
-_SHAPES = 1  # sets the seeds of sizes apart from those of images
+_SORTED_TOGETHER = 32  # batches whose images are sorted by aspect ratio
+_SHAPES = 1  # separates the seeds of image sizes from those of images
 
 
 class EvalBatch(NamedTuple):
-    """What the evaluator gets: prepared images, and which records of the data set they are."""
+    """A batch for evaluation: resized, normalised images and their rows in the data set."""
 
     images: list[Tensor]
     indices: list[int]
 
 
 class TrainBatch(NamedTuple):
-    """What the trainer gets: images, their objects and the images' ids."""
+    """A batch for training: padded images, targets and image ids."""
 
     images: ImageBatch
     targets: list[Target]
@@ -44,24 +44,24 @@ class TrainBatch(NamedTuple):
 
 
 class EpochBatches(Sampler[list[tuple[int, int, int]]]):
-    """Shuffled batches of (epoch, step, index); the last, smaller batch of an epoch is left out.
+    """A batch sampler of (epoch, step, index) keys, shuffled; the last, incomplete batch of an epoch is dropped.
 
-    The images of an optimizer step do not depend on how many processes and parts share them. Images of like aspect
-    ratios come together, so that batches hold little padding.
+    The images of an optimizer step do not depend on the number of processes and of accumulated batches. Images of
+    similar aspect ratios are batched together, which reduces padding.
 
     Args:
-        length: of the data set.
-        batch_size: images of an optimizer step, reduced to ``length`` if that is smaller.
+        length: number of images of the data set.
+        batch_size: images of an optimizer step, at most ``length``.
         seed: of the shuffling.
-        share: which processes there are: the number of this one, and of all.
-        parts: in how many batches a process gets its images of a step.
-        ratios: height over width of each image; None leaves them as they are shuffled.
+        share: rank of this process and number of processes.
+        parts: number of batches in which a process gets its images of a step (gradient accumulation).
+        ratios: height over width of each image; None to shuffle without sorting by aspect ratio.
 
     Attributes:
-        epoch: which epoch is next. start: with which of its steps it begins.
+        epoch: the next epoch. start: its first step.
 
     Raises:
-        InputError: the images of a step cannot be shared out evenly.
+        InputError: the images of a step cannot be divided evenly among processes and parts.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
                 yield [(self.epoch, step, int(index)) for index in order[first : first + size]]
 
     def _order(self) -> NDArray[np.int64]:
-        """Return the images of the epoch: shuffled, sorted by ratio within some batches, these shuffled again."""
+        """Return the shuffled images of the epoch, sorted by ratio within 32 batches, whose order is shuffled again."""
         generator = np.random.default_rng((self.seed, self.epoch))
         order = generator.permutation(self.length)[: self.steps * self.batch_size]
         if self.ratios is None:
@@ -117,9 +117,9 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
 
 
 class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
-    """Augmented images, whatever worker makes them.
+    """A data set of augmented training samples, indexed by (epoch, step, index), the same in any worker.
 
-    The random numbers of an image come from (seed, epoch, index), those of its size from (seed, epoch, step).
+    The random numbers of an image are seeded with (seed, epoch, index), those of its size with (seed, epoch, step).
     """
 
     def __init__(self, dataset: DetectionDataset, transform: v2.Transform, seed: int) -> None:
@@ -155,20 +155,19 @@ def _seed(*numbers: int) -> int:
 
 
 class TrainCollate:
-    """Pads the uint8 images of a batch to one size and normalises them together; padding is zero afterwards.
+    """A collate function that pads uint8 images to one size and normalises them; padding is zero afterwards.
 
     Args:
-        mean, std: of the backbone's images, per channel.
+        mean, std: per channel, of pixels in [0, 1].
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        self.mean = torch.tensor(mean).view(3, 1, 1) * 255
-        self.std = torch.tensor(std).view(3, 1, 1) * 255
+        self.normalise = Normalise(mean, std)
 
     def __call__(self, samples: Sequence[tuple[Tensor, Target, int]]) -> TrainBatch:
         images, targets, image_ids = zip(*samples, strict=True)
         sizes = tuple((image.shape[-2], image.shape[-1]) for image in images)
-        pixels = (pad_and_stack(images) - self.mean) / self.std
+        pixels = self.normalise.pixels(pad_and_stack(images))
         for padded, (height, width) in zip(pixels, sizes, strict=True):
             padded[:, height:] = 0
             padded[:, :, width:] = 0
@@ -186,8 +185,12 @@ def train_loader(
     """Return a loader of :class:`TrainBatch`; set ``batches.epoch`` and ``batches.start`` before each epoch.
 
     Args:
-        transform: see :func:`~anchordetr.data.transforms.train_transform`.
-        normalisation: mean and standard deviation of the backbone's images, per channel.
+        dataset: the training split.
+        transform: from :func:`~anchordetr.data.transforms.train_transform`.
+        normalisation: mean and standard deviation per channel, of pixels in [0, 1].
+        batches: the batch sampler.
+        workers: number of worker processes, 0 to load in this process.
+        pin_memory: copy batches to page-locked memory.
     """
     return DataLoader(
         TrainSamples(dataset, transform, batches.seed),
@@ -196,13 +199,13 @@ def train_loader(
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=leave_interrupts,
-        generator=torch.Generator(),  # its own, so that starting an epoch again draws no other random numbers
+        worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),  # keeps the global random state unchanged by the start of an epoch
     )
 
 
 def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Iterate over a loader; a dead worker is named as what it is.
+    """Yield the batches of a loader.
 
     Raises:
         InputError: a worker process died; the message says what to try.
@@ -213,22 +216,24 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
         if "DataLoader worker" not in str(error):
             raise
         raise InputError(
-            f"A process that loads images died ({reason(error)}). Most often memory, or shared memory (/dev/shm; in "
-            "a container, --shm-size) is short: try fewer --workers, or --workers 0."
+            f"A process that loads images died ({reason(error)}). The usual cause is too little memory, or too little "
+            "shared memory (/dev/shm; in a container, --shm-size): try fewer --workers, or --workers 0."
         ) from error
 
 
-def leave_interrupts(worker: int) -> None:
-    """Let a worker process leave Ctrl-C to the process that trains, and end on SIGTERM, whatever it inherited."""
+def ignore_interrupts(worker: int) -> None:
+    """Make a worker process ignore SIGINT, which the main process handles, and end on SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class EvalSamples(Dataset[tuple[Tensor, int]]):
-    """Prepared images in order of their size, so that most batches hold one size.
+    """Resized and normalised images, sorted by size, so that most batches have images of one size.
 
     Args:
-        share: the number of this process and of all; each gets other images.
+        dataset: the split to evaluate.
+        transform: from :func:`~anchordetr.data.transforms.eval_transform`.
+        share: rank of this process and number of processes, which divide the images.
     """
 
     def __init__(self, dataset: DetectionDataset, transform: v2.Transform, share: tuple[int, int]) -> None:
@@ -245,7 +250,7 @@ class EvalSamples(Dataset[tuple[Tensor, int]]):
 
 
 def collate_eval(samples: Sequence[tuple[Tensor, int]]) -> EvalBatch:
-    """Keep images of a batch apart; the model groups them by size."""
+    """Return the images of a batch as a list, because their sizes may differ."""
     images, indices = zip(*samples, strict=True)
     return EvalBatch(list(images), list(indices))
 
@@ -257,11 +262,11 @@ def eval_loader(
     workers: int,
     share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Any]:
-    """Return a loader of :class:`EvalBatch` with this process's share of the images."""
+    """Return a loader of :class:`EvalBatch`; arguments as of :class:`EvalSamples`."""
     return DataLoader(
         EvalSamples(dataset, transform, share),
         batch_size=batch_size,
         collate_fn=collate_eval,
         num_workers=workers,
-        worker_init_fn=leave_interrupts,
+        worker_init_fn=ignore_interrupts,
     )

@@ -1,4 +1,4 @@
-"""What is looked at before a training starts: everything that costs no more than the headers of the images."""
+"""Checks of the data before training starts, from annotations and image headers only."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import os
 import numpy as np
 
 from anchordetr.data.dataset import AnnotationTable, DetectionDataset
-from anchordetr.data.doctor.validation import Finding, repeated_boxes
+from anchordetr.data.findings import Finding
 from anchordetr.data.layouts.base import FolderDataset
-from anchordetr.data.layouts.raw import sizes_of
+from anchordetr.data.layouts.image_scan import read_sizes
+from anchordetr.data.layouts.validation import duplicate_rows
 from anchordetr.errors import InputError
 
 log = logging.getLogger("anchordetr")
 
 
 def preflight(train_set: DetectionDataset, val_set: DetectionDataset, num_queries: int) -> None:
-    """Check opened data before training; what may spoil the result is counted in warnings.
+    """Check both splits before training; problems that may harm the result are counted in warnings.
 
     Args:
-        num_queries: Q of the model, the most objects that it can find in an image.
+        num_queries: Q of the model, the largest number of objects per image that it can detect.
 
     Raises:
-        InputError: images cannot be read, or have another size than their annotations say; all are listed.
+        InputError: images cannot be read, or their size differs from the annotated one; the message lists them.
     """
     for dataset in (train_set, val_set):
         if isinstance(dataset, FolderDataset):
@@ -41,15 +42,15 @@ def preflight(train_set: DetectionDataset, val_set: DetectionDataset, num_querie
 
 
 def crowded_images(table: AnnotationTable, num_queries: int) -> list[str]:
-    """Return the images with more objects than queries, crowds not counted."""
+    """Return the images with more objects than queries, without counting crowds."""
     counts = np.bincount(table.rows()[~table.crowd], minlength=len(table))
     return [f"{table.file_names[row]} ({counts[row]} objects)" for row in np.flatnonzero(counts > num_queries)]
 
 
 def duplicate_boxes(table: AnnotationTable) -> list[str]:
-    """Return the images of all boxes that repeat one of the same class, to the pixel; one entry for each."""
+    """Return the image of each duplicate box: same class and same coordinates, rounded to pixels."""
     rows = table.rows()
-    return [table.file_names[rows[box]] for box in repeated_boxes(rows, table.labels, table.boxes)]
+    return [table.file_names[rows[box]] for box in duplicate_rows(rows, table.labels, table.boxes)]
 
 
 def _classes_without_boxes(dataset: DetectionDataset) -> list[str]:
@@ -69,7 +70,7 @@ def _files(dataset: FolderDataset) -> set[str]:
 
 def _check_headers(dataset: FolderDataset) -> None:
     names = dataset.annotations.file_names
-    found = sizes_of([dataset.file(index) for index in range(len(dataset))])
+    found = read_sizes([dataset.file(index) for index in range(len(dataset))])
     unreadable = np.flatnonzero((found == 0).any(axis=1))
     wrong = np.setdiff1d(np.flatnonzero((found != dataset.annotations.sizes).any(axis=1)), unreadable)
     if len(unreadable):

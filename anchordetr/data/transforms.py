@@ -1,7 +1,7 @@
-"""Resizing, augmentation and normalisation with torchvision.transforms.v2, on uint8 images and their boxes.
+"""Resizing, augmentation and normalisation of uint8 images and their boxes with torchvision.transforms.v2.
 
-What decides the size of an image is drawn from the generator ``sample["shapes"]`` where there is one. The images of
-a batch share its draws, so that they come out in like sizes; everything else is drawn for each image alone.
+Random numbers that decide the size of an image are drawn from the generator ``sample["shapes"]`` if there is one. All
+images of a batch share its draws, so that their sizes are similar; other random numbers are drawn per image.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _FLIPS: dict[str, type[nn.Module]] = {"horizontal": v2.RandomHorizontalFlip, "ve
 
 
 def resized_size(height: int, width: int, short_side: int, long_side: int) -> tuple[int, int]:
-    """Return the size with the short side at ``short_side``, or the long side at ``long_side`` if that is smaller.
+    """Return height and width scaled to the given short side, or to the long side if that gives a smaller image.
 
-    The ratio of the sides is kept; no side becomes less than one pixel.
+    The aspect ratio is kept; each side is at least one pixel.
     """
     scale = min(short_side / min(height, width), long_side / max(height, width))
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
 class ResizeShortSide(nn.Module):
-    """Resize to a short side drawn from ``short_sides``, the long side at most ``long_side`` pixels."""
+    """Resize to a short side drawn from ``short_sides``, with a long side of at most ``long_side`` pixels."""
 
     def __init__(self, short_sides: Sequence[int], long_side: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ResizeShortSide(nn.Module):
         self.long_side = long_side
 
     def forward(self, sample: Sample) -> Sample:
-        """Resize the image and the boxes."""
+        """Return the sample with resized image and boxes."""
         height, width = tvf.get_size(sample["image"])
         short_side = self.short_sides[_draw(sample, 0, len(self.short_sides))]
         size = resized_size(height, width, short_side, self.long_side)
@@ -48,7 +48,7 @@ class ResizeShortSide(nn.Module):
 
 
 class RandomSizeCrop(nn.Module):
-    """Crop a window whose height and width are drawn between ``smallest`` and ``largest`` pixels (DETR's crop)."""
+    """DETR's random crop: height and width are drawn between ``smallest`` and ``largest`` pixels."""
 
     def __init__(self, smallest: int, largest: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class RandomSizeCrop(nn.Module):
         self.largest = largest
 
     def forward(self, sample: Sample) -> Sample:
-        """Crop the image and the boxes."""
+        """Return the sample with cropped image and boxes."""
         sides = tvf.get_size(sample["image"])
         window = [_draw(sample, min(self.smallest, side), min(self.largest, side) + 1) for side in sides]
         cropped: Sample = v2.RandomCrop(window)(sample)
@@ -64,33 +64,54 @@ class RandomSizeCrop(nn.Module):
 
 
 class OneOf(nn.Module):
-    """Applies one of several transforms, each as often."""
+    """A random choice among several transforms with equal probability."""
 
     def __init__(self, transforms: Sequence[nn.Module]) -> None:
         super().__init__()
         self.transforms = list(transforms)
 
     def forward(self, sample: Sample) -> Sample:
-        """Transform the image and the boxes."""
+        """Return the transformed sample."""
         chosen: Sample = self.transforms[_draw(sample, 0, len(self.transforms))](sample)
         return chosen
 
 
 def _draw(sample: Sample, low: int, high: int) -> int:
-    """Draw a whole number from ``low`` to ``high - 1``."""
+    """Return a random integer in [low, high)."""
     return int(torch.randint(low, high, (), generator=sample.get("shapes")))
 
 
+class Normalise(nn.Module):
+    """Normalisation of uint8 pixels to float32, the only one of the package.
+
+    Args:
+        mean, std: per channel, of pixels in [0, 1].
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean = torch.tensor(mean).view(3, 1, 1) * 255
+        self.std = torch.tensor(std).view(3, 1, 1) * 255
+
+    def forward(self, sample: Sample) -> Sample:
+        """Return the sample with a normalised image."""
+        return {**sample, "image": self.pixels(sample["image"].as_subclass(Tensor))}
+
+    def pixels(self, pixels: Tensor) -> Tensor:
+        """Return normalised pixels: uint8 (..., 3, H, W) -> float32."""
+        return (pixels - self.mean) / self.std
+
+
 def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
-    """Resize and normalise: a sample with a uint8 ``image`` -> a float one."""
-    normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std), v2.ToPureTensor()]
-    return v2.Compose([ResizeShortSide([short_side], long_side), *normalise])
+    """Return the transform of evaluation and prediction: resize, then normalise; a uint8 ``image`` -> float32."""
+    return v2.Compose([ResizeShortSide([short_side], long_side), Normalise(mean, std)])
 
 
 def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flips: Sequence[str]) -> v2.Transform:
-    """DETR's augmentation of uint8 samples: flips, then resize, or resize, crop and resize, each half of the time.
+    """Return DETR's augmentation of uint8 samples: flips, then either resize, or resize, crop and resize.
 
-    The crop of an image resized to 400-600 pixels measures 384-600; for other sizes of training both shrink alike.
+    DETR crops 384 to 600 pixels of images resized to 400 to 600 pixels for training sizes up to 800; for other training
+    sizes both are scaled in proportion.
     """
     resize = ResizeShortSide(short_sides, long_side)
     unit = max(short_sides) / 800
@@ -109,6 +130,6 @@ def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flip
 
 
 def prepare_image(image: Tensor, transform: v2.Transform) -> Tensor:
-    """Apply an evaluation transform to a uint8 image (3, H, W)."""
+    """Return a uint8 image (3, H, W) after an evaluation transform."""
     prepared: Tensor = transform({"image": v2.functional.to_image(image)})["image"]
     return prepared

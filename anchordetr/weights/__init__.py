@@ -1,0 +1,1 @@
+"""Saved models, published weights and conversion of other checkpoints."""

@@ -1,4 +1,4 @@
-"""Fetching one large file: resumed where an earlier try stopped, never taken for whole when it is not."""
+"""Resumable download of one large file, with a check of its length."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pathlib import Path
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
-_TRIES = 4  # in a row that brought nothing new
+_TRIES = 4  # consecutive failures without new bytes
 _PAUSE = 1.0
 
 Progress = Callable[[int, int | None], None]
 
 
 def download(url: str, target: Path, on_progress: Progress = lambda done, total: None) -> None:
-    """Fetch a file; what an interrupted call left in ``TARGET.part`` is kept and gone on from.
+    """Download a file; a partial download in ``TARGET.part`` is resumed.
 
-    Only a server that names the version of its file (``ETag`` or ``Last-Modified``) is resumed from: parts of two
-    versions are never joined.
+    A download is resumed only if the server identifies the version of the file (``ETag`` or ``Last-Modified``), so that
+    parts of two versions are never combined.
 
     Args:
         url: http or https.
-        target: where to put the file, once it is whole.
-        on_progress: called with the bytes that are there and the bytes in all, None if the server does not say.
+        target: path of the complete file.
+        on_progress: called with the number of bytes so far and in total, None if the server does not send it.
 
     Raises:
-        OSError: the server refuses, cannot be reached, or breaks off several times in a row.
+        OSError: the server refuses the request, cannot be reached, or fails four times in a row.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
-    failures, most = 0, _size(part)
+    failures, largest = 0, _size(part)
     while True:
         try:
             _fetch_rest(url, part, on_progress)
@@ -44,8 +44,8 @@ def download(url: str, target: Path, on_progress: Progress = lambda done, total:
             failure: Exception = error
         except (OSError, http.client.HTTPException) as error:
             failure = error
-        failures = 0 if _size(part) > most else failures + 1
-        most = max(most, _size(part))
+        failures = 0 if _size(part) > largest else failures + 1
+        largest = max(largest, _size(part))
         if failures == _TRIES:
             raise OSError(str(failure) or type(failure).__name__) from failure
         time.sleep(_PAUSE * failures)
@@ -65,11 +65,11 @@ def _fetch_rest(url: str, part: Path, on_progress: Progress) -> None:
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
         part.unlink()
-        raise ConnectionError("the server has less of the file than was fetched before") from error
+        raise ConnectionError("the file on the server is shorter than the part downloaded before") from error
     with response:
         if response.status == http.HTTPStatus.PARTIAL_CONTENT:
             if not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-                raise ConnectionError("the server sent another part of the file than the one asked for")
+                raise ConnectionError("the server sent another range of the file than requested")
         else:
             start = 0
             part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Saved models of format version 1: their parameter names in today's."""
+"""Conversion of the parameter names of saved models of format version 1."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GROUP = re.compile(r"query_groups\.(\d+)\.")
 
 
 def upgrade_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a model of format version 1 under today's names."""
+    """Return weights of format version 1 under the current parameter names."""
     return {_renamed(name): value for name, value in weights.items()}
 
 

@@ -1,4 +1,4 @@
-"""Model folders on the Hugging Face hub, and the model card."""
+"""Download from and upload to the Hugging Face hub, and model cards."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ Classes: {classes}.
 
 
 def fetch_from_hub(repo_id: str) -> Path:
-    """Return the local folder of a model on the hub.
+    """Return the local folder of a model downloaded from the hub.
 
     Raises:
-        InputError: there is no such model, or no network.
+        InputError: the model does not exist, or there is no network.
     """
     try:
         config = hf_hub_download(repo_id, CONFIG_FILE)
         hf_hub_download(repo_id, WEIGHTS_FILE)
     except Exception as error:
         raise InputError(
-            f"'{repo_id}' is no folder here, and could not be fetched from the Hugging Face hub ({reason(error)})."
+            f"'{repo_id}' is no local folder, and could not be downloaded from the Hugging Face hub ({reason(error)})."
         ) from error
     with contextlib.suppress(EntryNotFoundError):
         hf_hub_download(repo_id, UNUSED_FILE)
@@ -61,10 +61,10 @@ def fetch_from_hub(repo_id: str) -> Path:
 
 
 def push_folder(folder: Path, repo_id: str, private: bool, token: str | None) -> str:
-    """Upload a model folder and return its address; a card that the repository has already is kept.
+    """Upload a model folder and return its URL; an existing model card of the repository is kept.
 
     Raises:
-        InputError: the hub refuses, or there is no network.
+        InputError: the hub refuses the upload, or there is no network.
     """
     api = HfApi(token=token)
     try:
@@ -72,12 +72,12 @@ def push_folder(folder: Path, repo_id: str, private: bool, token: str | None) ->
         kept = [CARD_FILE] if api.file_exists(repo_id, CARD_FILE) else []
         api.upload_folder(repo_id=repo_id, folder_path=folder, ignore_patterns=kept)
     except Exception as error:
-        raise InputError(f"'{repo_id}' could not be written on the Hugging Face hub ({reason(error)}).") from error
+        raise InputError(f"'{repo_id}' could not be uploaded to the Hugging Face hub ({reason(error)}).") from error
     return f"{api.endpoint}/{repo_id}"
 
 
 def model_card(saved: SavedModel, title: str) -> str:
-    """Return the text of a model card: what it detects, how well, and where it comes from."""
+    """Return the text of a model card: classes, metrics, architecture and origin."""
     origin = saved.origin
     metrics = {name: value for name, value in origin.get("metrics", {}).items() if name in _METRICS and value >= 0}
     data = ModelCardData(
@@ -110,11 +110,11 @@ def model_card(saved: SavedModel, title: str) -> str:
 
 def _metrics_table(metrics: dict[str, float], origin: dict[str, Any]) -> str:
     if not metrics:
-        return "It has not been evaluated."
+        return "The model has not been evaluated."
     header, values = zip(*((_METRICS[name], f"{value:.3f}") for name, value in metrics.items()), strict=True)
     rows = (header, ("---",) * len(header), values)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"On the validation images of {origin.get('data', 'its data set')}, as COCO measures:\n\n{table}"
+    return f"COCO metrics on the validation images of {origin.get('data', 'its data set')}:\n\n{table}"
 
 
 def _facts(saved: SavedModel) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Checkpoint files of the original implementation and of detrex: read without running their pickle, and written."""
+"""Conversion of checkpoint files of the original implementation and of detrex, without running pickled code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from anchordetr.errors import InputError, UsageError, reason
 from anchordetr.files import write_atomically
 from anchordetr.models.builders import build_model
 from anchordetr.weights.official_names import (
-    check_original_holds,
+    check_representable,
     from_original,
     is_detrex,
     read_architecture,
@@ -31,27 +31,27 @@ log = logging.getLogger("anchordetr")
 
 _OWN = "anchordetr"
 _COCO_ROWS = 91
-_MOST_ROWS = 10_000
-_UNUSED_BIAS = -11.5  # a score of 1e-5
+_MAX_ROWS = 10_000
+_UNUSED_BIAS = -11.5  # logit of the score 1e-5
 
 
 def read_original(path: Path, features: str | None = None) -> SavedModel:
-    """Read a checkpoint of the original implementation or of detrex: with training state, or bare weights.
+    """Return the model of a checkpoint of the original implementation or of detrex.
 
     Args:
-        path: the file; nothing that it asks for is imported or run.
-        features: ``c5`` or ``dc5``; by default as the file's arguments say, or else its name.
+        path: the file, with or without training state; no pickled code of it is imported or run.
+        features: ``c5`` or ``dc5``; by default from the arguments in the file, or else from its name.
 
     Returns:
-        The model; its ``origin`` says which format it was and where C5 or DC5 was read.
+        The model; its ``origin`` has the format and the source of the feature level.
 
     Raises:
-        InputError: the file is damaged, asks for code to be run, holds no Anchor DETR, or does not tell C5 from DC5.
+        InputError: the file is damaged, contains pickled code, is no Anchor DETR, or its feature level is unknown.
     """
     checkpoint = load_safely(path)
     state = checkpoint.get("model", checkpoint)
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path} holds no weights: it needs a state dict, or one under 'model'.")
+        raise InputError(f"{path} contains no weights: it needs a state dict, or one under 'model'.")
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     try:
         weights = from_original(state)
@@ -63,12 +63,12 @@ def read_original(path: Path, features: str | None = None) -> SavedModel:
 
 
 def _read_foreign(
-    path: Path, weights: dict[str, Tensor], detrex: bool, wanted: str | None, arguments: Mapping[str, Any]
+    path: Path, weights: dict[str, Tensor], detrex: bool, features: str | None, arguments: Mapping[str, Any]
 ) -> SavedModel:
     levels = sum(name.startswith("projection.convolutions.") and name.endswith(".weight") for name in weights)
-    features, known_from = ("c3_c4_dc5", "the number of levels") if levels > 1 else _features(path, wanted, arguments)
+    level, source = ("c3_c4_dc5", "the number of levels") if levels > 1 else _features(path, features, arguments)
     architecture = read_architecture(
-        weights, features, arguments.get("nheads", 8), arguments.get("num_query_position", 300)
+        weights, level, arguments.get("nheads", 8), arguments.get("num_query_position", 300)
     )
     with torch.device("meta"):
         check_weights(build_model(architecture), weights, path.name)
@@ -79,21 +79,21 @@ def _read_foreign(
     origin = {
         "source": path.name,
         "format": "detrex" if detrex else "original",
-        "features": f"{features}, from {known_from}",
+        "features": f"{level}, from {source}",
     }
     saved = SavedModel(config, list(classes.values()), list(classes), weights, origin)
     return saved if detrex else _split_head(saved)
 
 
 def write_original(path: Path, saved: SavedModel) -> None:
-    """Write a checkpoint that the original implementation loads with no missing or unexpected key.
+    """Write a checkpoint that the original implementation loads without missing or unexpected keys.
 
-    The original uses category ids as rows of its class head: it needs as many classes as the highest id plus one.
+    The original indexes its class head by category id, so that its number of classes is the highest id plus one.
 
     Raises:
-        UsageError: the original cannot hold this model.
+        UsageError: the original has no equivalent of this model.
     """
-    check_original_holds(saved.config.model)
+    check_representable(saved.config.model)
     state = to_original(_join_head(saved), saved.config.model.decoder_layers)
     checkpoint = {"model": state, _OWN: describe(saved)}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,15 +101,15 @@ def write_original(path: Path, saved: SavedModel) -> None:
 
 
 def load_safely(path: Path) -> dict[str, Any]:
-    """Load a pickled checkpoint without running code of it: tensors, plain containers and ``argparse.Namespace``.
+    """Return a checkpoint of tensors, plain containers and ``argparse.Namespace``; other pickled objects are refused.
 
     Raises:
-        InputError: the file is damaged, or asks for anything else.
+        InputError: the file is damaged, or contains any other object.
     """
     if torch.__version__ < "2.10":
         log.warning(
-            "Reading %s with torch %s, whose reader of pickled files can be made to corrupt memory (CVE-2026-24747): "
-            "update torch to 2.10, or read only files that you trust.",
+            "Reading %s with torch %s, in which a malicious checkpoint can corrupt memory (CVE-2026-24747): update "
+            "torch to 2.10, or read only files that you trust.",
             path,
             torch.__version__,
         )
@@ -117,17 +117,17 @@ def load_safely(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if wanted is None:
-            raise InputError(f"{path} is damaged, or no checkpoint: {reason(error)}.") from error
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code is None:
+            raise InputError(f"{path} is damaged, or is not a checkpoint: {reason(error)}.") from error
         raise InputError(
-            f"{path} is refused: it asks to run {wanted[1]}, which weights do not need. Nothing of it was run. "
-            "If you trust its author, have it saved again as a plain state dict."
+            f"{path} is refused: it asks to run {code[1]}, which weights do not need. Nothing was run. "
+            "If you trust its author, ask for a plain state dict."
         ) from error
     except Exception as error:
-        raise InputError(f"{path} is damaged, or no checkpoint: {reason(error)}.") from error
+        raise InputError(f"{path} is damaged, or is not a checkpoint: {reason(error)}.") from error
     if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a checkpoint with weights.")
+        raise InputError(f"{path} contains a {type(checkpoint).__name__}, not a checkpoint with weights.")
     return checkpoint
 
 
@@ -136,23 +136,23 @@ def _arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     return vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
 
 
-def _features(path: Path, wanted: str | None, arguments: Mapping[str, Any]) -> tuple[str, str]:
-    """Return C5 or DC5 and where that is known from."""
-    if wanted is not None:
-        return wanted, "--features"
+def _features(path: Path, features: str | None, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the feature level, ``c5`` or ``dc5``, and its source."""
+    if features is not None:
+        return features, "--features"
     if "dilation" in arguments:
         is_dilated = str(arguments["dilation"]).lower() == "true"
         return "dc5" if is_dilated else "c5", "the file's arguments"
     name = path.name.lower()
     if "dc5" in name:
         return "dc5", "the file's name"
-    if "c5" in name or re.search(r"r\d+_\d+ep", name):  # the latter is how detrex names its C5 files
+    if "c5" in name or re.search(r"r\d+_\d+ep", name):  # detrex names its C5 files so
         return "c5", "the file's name"
-    raise InputError("the file does not tell whether it is C5 or DC5; say so with --features c5 or --features dc5.")
+    raise InputError("the file does not say whether it is C5 or DC5; add --features c5 or --features dc5.")
 
 
 def _split_head(saved: SavedModel) -> SavedModel:
-    """Take the rows of the categories out of a class head whose rows are raw ids, and keep the others apart."""
+    """Return the model with only the rows of its categories in the class head, and the others as unused classes."""
     ids = torch.tensor(saved.category_ids)
     head = {part: saved.weights[f"heads.class_head.{part}"] for part in ("weight", "bias")}
     is_used = torch.zeros(len(head["bias"]), dtype=torch.bool)
@@ -163,10 +163,10 @@ def _split_head(saved: SavedModel) -> SavedModel:
 
 
 def _join_head(saved: SavedModel) -> dict[str, Tensor]:
-    """Put the rows of the categories where the original looks for them; rows of other ids never answer."""
+    """Return the weights with a class head indexed by category id, as the original's; other ids get low scores."""
     ids = torch.tensor(saved.category_ids)
     rows = int(ids.max()) + 1
-    if rows > _MOST_ROWS or int(ids.min()) < 0:
+    if rows > _MAX_ROWS or int(ids.min()) < 0:
         raise UsageError(f"The original uses category ids as rows of its class head; {rows - 1} is too high for that.")
     is_used = torch.zeros(rows, dtype=torch.bool)
     is_used[ids] = True

@@ -1,7 +1,6 @@
-"""The weights of other Anchor DETRs: their parameter names and ours, and the architecture that their shapes tell.
+"""Parameter names of the original implementation and of detrex, and the architecture inferred from shapes.
 
-The original names parameters after ``models/`` of its repository; detrex's port uses the same names but for the input
-projection.
+The names are those of ``models/`` in the original's repository; detrex's port differs in the input projection only.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ _NEEDED = (
     "decoder.layers.0.self_attention.in_proj_weight",
     "decoder.layers.0.feed_forward.linear1.weight",
 )
-_OTHER_ARCHITECTURES = (  # a part of a parameter's name -> whose it is
+_OTHER_ARCHITECTURES = (  # part of a parameter's name, architecture
     ("sampling_offsets", "Deformable DETR or one of its successors"),
     ("ref_point_head", "Conditional DETR or DAB-DETR"),
     ("query_embed", "DETR"),
@@ -77,17 +76,17 @@ _OTHER_ARCHITECTURES = (  # a part of a parameter's name -> whose it is
 
 
 def is_detrex(state: Mapping[str, Tensor]) -> bool:
-    """Return whether the names are those of detrex's port, whose input projection has no list of levels."""
+    """Return whether the names are those of detrex's port, whose input projection is not a list of levels."""
     return "input_proj.0.weight" in state
 
 
 def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the parameters of the original implementation, or of detrex's port.
+    """Return the parameters of the original implementation, or of detrex's port, under the names of this library.
 
-    Both store one class head and one box head once per decoder layer, and frozen batch norm, which counts no batches.
+    Both store the shared class head and box head once per decoder layer, and frozen batch norm without batch counters.
 
     Raises:
-        InputError: these are not the parameters of an Anchor DETR; the message says whose they look like.
+        InputError: these are not the parameters of an Anchor DETR; the message names the likely architecture.
     """
     state = {key: tensor for key, tensor in state.items() if not key.endswith(_COUNTERS)}
     if is_detrex(state):
@@ -98,16 +97,16 @@ def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     unknown = [key for key, name in names.items() if name is None]
     renamed = {str(name): own[key] for key, name in names.items()}
     if unknown or any(name not in renamed for name in _NEEDED):
-        raise InputError(_not_ours(state, unknown))
+        raise InputError(_foreign_message(state, unknown))
     counters = (name.replace("running_var", "num_batches_tracked") for name in renamed if name.endswith("running_var"))
     return renamed | {name: torch.zeros((), dtype=torch.int64) for name in counters}
 
 
 def to_original(state: Mapping[str, Tensor], decoder_layers: int) -> dict[str, Tensor]:
-    """Rename our parameters to the original's: its heads stand once per decoder layer, all the same tensors.
+    """Return the parameters under the original's names, with the shared heads once per decoder layer.
 
     Raises:
-        UsageError: the original has no place for a parameter.
+        UsageError: the original has no equivalent of a parameter.
     """
     several = any("cross_attention.fuse" in name for name in state)
     rules = [(ours, theirs) for theirs, ours in (_SEVERAL_LEVELS if several else _ONE_LEVEL)]
@@ -117,7 +116,7 @@ def to_original(state: Mapping[str, Tensor], decoder_layers: int) -> dict[str, T
             continue
         key = _translate(name, rules)
         if key is None:
-            raise UsageError(f"The original Anchor DETR has no parameter for '{name}'; it cannot hold this model.")
+            raise UsageError(f"The original Anchor DETR has no parameter for '{name}'; it cannot represent this model.")
         copies = range(decoder_layers) if _HEAD_COPY.match(key) else (0,)
         renamed |= {_HEAD_COPY.sub(rf"transformer.\1_embed.{copy}.", key): tensor for copy in copies}
     return renamed
@@ -126,16 +125,16 @@ def to_original(state: Mapping[str, Tensor], decoder_layers: int) -> dict[str, T
 def read_architecture(
     state: Mapping[str, Tensor], features: str, num_heads: int = 8, grid_anchors: int = 300
 ) -> ModelConfig:
-    """Return the configuration of a network from its weights.
+    """Return the configuration of a network, inferred from the shapes of its weights.
 
     Args:
-        state: weights under our names.
-        features: ``c5`` or ``dc5``, which weights do not tell; with three levels ``c3_c4_dc5``.
-        num_heads: M, which weights do not tell either.
-        grid_anchors: number of anchors if they are a grid, which has no weights.
+        state: weights under the names of this library.
+        features: ``c5`` or ``dc5``, or ``c3_c4_dc5`` for three levels; not visible in the weights.
+        num_heads: M, not visible in the weights either.
+        grid_anchors: number of anchors of a grid, which has no weights.
 
     Raises:
-        InputError: the backbone is none that the original has.
+        InputError: the backbone is not one of the original's ResNets.
     """
     num_classes, embed_dim = state["heads.class_head.weight"].shape
     points = state.get("queries.anchors.points")
@@ -158,8 +157,8 @@ def read_architecture(
     )
 
 
-def check_original_holds(config: ModelConfig) -> None:
-    """Raise a UsageError that names every setting which the original implementation does not have."""
+def check_representable(config: ModelConfig) -> None:
+    """Raise a UsageError that lists all settings without an equivalent in the original implementation."""
     foreign = [
         f"model.{name}={value}"
         for name, value, known in (
@@ -177,7 +176,7 @@ def check_original_holds(config: ModelConfig) -> None:
         if value not in known
     ]
     if foreign:
-        raise UsageError(f"The original Anchor DETR cannot hold this model: it has no {', '.join(foreign)}.")
+        raise UsageError(f"The original Anchor DETR cannot represent this model: it has no {', '.join(foreign)}.")
 
 
 def _translate(key: str, rules: Iterable[tuple[str, str]]) -> str | None:
@@ -189,7 +188,7 @@ def _translate(key: str, rules: Iterable[tuple[str, str]]) -> str | None:
 
 
 def _is_copy(key: str, state: Mapping[str, Tensor]) -> bool:
-    """Return whether ``key`` is a head of a later decoder layer, which must equal the first layer's."""
+    """Return whether ``key`` is a head of a later decoder layer; raise an InputError if it differs from the first."""
     match = _HEAD_COPY.match(key)
     if match is None or match[2] == "0":
         return False
@@ -199,15 +198,15 @@ def _is_copy(key: str, state: Mapping[str, Tensor]) -> bool:
     return True
 
 
-def _not_ours(state: Mapping[str, Tensor], unknown: list[str]) -> str:
-    owner = next((owner for part, owner in _OTHER_ARCHITECTURES if any(part in key for key in state)), None)
-    looks = f"; they look like those of {owner}" if owner else ""
+def _foreign_message(state: Mapping[str, Tensor], unknown: list[str]) -> str:
+    name = next((name for part, name in _OTHER_ARCHITECTURES if any(part in key for key in state)), None)
+    likely = f"; they look like those of {name}" if name else ""
     examples = ", ".join((unknown or list(state))[:3])
-    return f"The {len(state)} parameters are not those of an Anchor DETR{looks} (for example {examples})."
+    return f"The {len(state)} parameters are not those of an Anchor DETR{likely} (for example {examples})."
 
 
 def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Count the modules of a list."""
+    """Return the number of modules of a list."""
     return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
 
@@ -215,5 +214,5 @@ def _read_backbone(state: Mapping[str, Tensor]) -> str:
     blocks = tuple(_count(state, f"backbone.body.network.layer{stage}.") for stage in range(1, 5))
     has_bottlenecks = "backbone.body.network.layer1.0.conv3.weight" in state
     if (has_bottlenecks, blocks) not in _RESNETS:
-        raise InputError(f"The backbone is no ResNet that the original has: its stages hold {blocks} blocks.")
+        raise InputError(f"The backbone is not a ResNet of the original: its stages have {blocks} blocks.")
     return _RESNETS[has_bottlenecks, blocks]

@@ -1,4 +1,4 @@
-"""From whatever a user calls a model to a model at rest: folder, file, published name, or repository on the hub."""
+"""Loading of saved models from a folder, a checkpoint file, a published name or a Hugging Face repository."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, SavedModel
 
 
 def load_pretrained(source: str | Path, features: str | None = None) -> SavedModel:
-    """Load a model from where it is.
+    """Return a saved model.
 
     Args:
-        source: a model folder; a run's output folder, of which ``best`` is taken; a checkpoint file of the original or
-            of detrex; the name of a published model; or a repository on the Hugging Face hub. What exists on this
-            machine comes first.
-        features: ``c5`` or ``dc5``, for a checkpoint file that does not tell.
+        source: a model folder; a run's output folder, of which ``best`` is used; a checkpoint file of the original or
+            of detrex; the name of a published model; or a repository on the Hugging Face hub. Local paths take
+            precedence.
+        features: ``c5`` or ``dc5``, for a checkpoint file that does not say it.
 
     Raises:
-        InputError: there is no such model, it cannot be fetched, or it is damaged.
+        InputError: the model does not exist, cannot be downloaded, or is damaged.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -34,7 +34,7 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
     if name in zoo.PUBLISHED:
         return zoo.fetch(name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.parent.is_dir():
-        say(f"There is no folder {name} here; looking for it on the Hugging Face hub.")
+        say(f"There is no local folder {name}; looking for it on the Hugging Face hub.")
         return read_model(fetch_from_hub(name))
     raise InputError(
         f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, zoo.PUBLISHED)}"
@@ -42,14 +42,14 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
 
 
 def _read_folder(folder: Path) -> SavedModel:
-    """Read a model folder, or the best model of a run; its last one where the best is damaged."""
+    """Return the model of a model folder, or the best model of a run, or its last one if the best is damaged."""
     if (folder / WEIGHTS_FILE).is_file() or (folder / CONFIG_FILE).is_file() or not (folder / "best").is_dir():
         return read_model(folder)
     try:
         return read_model(folder / "best")
     except InputError as error:
         last = read_model(folder / "last")
-        say(f"{error} The last model of the run is taken instead: {folder / 'last'}.")
+        say(f"{error} The last model of the run is used instead: {folder / 'last'}.")
         return last
 
 
@@ -57,7 +57,9 @@ def _read_file(file: Path, features: str | None) -> SavedModel:
     if file.name == WEIGHTS_FILE:
         return read_model(file.parent)
     if file.suffix == ".safetensors":
-        raise InputError(f"{file} must be called {WEIGHTS_FILE}, with {CONFIG_FILE} beside it, to be read as a model.")
+        raise InputError(
+            f"{file} must be called {WEIGHTS_FILE}, with {CONFIG_FILE} in the same folder, to be read as a model."
+        )
     saved = read_original(file, features)
     model = saved.config.model
     if "features" in saved.origin:

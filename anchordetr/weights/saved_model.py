@@ -1,7 +1,7 @@
-"""Model folders: ``config.json`` and ``model.safetensors``, which holds the configuration too.
+"""Reading and writing of model folders: ``config.json`` and ``model.safetensors``.
 
-The weights file is the whole model; ``config.json`` beside it is there to be read and edited. Should a crash part the
-two, the ``save_id`` in both tells, and the configuration inside the weights file counts.
+The weights file is complete: its metadata contains the configuration. ``config.json`` is for reading and editing. If
+the ``save_id`` of the two differs after a crash, the configuration in the weights file is used.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _LARGE = 4096
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A detector at rest.
+    """A detector's configuration, classes and weights, as stored in files.
 
     Attributes:
-        config: how to build it.
-        class_names, category_ids: name and data-set id of each row of the class head.
-        weights: by our names, on the CPU.
-        origin: where it comes from: source, data, command, metrics, versions; whatever is known.
-        unused_classes: ``weight`` (U, C) and ``bias`` (U) of rows that the original's class head has for ids which no
-            category uses, kept so that the way back is exact; empty if there are none.
+        config: the configuration to build it from.
+        class_names, category_ids: name and the data set's own id of each row of the class head.
+        weights: the state dict, on the CPU.
+        origin: source, data, command, metrics and versions, as far as known.
+        unused_classes: ``weight`` (U, C) and ``bias`` (U) of rows of the original's class head whose ids have no
+            category, kept so that the conversion back is exact; empty if there are none.
     """
 
     config: Config
@@ -56,7 +56,7 @@ class SavedModel:
     unused_classes: dict[str, Tensor] = field(default_factory=dict)
 
     def with_class_names(self, names: list[str]) -> SavedModel:
-        """Return the model with other names for its classes.
+        """Return the model with other class names.
 
         Raises:
             UsageError: there are more or fewer names than classes.
@@ -67,13 +67,13 @@ class SavedModel:
 
 
 def write_model(folder: Path, saved: SavedModel, precision: str = "fp32") -> None:
-    """Write a model folder; its files are replaced, each as a whole.
+    """Write a model folder; each existing file is replaced atomically.
 
     Args:
-        folder: made if needed.
-        saved: what to write.
-        precision: ``fp32``, or ``fp16`` or ``bf16`` for the large tensors: norms, biases and anchors, one per cent of
-            the bytes, keep float32.
+        folder: created if needed.
+        saved: the model.
+        precision: ``fp32``, or ``fp16`` or ``bf16`` for the large tensors; norms, biases and anchors, one per cent of
+            the bytes, stay in float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if precision not in DTYPES:
@@ -89,7 +89,7 @@ def write_model(folder: Path, saved: SavedModel, precision: str = "fp32") -> Non
 
 
 def describe(saved: SavedModel) -> dict[str, Any]:
-    """Return what ``config.json`` holds."""
+    """Return the content of ``config.json``."""
     values = {
         "format_version": FORMAT_VERSION,
         "anchordetr_version": version("anchordetr"),
@@ -103,7 +103,7 @@ def describe(saved: SavedModel) -> dict[str, Any]:
 
 
 def read_model(folder: Path) -> SavedModel:
-    """Read a model folder.
+    """Return the model of a model folder.
 
     Raises:
         InputError: the folder is no model folder, a file is damaged, or a newer version wrote it.
@@ -126,10 +126,10 @@ def read_model(folder: Path) -> SavedModel:
 def understand(
     values: dict[str, Any], source: str, weights: dict[str, Tensor], unused_classes: dict[str, Tensor] | None = None
 ) -> SavedModel:
-    """Turn what :func:`describe` returned, and weights, into a model at rest again.
+    """Return the model of a description, as returned by :func:`describe`, and its weights.
 
     Raises:
-        InputError: a newer version or another library wrote it, or something is missing; ``source`` names it.
+        InputError: a newer version or another library wrote it, or a value is missing; the message names ``source``.
     """
     if (
         not isinstance(values, dict)
@@ -158,13 +158,13 @@ def understand(
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Load weights into a network of the same architecture; half precision is widened.
+    """Load weights into a network of the same architecture; half precision is converted to float32.
 
-    Parts that inference does not use may differ: they stay as they are where weights are missing, and weights for which
-    the network has no part are left out.
+    Modules used only in training may differ: those without weights keep their values, and weights without a module are
+    ignored.
 
     Raises:
-        InputError: they do not fit; the message lists everything that does not.
+        InputError: names or shapes differ; the message lists all differences.
     """
     own = {name: value for name, value in model.state_dict().items() if name.startswith(TRAINING_ONLY)}
     known = {name: value for name, value in weights.items() if name in own or not name.startswith(TRAINING_ONLY)}
@@ -173,10 +173,10 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Compare names and shapes of weights with those of a network, which can be on the meta device.
+    """Check that names and shapes of weights are those of a network, which can be on the meta device.
 
     Raises:
-        InputError: they do not fit; the message lists everything that does not.
+        InputError: names or shapes differ; the message lists all differences.
     """
     own = model.state_dict()
     problems = [f"missing {name}" for name in own.keys() - weights.keys()]
@@ -207,7 +207,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _naming(file: Path) -> Iterator[None]:
-    """Turn an error of a damaged file into one that names it."""
+    """Convert errors of a damaged file to an InputError that names it."""
     try:
         yield
     except (SafetensorError, OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The COCO weights that detrex publishes, fetched by the name of their preset and kept, converted, on this machine."""
+"""Published COCO weights: download by the name of the preset, conversion and a local cache."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _RELEASE = "https://github.com/IDEA-Research/detrex-storage/releases/download/v0
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that can be fetched.
+    """Published weights.
 
     Attributes:
-        file: its name in the release.
+        file: name in the release.
         features: ``c5`` or ``dc5``.
-        ap: on COCO val2017, as published; a fraction of 1.
+        ap: published AP on COCO val2017, a fraction of 1.
     """
 
     file: str
@@ -36,7 +36,7 @@ class Published:
 
     @property
     def url(self) -> str:
-        """Where it is; ``ANCHORDETR_MIRROR`` names another folder that holds the same files."""
+        """The URL of the file; ``ANCHORDETR_MIRROR`` sets another base URL with the same files."""
         return f"{os.environ.get('ANCHORDETR_MIRROR', _RELEASE).rstrip('/')}/{self.file}"
 
 
@@ -49,27 +49,27 @@ PUBLISHED: dict[str, Published] = {
 
 
 def cache_home() -> Path:
-    """Return where fetched models are kept: ``ANCHORDETR_HOME``, or ``anchordetr`` in the user's cache folder."""
+    """Return the cache folder: ``ANCHORDETR_HOME``, or ``anchordetr`` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "anchordetr"
     return Path(os.environ.get("ANCHORDETR_HOME", default)).expanduser()
 
 
 def is_cached(name: str) -> bool:
-    """Return whether a published model is on this machine."""
+    """Return whether a published model is in the cache."""
     return (cache_home() / name / WEIGHTS_FILE).is_file()
 
 
 def fetch(name: str) -> SavedModel:
-    """Return a published model; at first use it is fetched and converted.
+    """Return a published model; it is downloaded and converted on first use.
 
-    The SHA-256 of what is fetched, and of the converted weights, is remembered in ``checksums.json`` and compared ever
-    after; converted weights that have changed are fetched again.
+    The SHA-256 of the download and of the converted weights are stored in ``checksums.json`` and compared on later use.
+    Converted weights that have changed are downloaded again.
 
     Args:
-        name: one of :data:`PUBLISHED`.
+        name: a key of :data:`PUBLISHED`.
 
     Raises:
-        InputError: the file cannot be fetched, is damaged, or is not the one of the first use.
+        InputError: the file cannot be downloaded, is damaged, or differs from that of the first use.
     """
     folder = cache_home() / name
     cache_home().mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def fetch(name: str) -> SavedModel:
         if is_cached(name):
             if _agrees(f"{name}/{WEIGHTS_FILE}", sha256(folder / WEIGHTS_FILE)):
                 return read_model(folder)
-            say(f"{folder / WEIGHTS_FILE} has changed since it was converted; it is fetched again.")
+            say(f"{folder / WEIGHTS_FILE} has changed since it was converted; downloading it again.")
         saved = _fetch_and_convert(PUBLISHED[name])
         write_model(folder, saved)
         _remember(f"{name}/{WEIGHTS_FILE}", sha256(folder / WEIGHTS_FILE))
@@ -91,14 +91,14 @@ def _fetch_and_convert(published: Published) -> SavedModel:
             download(published.url, file, bar.update)
     except OSError as error:
         raise InputError(
-            f"{published.url} could not be fetched ({error}). With a network, try again: what has arrived is kept. "
+            f"{published.url} could not be downloaded ({error}). Try again: the partial download is kept. "
             f"Or fetch it by hand and pass the path of {published.file} instead of the name."
         ) from error
     digest = sha256(file)
     try:
         if not _agrees(published.file, digest, unknown=True):
             raise InputError(
-                f"{published.url} has SHA-256 {digest}, which is not the one remembered from its first use. If you "
+                f"{published.url} has SHA-256 {digest}, which is not the one remembered from the first use. If you "
                 f"trust the new file, remove the entry of {published.file} from {_checksums_file()}."
             )
         saved = read_original(file, published.features)
@@ -111,7 +111,7 @@ def _fetch_and_convert(published: Published) -> SavedModel:
 
 
 def sha256(file: Path) -> str:
-    """Return the hex digest of a file."""
+    """Return the hexadecimal SHA-256 of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -126,7 +126,7 @@ def _checksums() -> dict[str, str]:
 
 
 def _agrees(key: str, digest: str, unknown: bool = False) -> bool:
-    """Return whether a digest is the remembered one; ``unknown`` is the answer where none is."""
+    """Return whether a digest equals the remembered one, or ``unknown`` if there is none."""
     remembered = _checksums().get(key)
     return unknown if remembered is None else remembered == digest
 

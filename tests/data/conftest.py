@@ -1,4 +1,4 @@
-"""The same twelve images in every layout, and copies with something wrong."""
+"""Fixtures: the same twelve images in every layout, and copies with changed annotations."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def annotations_of(folder: Path, split: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def roboflow_folder(coco_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Roboflow's export: the categories have a dummy parent with the id 0."""
+    """Roboflow's COCO export, whose categories have a dummy parent with the id 0."""
     folder = tmp_path_factory.mktemp("roboflow")
     for split, name in (("train", "train"), ("val", "valid")):
         shutil.copytree(coco_folder / split, folder / name)
@@ -51,7 +51,7 @@ def roboflow_folder(coco_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def yolo_folder(coco_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """YOLO's folders, with the class ids 3, 7 and 20."""
+    """The YOLO layout with the class ids 3, 7 and 20."""
     folder = tmp_path_factory.mktemp("yolo")
     for split in ("train", "val"):
         shutil.copytree(coco_folder / split, folder / "images" / split)
@@ -72,7 +72,7 @@ def yolo_folder(coco_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def voc_folder(coco_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pascal VOC's folders."""
+    """The Pascal VOC layout."""
     folder = tmp_path_factory.mktemp("voc")
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)

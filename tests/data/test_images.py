@@ -1,4 +1,4 @@
-"""Images of every kind."""
+"""Reading of images from files, URLs, arrays and tensors."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def save(image: Image.Image, path: Path, **options: object) -> Path:
     return path
 
 
-def test_an_rgb_file_is_read_as_it_is(tmp_path: Path) -> None:
+def test_an_rgb_file_is_read_unchanged(tmp_path: Path) -> None:
     image = load_image(save(Image.fromarray(RAMP), tmp_path / "ä b.png"))
     assert image.dtype == torch.uint8
     assert torch.equal(image, torch.from_numpy(RAMP).permute(2, 0, 1))
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "gif", "tif", "webp"])
-def test_formats(suffix: str, tmp_path: Path) -> None:
+def test_all_formats_are_read(suffix: str, tmp_path: Path) -> None:
     assert load_image(save(Image.fromarray(RAMP), tmp_path / f"x.{suffix}")).shape == (3, 4, 6)
 
 
-def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+def test_greyscale_becomes_three_equal_channels(tmp_path: Path) -> None:
     image = load_image(save(Image.fromarray(RAMP[..., 0]), tmp_path / "x.png"))
     assert torch.equal(image, torch.from_numpy(RAMP[..., 0]).expand(3, -1, -1))
 
 
-def test_transparent_pixels_show_white(tmp_path: Path) -> None:
+def test_transparent_pixels_are_composed_over_white(tmp_path: Path) -> None:
     rgba = np.dstack([RAMP, np.full((4, 6), 255, np.uint8)])
     rgba[0, 0, 3] = 0
     image = load_image(save(Image.fromarray(rgba), tmp_path / "x.png"))
@@ -51,7 +51,7 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
     assert image[:, 0, 0].tolist() == [0, 255, 255]
 
 
-def test_a_palette_is_looked_up_and_its_transparent_colour_shows_white(tmp_path: Path) -> None:
+def test_palettes_and_their_transparent_colour_are_applied(tmp_path: Path) -> None:
     drawn = Image.new("P", (3, 1))
     drawn.putdata([0, 1, 2])
     drawn.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
@@ -68,23 +68,23 @@ def test_sixteen_bits_are_divided_by_256(tmp_path: Path) -> None:
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    exif[0x0112] = 6  # displayed rotated by 90 degrees clockwise
     image = load_image(save(Image.fromarray(RAMP), tmp_path / "x.png", exif=exif))
     assert torch.equal(image, torch.from_numpy(np.rot90(RAMP, -1).copy()).permute(2, 0, 1))
 
 
 def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
     save(Image.fromarray(np.full((4, 6), 70_000, np.int32)), tmp_path / "x.tif")
-    with pytest.raises(InputError, match=r"x\.tif holds values outside 16 bits"):
+    with pytest.raises(InputError, match=r"x\.tif.*outside 16 bits"):
         load_image(tmp_path / "x.tif")
     save(Image.fromarray(np.full((4, 6), 0.5, np.float32)), tmp_path / "y.tif")
-    with pytest.raises(InputError, match=r"y\.tif holds floating point values"):
+    with pytest.raises(InputError, match=r"y\.tif.*floating point"):
         load_image(tmp_path / "y.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
-def test_the_header_tells_the_size_of_the_upright_image(suffix: str, orientation: int, tmp_path: Path) -> None:
+def test_the_size_of_the_upright_image_is_read_from_the_header(suffix: str, orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = save(Image.fromarray(RAMP), tmp_path / f"x.{suffix}", exif=exif)
@@ -94,7 +94,7 @@ def test_the_header_tells_the_size_of_the_upright_image(suffix: str, orientation
 
 def test_too_many_pixels_are_refused_with_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = save(Image.fromarray(RAMP), tmp_path / "x.png")
-    for limit, message in ((23, r"x\.png has .* pixels; images of more than 23 are refused"), (11, "more than 11")):
+    for limit, message in ((23, r"x\.png.*more than 23"), (11, "more than 11")):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(InputError, match=message):
             load_image(file)
@@ -102,36 +102,36 @@ def test_too_many_pixels_are_refused_with_the_limit(tmp_path: Path, monkeypatch:
     assert load_image(file).shape == (3, 4, 6)
 
 
-def test_between_pillows_warning_and_its_error_images_are_refused_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_between_the_limits_of_pillow_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with pytest.raises(InputError, match=r"x\.png has 24 pixels; images of more than 20 are refused"):
+        with pytest.raises(InputError, match=r"x\.png has 24 pixels.*more than 20"):
             load_image(save(Image.fromarray(RAMP), tmp_path / "x.png"))
 
 
-def test_a_known_format_is_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+def test_a_known_format_is_read_under_any_suffix(tmp_path: Path) -> None:
     save(Image.fromarray(RAMP), tmp_path / "x.png").rename(tmp_path / "x.jpg")
     assert torch.equal(load_image(tmp_path / "x.jpg"), torch.from_numpy(RAMP).permute(2, 0, 1))
 
 
 @pytest.mark.parametrize("kind", ["PPM", "EPS", "ICO", "TGA"])
-def test_a_format_that_is_not_allowed_is_refused_whatever_the_file_is_called(kind: str, tmp_path: Path) -> None:
+def test_an_unsupported_format_is_refused_under_any_suffix(kind: str, tmp_path: Path) -> None:
     save(Image.fromarray(RAMP), tmp_path / "x.jpg", format=kind)
-    with pytest.raises(InputError, match=r"x\.jpg is not an image in a known format \(JPEG, PNG"):
+    with pytest.raises(InputError, match=r"x\.jpg.*known format \(JPEG, PNG"):
         load_image(tmp_path / "x.jpg")
 
 
-def test_an_animation_gives_its_first_frame_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_animation_is_read_as_its_first_frame_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:])
     assert load_image(tmp_path / "x.gif")[:, 0, 0].tolist() == [255, 0, 0]
     assert "first frame" in caplog.text
 
 
-def test_the_second_frame_of_a_phones_jpeg_is_no_animation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_multi_picture_jpeg_is_not_an_animation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     frames = [Image.new("RGB", (16, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=frames[1:])
     red, _, blue = load_image(tmp_path / "x.jpg")[:, 4, 4].tolist()
@@ -144,7 +144,7 @@ def test_the_second_frame_of_a_phones_jpeg_is_no_animation(tmp_path: Path, caplo
     [(b"", "not an image"), (b"text", "not an image"), (b"\x89PNG\r\n\x1a\n broken", r"not an image|cannot be read")],
     ids=["empty", "text", "damaged"],
 )
-def test_what_is_no_image_is_named(content: bytes, message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(content)
     with pytest.raises(InputError, match=rf"bad\.jpg.*({message})"):
         load_image(tmp_path / "bad.jpg")
@@ -154,11 +154,11 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80, 3)).astype(np.uint8))
     whole = save(noise, tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"half\.jpg cannot be read: .*truncated"):
+    with pytest.raises(InputError, match=r"half\.jpg.*truncated"):
         load_image(tmp_path / "half.jpg")
 
 
-def test_arrays_tensors_and_pil_images() -> None:
+def test_arrays_tensors_and_pil_images_are_read() -> None:
     expected = torch.from_numpy(RAMP).permute(2, 0, 1)
     assert torch.equal(load_image(RAMP), expected)
     assert torch.equal(load_image(expected), expected)
@@ -178,7 +178,7 @@ def test_arrays_tensors_and_pil_images() -> None:
     ],
     ids=["grey_array", "float_array", "empty_array", "one_channel", "nan", "float_255"],
 )
-def test_arrays_and_tensors_of_another_kind_are_refused(wrong: np.ndarray | torch.Tensor) -> None:
+def test_invalid_arrays_and_tensors_are_refused(wrong: np.ndarray | torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"array must be|tensor must be"):
         load_image(wrong)
 
@@ -192,13 +192,13 @@ def test_a_folder_and_a_pattern_are_expanded_in_order(tmp_path: Path) -> None:
     assert expand_source(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
 
 
-def test_nothing_found_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no images"):
+def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no images"):
         expand_source(tmp_path)
-    with pytest.raises(InputError, match=r"No such image, folder or pattern: .*none\.jpg"):
+    with pytest.raises(InputError, match=r"No such.*none\.jpg"):
         expand_source(tmp_path / "none.jpg")
 
 
-def test_an_address_that_does_not_answer_is_named() -> None:
-    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9/x\.jpg could not be fetched"):
+def test_an_unreachable_url_is_named() -> None:
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9/x\.jpg could not be"):
         load_image("http://127.0.0.1:9/x.jpg")

@@ -1,4 +1,4 @@
-"""Saved models of format version 1 are read under today's names."""
+"""Saved models of format version 1 are read with the current parameter names."""
 
 from __future__ import annotations
 

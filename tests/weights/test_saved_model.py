@@ -1,4 +1,4 @@
-"""Model folders: what is written, and what is refused."""
+"""Model folders: reading, writing and refused files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import original_weights
 from safetensors.torch import load_file, save_file
 
 from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError
-from anchordetr.weights.saved_model import read_model
+from anchordetr.weights.official import read_original
+from anchordetr.weights.saved_model import read_model, write_model
 
 
 @pytest.fixture
@@ -32,14 +34,14 @@ def edit(folder: Path, **changes: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
-def test_a_folder_is_two_files_with_the_library_and_its_version(folder: Path) -> None:
+def test_a_model_folder_has_two_files_with_a_format_version(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     values = json.loads((folder / "config.json").read_text())
     assert (values["format_version"], values["architecture"]) == (2, "AnchorDETR")
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
-def test_saving_twice_writes_the_same_bytes(detector: Detector, folder: Path, tmp_path: Path) -> None:
+def test_saving_a_loaded_model_writes_the_same_weights(detector: Detector, folder: Path, tmp_path: Path) -> None:
     Detector.from_pretrained(folder, device="cpu").save_pretrained(tmp_path / "again")
     first, second = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path / "again"))
     assert {name for name in first if first[name] != second[name]} <= {"origin", "save_id"}
@@ -52,7 +54,7 @@ def test_the_configuration_can_be_edited(folder: Path) -> None:
     assert read_model(folder).class_names == ["a", "b", "c"]
 
 
-def test_a_configuration_of_another_save_does_not_count(detector: Detector, folder: Path) -> None:
+def test_the_configuration_of_another_save_is_ignored(detector: Detector, folder: Path) -> None:
     """A crash between the two files leaves new weights beside an old configuration."""
     old = (folder / "config.json").read_bytes()
     detector.class_names = ["new", "names", "here"]
@@ -63,9 +65,9 @@ def test_a_configuration_of_another_save_does_not_count(detector: Detector, fold
     assert Detector.from_pretrained(folder / "model.safetensors", device="cpu").class_names == ["new", "names", "here"]
 
 
-def test_a_newer_version_is_refused_by_both_versions(folder: Path) -> None:
+def test_a_newer_format_version_is_refused(folder: Path) -> None:
     edit(folder, format_version=3, anchordetr_version="9.9")
-    with pytest.raises(InputError, match=r"format version 3, written by anchordetr 9\.9; this is anchordetr 0\.1\.0"):
+    with pytest.raises(InputError, match=r"version 3.*anchordetr 9\.9.*anchordetr 0\.1\.0"):
         read_model(folder)
 
 
@@ -81,7 +83,7 @@ def test_a_newer_version_is_refused_by_both_versions(folder: Path) -> None:
 def test_another_architecture_is_named(values: dict[str, object], name: str, tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(2)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(InputError, match=f"config.json describes {name}, not AnchorDETR"):
+    with pytest.raises(InputError, match=f"config.json.* {name}.*AnchorDETR"):
         read_model(tmp_path)
 
 
@@ -101,28 +103,13 @@ def test_a_damaged_folder_is_named(damage: str, folder: Path) -> None:
         Detector.from_pretrained(folder, device="cpu")
 
 
-def test_a_run_whose_best_model_is_damaged_gives_its_last(
-    detector: Detector, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in ("best", "last"):
-        detector.save_pretrained(tmp_path / name)
-    (tmp_path / "best" / "model.safetensors").write_bytes(b"half")
-    assert Detector.from_pretrained(tmp_path, device="cpu").class_names == ["cat", "dog", "ox"]
-    assert "best/model.safetensors is damaged" in capsys.readouterr().err.replace("\n", "")
-    (tmp_path / "last" / "model.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"last/model\.safetensors is damaged"):
-        Detector.from_pretrained(tmp_path, device="cpu")
-
-
 def test_weights_of_another_shape_list_every_difference(folder: Path) -> None:
     with pytest.raises(InputError, match=r"10 differences.*patterns\.weight is 2×32 instead of 5×32") as error:
         Detector.from_pretrained(folder, device="cpu", settings={"model.num_patterns": 5, "model.ffn_dim": 64})
     assert "linear1.weight is 32×32 instead of 64×32" in str(error.value)
 
 
-def test_a_write_that_fails_leaves_the_old_model(
-    detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_old_model(detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def break_off(tensors: object, file: Path, metadata: object = None) -> None:
@@ -135,8 +122,8 @@ def test_a_write_that_fails_leaves_the_old_model(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_readers_never_see_half_a_model(detector: Detector, folder: Path) -> None:
-    """One thread saves two models in turn into one folder, another reads: each time one of them as a whole."""
+def test_saves_are_atomic(detector: Detector, folder: Path) -> None:
+    """One thread alternately saves two models into one folder; a reader always gets one of them completely."""
     other = Detector(detector.config, ["a", "b", "c"], device="cpu")
     with torch.no_grad():
         for number, model in enumerate((detector, other)):
@@ -160,3 +147,16 @@ def test_readers_never_see_half_a_model(detector: Detector, folder: Path) -> Non
     finally:
         stop.set()
         writer.join()
+
+
+def test_half_precision_is_half_the_size_and_close(tmp_path: Path) -> None:
+    torch.save(original_weights(), tmp_path / "model_c5.pth")
+    saved = read_original(tmp_path / "model_c5.pth")
+    for precision in ("fp32", "fp16", "bf16"):
+        write_model(tmp_path / precision, saved, precision)
+    sizes = {name: (tmp_path / name / "model.safetensors").stat().st_size for name in ("fp32", "fp16", "bf16")}
+    assert max(sizes["fp16"], sizes["bf16"]) < 0.52 * sizes["fp32"]
+    half = Detector.from_pretrained(tmp_path / "fp16", device="cpu").model.state_dict()
+    assert {tensor.dtype for tensor in half.values()} == {torch.float32, torch.int64}
+    torch.testing.assert_close(half, saved.weights, atol=1e-3, rtol=1e-3)
+    assert torch.equal(half["queries.anchors.points"], saved.weights["queries.anchors.points"])

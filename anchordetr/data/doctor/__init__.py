@@ -1,0 +1,1 @@
+"""The data doctor: report, repair and preview of a data set."""

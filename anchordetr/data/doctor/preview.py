@@ -1,4 +1,4 @@
-"""A page of sample images with their annotations drawn in."""
+"""A preview page: sample images with their annotations drawn on them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torchvision.utils import draw_bounding_boxes, make_grid
 
 from anchordetr.data.dataset import ImageRecord
 from anchordetr.data.doctor.report import SplitReport
-from anchordetr.data.doctor.validation import table_of
 from anchordetr.data.images import load_image
+from anchordetr.data.layouts.validation import to_table
 from anchordetr.detections import PALETTE
 
 _TILE = 320  # pixels of the longer side
@@ -24,14 +24,13 @@ _ROWS = 3
 
 
 def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
-    """Draw up to twelve images with boxes and class names: first those that findings concern, then some of all.
+    """Return a page of up to twelve images with boxes and class names, or None if no image can be read.
 
-    Returns:
-        The page, or None if no image can be read.
+    Images with findings come first, then evenly spaced samples of the others.
     """
     tiles = []
     for split in splits:
-        table = table_of(split.written)
+        table = to_table(split.raw)
         tiles += [_tile(split, table[row], row) for row in chosen_rows(split, _COLUMNS * _ROWS // len(splits))]
     if not tiles:
         return None
@@ -40,25 +39,25 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
 
 
 def chosen_rows(split: SplitReport, count: int) -> list[int]:
-    """Return up to ``count`` rows of readable images; half of them at most are those that findings concern."""
+    """Return up to ``count`` rows of readable images: at most half with findings, and evenly spaced others."""
     readable = [row for row, image in enumerate(split.images) if image.error is None]
     suspects = dict.fromkeys(row for finding in split.findings for row in finding.images)
     first = [row for row in suspects if split.images[row].error is None][: count // 2]
     others = sorted(set(readable) - set(first))
-    spread = np.linspace(0, len(others) - 1, min(count - len(first), len(others))).round().astype(int)
-    return [*first, *(others[position] for position in spread)]
+    evenly = np.linspace(0, len(others) - 1, min(count - len(first), len(others))).round().astype(int)
+    return [*first, *(others[position] for position in evenly)]
 
 
 def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
-    """Draw one image: (3, tile, tile), the rest of the square white."""
-    image = load_image(split.written.path(row))
+    """Return one annotated image (3, tile, tile), padded with white to a square."""
+    image = load_image(split.raw.path(row))
     height, width = image.shape[1:]
     scale = _TILE / max(height, width)
     size = [max(round(height * scale), 1), max(round(width * scale), 1)]
     small = tvf.resize(image, size, antialias=True)
     if len(record.boxes):
         corners = box_convert(torch.from_numpy(record.boxes), "xywh", "xyxy") * scale
-        names = [split.written.class_names[label] for label in record.labels]
+        names = [split.raw.class_names[label] for label in record.labels]
         colours = [PALETTE[label % len(PALETTE)] for label in record.labels]
         small = draw_bounding_boxes(small, corners, names, colours, width=2)
     return tvf.pad(small, [0, 0, _TILE - size[1], _TILE - size[0]], fill=255)

@@ -1,0 +1,1 @@
+"""Data layouts: reading and validation of annotations in the formats that users have."""

@@ -1,4 +1,4 @@
-"""Data sets that lie in a folder: what their layouts have in common."""
+"""The base class of data sets stored in a folder."""
 
 from __future__ import annotations
 
@@ -10,50 +10,52 @@ from typing import Any, Self, TypeVar
 from torch import Tensor
 
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.doctor.validation import KINDS, checked_table
+from anchordetr.data.findings import KINDS
 from anchordetr.data.images import read_image
-from anchordetr.data.layouts.raw import WrittenSplit
+from anchordetr.data.layouts.raw import RawSplit
+from anchordetr.data.layouts.validation import validated_table
 from anchordetr.errors import InputError
 
 Part = TypeVar("Part")
 
 
 class FolderDataset(DetectionDataset):
-    """One split of a data set in files; a layout says which splits there are and reads their annotations.
+    """One split of a data set in files. A subclass per layout finds the splits and reads their annotations.
 
-    Boxes are clipped to their image, boxes without area are dropped, and both are counted in a warning.
+    Boxes are clipped to their image, boxes without area are dropped, and a warning counts both.
 
     Attributes:
-        source: annotation file or folder, for messages. root: the folder that the file names start from.
+        source: annotation file or folder, for messages.
+        root: the folder that the file names are relative to.
 
     Raises:
-        InputError: images are missing, or annotations cannot be used; the message lists which.
+        InputError: images are missing, or annotations are invalid; the message lists them.
     """
 
-    def __init__(self, written: WrittenSplit) -> None:
-        self.source = written.source
-        self.root = written.root
-        self.class_names = written.class_names
-        self.category_ids = written.category_ids
-        self.annotations = checked_table(written)
+    def __init__(self, raw: RawSplit) -> None:
+        self.source = raw.source
+        self.root = raw.root
+        self.class_names = raw.class_names
+        self.category_ids = raw.category_ids
+        self.annotations = validated_table(raw)
 
     @staticmethod
     @abstractmethod
     def missing(path: Path) -> str | None:
-        """Return what keeps ``path`` from being a data set of this layout, or None."""
+        """Return what ``path`` lacks to be a data set of this layout, or None."""
 
     @classmethod
     @abstractmethod
     def splits(cls, path: Path) -> Mapping[str, Any]:
-        """Return the names of the splits, each with whatever :meth:`read` needs to find it."""
+        """Return the names of the splits, each with its location for :meth:`read`."""
 
     @classmethod
     @abstractmethod
-    def read(cls, path: Path, split: str) -> WrittenSplit:
-        """Read the annotations of a split as they are written.
+    def read(cls, path: Path, split: str) -> RawSplit:
+        """Return the raw annotations of a split.
 
         Raises:
-            InputError: the split is not there, or a file is no annotation file of this layout.
+            InputError: the split does not exist, or a file is not an annotation file of this layout.
         """
 
     @classmethod
@@ -61,7 +63,7 @@ class FolderDataset(DetectionDataset):
         """Open a split.
 
         Raises:
-            InputError: the split is not there, or cannot be used.
+            InputError: the split does not exist, or is invalid.
         """
         return cls(cls.read(path, split))
 
@@ -73,7 +75,7 @@ class FolderDataset(DetectionDataset):
         """Return image ``index`` as uint8 RGB (3, H, W), upright.
 
         Raises:
-            InputError: the file cannot be read, or has another size than its annotations say.
+            InputError: the file cannot be read, or its size differs from the annotated one.
         """
         file = self.file(index)
         try:
@@ -82,24 +84,24 @@ class FolderDataset(DetectionDataset):
             raise InputError(f"{error} {KINDS['unreadable_image'].advice}") from error
         height, width = (int(side) for side in self.annotations.sizes[index])
         if image.shape[1:] != (height, width):
-            raise InputError(wrong_size(str(file), (image.shape[1], image.shape[2]), (height, width)))
+            raise InputError(size_mismatch(str(file), (image.shape[1], image.shape[2]), (height, width)))
         return image
 
 
-def wrong_size(name: str, found: tuple[int, int], annotated: tuple[int, int]) -> str:
-    """Return one sentence about an image whose annotations were made for another size (height, width)."""
-    turned = " (turned by its EXIF orientation)" if found == annotated[::-1] else ""
+def size_mismatch(name: str, found: tuple[int, int], annotated: tuple[int, int]) -> str:
+    """Return the message for an image whose (height, width) differs from the annotated one."""
+    rotated = " (rotated by its EXIF orientation)" if found == annotated[::-1] else ""
     return (
-        f"{name} is {found[1]}x{found[0]} pixels upright, its annotations say {annotated[1]}x{annotated[0]}{turned}. "
+        f"{name} is {found[1]}x{found[0]} pixels upright, its annotations say {annotated[1]}x{annotated[0]}{rotated}. "
         f"{KINDS['wrong_size'].advice}"
     )
 
 
 def choose_split(path: Path, split: str, found: Mapping[str, Part]) -> Part:
-    """Return the split called ``split``, or the first whose name begins so (``val`` finds ``val2017`` and ``valid``).
+    """Return the first split whose name starts with ``split`` (``val`` matches ``val2017`` and ``valid``).
 
     Raises:
-        InputError: there is none; the message lists those that are there.
+        InputError: there is none; the message lists the existing splits.
     """
     names = [name for name in sorted(found) if name.startswith(split)]
     if not names:

@@ -1,4 +1,4 @@
-"""Data sets in COCO's format: ``annotations/instances_{train,val}*.json`` beside the image folders."""
+"""The COCO layout: ``annotations/instances_{train,val}*.json`` beside the image folders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.data.layouts.base import FolderDataset, choose_split
-from anchordetr.data.layouts.raw import NO_ID, WrittenSplit, sizes_of
+from anchordetr.data.layouts.image_scan import read_sizes
+from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -20,11 +21,11 @@ _REQUIRED = object()
 
 @DATA_LAYOUTS.register("coco")
 class CocoDataset(FolderDataset):
-    """One annotation file and the folder of its images. Category ids may have gaps; classes follow their order."""
+    """One annotation file and its image folder. Category ids may have gaps; class indices follow their order."""
 
     @staticmethod
     def missing(path: Path) -> str | None:
-        """Return what keeps ``path`` from being a data set of this layout, or None."""
+        """Return what ``path`` lacks to be a data set of this layout, or None."""
         if any((path / "annotations").glob("instances_*.json")):
             return None
         return "no annotations/instances_*.json"
@@ -36,11 +37,11 @@ class CocoDataset(FolderDataset):
         return {file.stem.removeprefix("instances_"): file for file in files}
 
     @classmethod
-    def read(cls, path: Path, split: str) -> WrittenSplit:
-        """Read the annotations of a split as they are written.
+    def read(cls, path: Path, split: str) -> RawSplit:
+        """Return the raw annotations of a split.
 
         Raises:
-            InputError: the split or its image folder is not there, or the file is no COCO annotation file.
+            InputError: the split or its image folder is missing, or the file is not a COCO annotation file.
         """
         file = choose_split(path, split, cls.splits(path))
         name = file.stem.removeprefix("instances_")
@@ -51,11 +52,13 @@ class CocoDataset(FolderDataset):
         return read_coco(file, folder)
 
 
-def read_coco(file: Path, image_folder: Path) -> WrittenSplit:
-    """Read a COCO annotation file; ``info``, ``area`` and ``iscrowd`` may be missing, and sizes: images tell them.
+def read_coco(file: Path, image_folder: Path) -> RawSplit:
+    """Return the raw annotations of a COCO file.
+
+    ``info``, ``area`` and ``iscrowd`` are optional. Missing ``height`` and ``width`` are read from the images.
 
     Raises:
-        InputError: names the file and the position, the part or the entry that is wrong.
+        InputError: the file is invalid; the message names the file and the position, the list or the entry.
     """
     content = read_annotations(file)
     images, annotations = content["images"], content["annotations"]
@@ -64,7 +67,7 @@ def read_coco(file: Path, image_folder: Path) -> WrittenSplit:
     crowd = _column(file, "annotations", annotations, "iscrowd", (int, type(None)), "0 or 1", None)
     areas = _column(file, "annotations", annotations, "area", (int, float, type(None)), "a number", None)
     file_names: list[str] = _column(file, "images", images, "file_name", (str,), "a string")
-    return WrittenSplit(
+    return RawSplit(
         source=file,
         root=image_folder,
         class_names=[str(category["name"]) for category in categories],
@@ -84,17 +87,17 @@ def read_coco(file: Path, image_folder: Path) -> WrittenSplit:
 
 
 def read_annotations(file: Path) -> dict[str, Any]:
-    """Read a COCO annotation file.
+    """Return the JSON object of a COCO annotation file.
 
     Raises:
-        InputError: names the file and the position or the part that is missing.
+        InputError: it is not valid JSON or lacks a list; the message names the file and the position or the list.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{file} must hold an object with 'images', 'annotations' and 'categories'.")
+        raise InputError(f"{file} must contain an object with 'images', 'annotations' and 'categories'.")
     for part in ("images", "annotations", "categories"):
         if not isinstance(content.get(part), list):
             raise InputError(f"{file} has no list '{part}'; a COCO annotation file needs one.")
@@ -104,17 +107,17 @@ def read_annotations(file: Path) -> dict[str, Any]:
 def _categories(
     file: Path, categories: list[Any], annotations: list[Any]
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Return the categories in the order of their ids, without the dummy parent that Roboflow adds, and a note of it.
+    """Return the categories sorted by id without Roboflow's dummy parent, and a note about each one left out.
 
-    The parent has the supercategory ``none``, is the supercategory of others, and no annotation uses it.
+    The dummy parent has the supercategory ``none``, is the supercategory of others, and has no annotations.
     """
     ids = _integers(file, "categories", categories, "id").tolist()
     _column(file, "categories", categories, "name", (str, int), "a string")
     names = [category["name"] for category in categories]
-    for values, what in ((ids, "id"), (names, "name")):
-        twice = sorted({value for value in values if values.count(value) > 1}, key=str)
-        if twice:
-            raise InputError(f"{file} gives the category {what} {twice[0]!r} to several categories; rename them.")
+    for values, key in ((ids, "id"), (names, "name")):
+        duplicates = sorted({value for value in values if values.count(value) > 1}, key=str)
+        if duplicates:
+            raise InputError(f"{file} gives the category {key} {duplicates[0]!r} to several categories; rename them.")
     used = {entry.get("category_id") for entry in annotations if isinstance(entry, dict)}
     parents = {category.get("supercategory") for category in categories}
     dummies = [
@@ -136,10 +139,10 @@ def _column(
     entries: Sequence[Any],
     key: str,
     types: tuple[type, ...],
-    wanted: str,
+    expected: str,
     default: Any = _REQUIRED,
 ) -> list[Any]:
-    """Return one value of every entry; an entry of another type is named in an InputError."""
+    """Return the value of ``key`` in every entry; raise an InputError that names the first of another type."""
     values = []
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -148,7 +151,7 @@ def _column(
         if not isinstance(value, types):
             given = "nothing" if value is _REQUIRED else repr(value)
             raise InputError(
-                f"{file}: {part}[{position}] (id {entry.get('id')}) needs {wanted} as '{key}'; got {given}."
+                f"{file}: {part}[{position}] (id {entry.get('id')}) needs {expected} as '{key}'; got {given}."
             )
         values.append(value)
     return values
@@ -163,19 +166,19 @@ def _integers(file: Path, part: str, entries: Sequence[Any], key: str, default: 
 
 
 def _sizes(file: Path, images: Sequence[Any], paths: Sequence[Path]) -> NDArray[np.int64]:
-    """Return height and width of each image, (I, 2), read from the image where the file does not tell."""
+    """Return height and width of each image, (I, 2), read from the image where the file lacks them."""
     columns = [
         _column(file, "images", images, key, (int, float, type(None)), "a number", None) for key in ("height", "width")
     ]
-    written = np.array([[side or 0 for side in column] for column in columns], dtype=np.float64).T.reshape(-1, 2)
-    sizes: NDArray[np.int64] = written.round().astype(np.int64)
+    given = np.array([[side or 0 for side in column] for column in columns], dtype=np.float64).T.reshape(-1, 2)
+    sizes: NDArray[np.int64] = given.round().astype(np.int64)
     unknown = np.flatnonzero((sizes <= 0).any(axis=1)).tolist()
-    sizes[unknown] = sizes_of([paths[row] for row in unknown])
+    sizes[unknown] = read_sizes([paths[row] for row in unknown])
     return sizes
 
 
 def _box(value: Any) -> tuple[float, float, float, float]:
-    """Return x, y, w, h, all NaN where the value is no list of four numbers."""
+    """Return x, y, w, h, all NaN unless the value is a list of four numbers."""
     try:
         x, y, w, h = (float(number) for number in value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The 80 categories of COCO; their ids run to 90 with gaps."""
+"""The 80 categories of COCO, whose ids have gaps and end at 90."""
 
 from __future__ import annotations
 
@@ -17,4 +17,4 @@ _NAMES = """
 COCO_CLASSES: dict[int, str] = {
     int(number): name for number, name in (entry.strip().split(" ", 1) for entry in _NAMES.split(","))
 }
-"""Category id -> name, in the order of the ids."""
+"""Category id -> name, sorted by id."""

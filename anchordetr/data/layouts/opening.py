@@ -1,13 +1,13 @@
-"""Which layout a data set has, found by looking."""
+"""Detection of the layout of a data set, and opening of its splits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.doctor.image_scan import without_broken
 from anchordetr.data.layouts import coco, roboflow, synthetic, voc, yolo
 from anchordetr.data.layouts.base import FolderDataset
+from anchordetr.data.layouts.image_scan import skip_unreadable
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -18,28 +18,28 @@ def open_dataset(path: str | Path, split: str, layout: str = "auto", skip_broken
     """Open one split of a data set.
 
     Args:
-        path: a folder, or ``shapes`` for the generated set.
+        path: a folder, or ``shapes`` for the generated data set.
         split: ``train`` or ``val``.
-        layout: a registered layout, or ``auto`` to look which one fits.
-        skip_broken: decode every image of a folder now and leave out those that cannot be read, with a count.
+        layout: a registered layout, or ``auto`` to detect it.
+        skip_broken: decode every image now and skip those that cannot be read, with a warning that counts them.
 
     Raises:
         UsageError: no such layout is registered.
-        InputError: the folder is missing, has no known layout, or the layout finds something wrong.
+        InputError: the folder is missing, has no known layout, or its annotations are invalid.
     """
     path = Path(path)
     found = DATA_LAYOUTS[find_layout(path, layout)]
     if skip_broken and isinstance(found, type) and issubclass(found, FolderDataset):
-        return found(without_broken(found.read(path, split)))
+        return found(skip_unreadable(found.read(path, split)))
     dataset: DetectionDataset = found.open(path, split)  # type: ignore[attr-defined]
     return dataset
 
 
 def find_layout(path: Path, layout: str = "auto") -> str:
-    """Return the name of the layout that a data set has; a name other than ``auto`` is taken as it is.
+    """Return the layout of a data set: ``layout`` itself, or the detected one for ``auto``.
 
     Raises:
-        InputError: the folder is missing or has no known layout; the message says what each one misses.
+        InputError: the folder is missing or has no known layout; the message says what it lacks for each layout.
     """
     if layout != "auto":
         return layout

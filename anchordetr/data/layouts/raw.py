@@ -1,44 +1,32 @@
-"""Annotations as a data set writes them, before anything is checked or repaired."""
+"""The raw annotations of a split, as read from its files, before validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import track
-
-from anchordetr.data.images import read_size
-from anchordetr.errors import InputError
-
-Result = TypeVar("Result")
 
 NO_ID = -1
 UNKNOWN_SIZE = (0, 0)
-_MANY = 1000
-_THREADS = 8  # decoding and waiting for a disk both leave Python's lock
 
 
 @dataclass(frozen=True)
-class WrittenSplit:
-    """One split, column by column: I images, T annotations. Nothing has been checked against anything else.
+class RawSplit:
+    """The raw annotations of one split as columns: I images, T annotations. References are not resolved or checked.
 
     Attributes:
-        source: annotation file or folder, for messages. root: the folder that ``file_names`` start from.
-        class_names, category_ids: of each class index, in the order of the ids.
-        image_ids: (I,). file_names: of the images.
-        sizes: (I, 2) height and width in pixels of the upright images, 0 where not known.
-        box_ids: (T,) the data set's own, ``NO_ID`` where it gives none. box_names: what messages call them.
-        box_image_ids: (T,) the image that an annotation names.
-        boxes: (T, 4) x, y, w, h in pixels, NaN where they are no numbers.
-        box_categories: (T,) category ids. areas: (T,) pixels², NaN where not given. crowd: (T,).
-        notes: what reading left out or took for granted, one sentence each.
+        source: annotation file or folder, for messages. root: the folder that ``file_names`` are relative to.
+        class_names, category_ids: name and the data set's own id of each class index, sorted by id.
+        image_ids: (I,). file_names: (I,).
+        sizes: (I, 2) height and width in pixels of the upright images, 0 where unknown.
+        box_ids: (T,) annotation ids, ``NO_ID`` where the file has none. box_names: (T,) names for messages.
+        box_image_ids: (T,) image id of each annotation.
+        boxes: (T, 4) x, y, w, h in pixels, NaN where the value is not a number.
+        box_categories: (T,) category ids. areas: (T,) pixels², NaN where missing. crowd: (T,).
+        notes: what the reader skipped or assumed, one sentence each.
     """
 
     source: Path
@@ -71,35 +59,32 @@ class WrittenSplit:
         """Return the file of an image."""
         return self.root / self.file_names[row]
 
+    def select(self, images: NDArray[np.int64], boxes: NDArray[np.int64]) -> RawSplit:
+        """Return the split with only the given rows of images and of annotations."""
+        return replace(
+            self,
+            image_ids=self.image_ids[images],
+            file_names=[self.file_names[row] for row in images],
+            sizes=self.sizes[images],
+            box_ids=self.box_ids[boxes],
+            box_names=[self.box_names[row] for row in boxes],
+            box_image_ids=self.box_image_ids[boxes],
+            boxes=self.boxes[boxes],
+            box_categories=self.box_categories[boxes],
+            areas=self.areas[boxes],
+            crowd=self.crowd[boxes],
+        )
 
-def _rows_of(ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the position in ``ids`` of each wanted id, -1 where it is not there."""
+    def without_images(self, rows: NDArray[np.int64]) -> RawSplit:
+        """Return the split without the given images and their annotations."""
+        images = np.setdiff1d(np.arange(len(self.file_names)), rows)
+        return self.select(images, np.flatnonzero(~np.isin(self.image_rows, rows)))
+
+
+def _rows_of(ids: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the position in ``ids`` of each queried id, -1 where it is missing."""
     if len(ids) == 0:
-        return np.full(len(wanted), -1, dtype=np.int64)
+        return np.full(len(queries), -1, dtype=np.int64)
     order = np.argsort(ids, kind="stable")
-    found = order[np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)]
-    return np.where(ids[found] == wanted, found, -1)
-
-
-def for_each_file(look: Callable[[Path], Result], files: Sequence[Path]) -> list[Result]:
-    """Call a function on every file, several at a time, and return its answers in order.
-
-    A bar on stderr shows the progress, if there are many files and somebody watches.
-    """
-    console = Console(stderr=True)
-    watched = console.is_terminal and len(files) > _MANY
-    with ThreadPoolExecutor(_THREADS) as pool:
-        answers = pool.map(look, files)
-        return list(track(answers, "files", len(files), console=console, transient=True, disable=not watched))
-
-
-def sizes_of(files: Sequence[Path]) -> NDArray[np.int64]:
-    """Return height and width of each upright image, (I, 2); 0 where a file cannot be read."""
-    return np.array(for_each_file(_size_or_unknown, files), dtype=np.int64).reshape(-1, 2)
-
-
-def _size_or_unknown(file: Path) -> tuple[int, int]:
-    try:
-        return read_size(file)
-    except InputError:
-        return UNKNOWN_SIZE
+    found = order[np.searchsorted(ids, queries, sorter=order).clip(max=len(ids) - 1)]
+    return np.where(ids[found] == queries, found, -1)

@@ -1,4 +1,4 @@
-"""Generated images of shapes: a small detection data set that needs no files."""
+"""The generated data set of shapes: a small detection task without files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPLITS = {"train": 0, "val": 1}
 
 
 class Shape(NamedTuple):
-    """One object: its class, its box x, y, w, h in pixels, its colour and which way a triangle points."""
+    """One object: class index, box x, y, w, h in pixels, RGB colour, and direction of a triangle."""
 
     label: int
     box: tuple[float, float, float, float]
@@ -33,17 +33,17 @@ class Shape(NamedTuple):
 
 @DATA_LAYOUTS.register("shapes")
 class ShapesDataset(DetectionDataset):
-    """Vivid circles, rectangles and triangles on muted, textured grounds, small on top of large.
+    """Vivid circles, rectangles and triangles on muted, textured backgrounds, small objects in front of large ones.
 
-    About every third object is centred on another one, so that one place holds several. An image depends on the
-    seed, the split and its number alone.
+    About a third of the objects share their centre with another one. An image depends only on the seed, the split and
+    its index.
 
     Args:
-        split: ``train`` or ``val``; their images never coincide.
+        split: ``train`` or ``val``, which share no images.
         length: number of images.
         size: height and width in pixels.
-        max_objects: each image holds 1 to this many.
-        seed: of the whole set.
+        max_objects: the largest number of objects per image.
+        seed: of the data set.
     """
 
     def __init__(self, split: str, length: int, size: int = 64, max_objects: int = 5, seed: int = 0) -> None:
@@ -60,12 +60,12 @@ class ShapesDataset(DetectionDataset):
 
     @staticmethod
     def missing(path: Path) -> str | None:
-        """Return what keeps ``path`` from meaning this data set, or None."""
+        """Return what ``path`` lacks to be this data set, or None."""
         return None if str(path) == "shapes" else "the name 'shapes'"
 
     @classmethod
     def open(cls, path: Path, split: str) -> ShapesDataset:
-        """Open the data set called ``shapes``: 4,000 images to train on, 200 to evaluate."""
+        """Return 4,000 images for ``train``, 200 for ``val``."""
         return cls(split, length=4000 if split == "train" else 200)
 
     def image(self, index: int) -> Tensor:
@@ -73,14 +73,14 @@ class ShapesDataset(DetectionDataset):
 
 
 def draw_scene(rng: Generator, size: int, max_objects: int) -> list[Shape]:
-    """Choose 1 to ``max_objects`` objects inside a square image, large ones first.
+    """Return 1 to ``max_objects`` random objects inside a square image, large ones first.
 
-    An object that would hide another one, or look like the one below it, is drawn anew.
+    An object that would hide another one, or blend into it, is drawn again.
     """
     shapes: list[Shape] = []
     for _ in range(rng.integers(1, max_objects + 1)):
         shape = _draw_shape(rng, size, shapes)
-        while any(_too_alike(shape, other) for other in shapes):
+        while any(_is_ambiguous(shape, other) for other in shapes):
             shape = _draw_shape(rng, size, shapes)
         shapes.append(shape)
     return sorted(shapes, key=lambda shape: -shape.box[2] * shape.box[3])
@@ -99,8 +99,8 @@ def _draw_shape(rng: Generator, size: int, shapes: Sequence[Shape]) -> Shape:
     return Shape(int(rng.integers(len(CLASS_NAMES))), box, (red, green, blue), int(rng.integers(4)))
 
 
-def _too_alike(shape: Shape, other: Shape) -> bool:
-    """Whether one of two objects would be lost: they overlap with like colours, or fill the same place."""
+def _is_ambiguous(shape: Shape, other: Shape) -> bool:
+    """Return whether one of two objects cannot be seen: they overlap with similar colours, or cover the same area."""
     (x1, y1, w1, h1), (x2, y2, w2, h2) = shape.box, other.box
     overlap_x = max(min(x1 + w1, x2 + w2) - max(x1, x2), 0)
     overlap_y = max(min(y1 + h1, y2 + h2) - max(y1, y2), 0)
@@ -110,7 +110,7 @@ def _too_alike(shape: Shape, other: Shape) -> bool:
 
 
 def render(rng: Generator, size: int, shapes: Sequence[Shape]) -> NDArray[np.uint8]:
-    """Draw shapes on a textured ground: (size, size, 3) RGB."""
+    """Return shapes drawn on a textured background, (size, size, 3) RGB."""
     fine = size * _SUPERSAMPLING
     image = Image.fromarray(_texture(rng, size)).resize((fine, fine), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(image)
@@ -121,13 +121,13 @@ def render(rng: Generator, size: int, shapes: Sequence[Shape]) -> NDArray[np.uin
 
 
 def _texture(rng: Generator, size: int) -> NDArray[np.uint8]:
-    """Smooth, muted colours with stripes of a random direction and width."""
+    """Return smooth, muted colours with stripes of random direction and width, (size, size, 3)."""
     coarse = rng.uniform(70, 186, (4, 4, 3)).astype(np.uint8)
-    ground = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
+    background = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32)
     angle, period = rng.uniform(0, np.pi), rng.uniform(4, 24)
     rows, columns = np.mgrid[:size, :size]
     stripes = np.sin((columns * np.cos(angle) + rows * np.sin(angle)) * (2 * np.pi / period))
-    return (ground + rng.uniform(0, 30) * stripes[..., None]).clip(0, 255).astype(np.uint8)
+    return (background + rng.uniform(0, 30) * stripes[..., None]).clip(0, 255).astype(np.uint8)
 
 
 def _draw(pen: ImageDraw.ImageDraw, shape: Shape) -> None:

@@ -1,4 +1,4 @@
-"""The page of drawn samples."""
+"""The preview page of annotated samples."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_page_shows_boxes(changed: Changed) -> None:
     assert 0.005 < drawn.mean() < 0.2
 
 
-def test_the_page_begins_with_suspects(changed: Changed) -> None:
+def test_images_with_findings_come_first(changed: Changed) -> None:
     def change(content: Content) -> None:
         last = content["images"][3]["id"]
         next(a for a in content["annotations"] if a["image_id"] == last)["bbox"][0] = -5
