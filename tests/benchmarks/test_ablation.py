@@ -21,7 +21,7 @@ from anchordetr.training.progress import RichReporter
 
 SMALL = [
     "model.backbone=test_resnet.r160_in1k",
-    "model.backbone_weights=null",
+    "model.pretrained_backbone=false",
     "model.features=c4",
     "model.embed_dim=32",
     "model.num_heads=4",
@@ -78,7 +78,7 @@ def test_runs_that_do_not_get_there_make_a_bound() -> None:
     assert curves.ratio(to_reach["never"], to_reach["never"]) == "-"
 
 
-def test_the_table_gives_mean_spread_and_number_of_seeds() -> None:
+def test_the_table_gives_mean_deviation_and_number_of_seeds() -> None:
     results = [result("detr", 0, (400, 0.2)), result("ours", 0, (400, 0.3)), result("ours", 1, (400, 0.5))]
     rows = curves.summary_rows(results, 0.2, "detr")
     assert [row["variant"] for row in rows] == ["detr", "ours"]
