@@ -12,26 +12,13 @@ from typing import Any
 import ablation
 import pytest
 import training_curves as curves
+from small_ablation import SMALL
 
 from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
 from anchordetr.models.builders import build_position_encoder, build_queries
 from anchordetr.training.progress import RichReporter
-
-SMALL = [
-    "model.backbone=test_resnet.r160_in1k",
-    "model.pretrained_backbone=false",
-    "model.features=c4",
-    "model.embed_dim=32",
-    "model.num_heads=4",
-    "model.decoder_layers=2",
-    "data.short_side=48",
-    "data.train_short_sides=[48]",
-    "train.eval_every=1",
-    "train.batch_size=4",
-    "train.lr_batch_size=4",
-]
 
 
 def history(*points: tuple[int, float]) -> list[dict[str, float]]:

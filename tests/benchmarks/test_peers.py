@@ -11,7 +11,7 @@ import peers
 import pytest
 import torch
 import training_curves
-from test_ablation import SMALL
+from small_ablation import SMALL
 from torch import nn
 
 from anchordetr.config import ModelConfig
