@@ -25,7 +25,7 @@ from anchordetr.models.presets import preset
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
-sys.path[:0] = [str(TESTS), str(GOLDEN), str(TESTS.parent / "benchmarks")]
+sys.path[:0] = [str(TESTS), str(GOLDEN), str(TESTS / "weights"), str(TESTS.parent / "benchmarks")]
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from commands import call
-from official_checkpoints import detrex, original_weights
 from PIL import Image
+from test_official import detrex, original_weights
 
 from anchordetr import Detector
 from anchordetr.errors import InputError
