@@ -42,6 +42,7 @@ class ModelConfig(_Section):
     features: Literal["c3", "c4", "c5", "dc5", "c3_c4_dc5", "c4_c5", "c3_c4_c5"] = "c5"
     fusion_level: Literal["c3", "c4", "c5"] | None = None
     attention: str = "rcda"
+    queries: str = "anchors"
     anchors: str = "learned"
     num_anchors: PositiveInt = 300
     num_patterns: int = Field(default=3, ge=0)
@@ -79,8 +80,8 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _check_anchors(self) -> Self:
-        if self.box_refinement and self.anchors == "none":
-            raise ValueError("box_refinement moves anchors; choose anchors=learned or grid, or box_refinement=false")
+        if self.box_refinement and self.queries == "embeddings":
+            raise ValueError("box_refinement moves anchors; choose queries=anchors, or box_refinement=false")
         return self
 
     @model_validator(mode="after")

@@ -34,7 +34,8 @@ from anchordetr.errors import InputError, UsageError
 from anchordetr.evaluation.coco import Metrics, evaluate
 from anchordetr.files import write_json, write_text
 from anchordetr.layers.recompute import recomputing
-from anchordetr.models.builders import build_class_head, build_denoising, build_model
+from anchordetr.models.builders import build_model
+from anchordetr.models.class_modules import class_modules, replace_class_modules
 from anchordetr.models.presets import preset
 from anchordetr.optimize.budget import Budget
 from anchordetr.predictor import PreparedCopy, detect
@@ -248,17 +249,13 @@ class Detector:
         """Take over a data set's classes; what has a row for each class is replaced if they are others."""
         names = dataset.class_names
         if self.class_names != names or match == "none":
-            old_head, old_denoising = self.model.class_head, self.model.denoising
             self.config = self.config.updated({"model.num_classes": len(names)})
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(self.config.train.seed)
-                self.model.class_head = build_class_head(self.config.model)
-                self.model.denoising = build_denoising(self.config.model)
+            old = class_modules(self.model)
+            replace_class_modules(self.model, len(names), self.config.train.seed)
             copied = []
             if match == "name":
-                copied = copy_rows(old_head, self.class_names, self.model.class_head, names)
-                if old_denoising is not None and self.model.denoising is not None:
-                    copy_rows(old_denoising, self.class_names, self.model.denoising, names)
+                for key, module in class_modules(self.model).items():
+                    copied = copy_rows(old[key], self.class_names, module, names)
             self.model.to(self.device)
             if self.origin:
                 say(transfer_table(self.model, copied, names))
@@ -300,7 +297,7 @@ class Detector:
             InputError: the data cannot be used, or has other classes than this detector.
             UsageError: the network has fewer anchors, patterns or layers.
         """
-        model = self.model.with_budget(Budget(anchors, patterns, layers))
+        model = self._prepared.of(self.model, Budget(anchors, patterns, layers))
         dataset = self._open(data, split)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector {self.class_names}.")

@@ -31,8 +31,8 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
     xyxy = box_convert(_rows(boxes, query), "cxcywh", "xyxy") * extent.repeat(1, 1, 2)
     anchors = _rows(predictions.anchors.float(), query) * extent
     pattern = query // predictions.num_anchors
-    if predictions.patterns is not None:
-        pattern = predictions.patterns[pattern]
+    if predictions.pattern_ids is not None:
+        pattern = predictions.pattern_ids[pattern]
     columns = (xyxy, scores, flat % num_classes, anchors, pattern)
     arrays = [column.cpu().numpy() for column in columns]
     return [Detections(*rows) for rows in zip(*arrays, strict=True)]

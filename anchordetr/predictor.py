@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from anchordetr.detections import Detections
 from anchordetr.device import autocast
 from anchordetr.models.anchor_detr import AnchorDETR
-from anchordetr.optimize.budget import Budget, with_parts
+from anchordetr.optimize.budget import Budget, apply_budget
 from anchordetr.postprocess import postprocess
 from anchordetr.types import ImageBatch
 
 _WHOLE = Budget()
-_SHARED = ("backbone", "projection", "key_encoder", "encoder")
 
 
 class PreparedCopy:
@@ -38,11 +37,7 @@ class PreparedCopy:
         if state != self._state:
             self._copies, self._state = {}, state
         if budget not in self._copies:
-            copy = model.with_budget(budget).optimize_for_inference()
-            if self._copies:
-                other = next(iter(self._copies.values()))
-                copy = with_parts(copy, **{name: getattr(other, name) for name in _SHARED})
-            self._copies[budget] = copy
+            self._copies[budget] = apply_budget(model, budget).optimize_for_inference()
         return self._copies[budget]
 
     def drop(self) -> None:

@@ -76,6 +76,7 @@ class Registry:
 
 ATTENTIONS = Registry("attention")
 ANCHORS = Registry("anchors")
+QUERY_SOURCES = Registry("query source")
 POSITION_ENCODERS = Registry("position encoder")
 BACKBONES = Registry("backbone")
 DATA_LAYOUTS = Registry("data layout")

@@ -106,7 +106,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of a batch: one set of boxes per decoder layer, the last layer is the answer.
+    """The model's output for a batch: one set of boxes per decoder layer, those of the last layer are the detections.
 
     Query ``q`` belongs to pattern ``q // num_anchors`` and anchor ``q % num_anchors``.
 
@@ -115,17 +115,17 @@ class Predictions:
         boxes: (L, B, Q, 4) cx, cy, w, h as fractions of the unpadded image.
         anchors: (B, Q, 2) x, y as fractions of the unpadded image.
         num_anchors: number of anchor points A; Q is A times the number of patterns.
-        patterns: (P,) int64, which of the trained network's patterns these are; None is all of them.
-        auxiliary: by name, what else learns in training: ``encoder``, every location of the encoded map, further
-            groups of queries ``group_1``, ..., and ``denoising`` queries; empty in eval mode.
-        objects: (B, G, Q/G) which of its image's objects each query has to find, -1 for none, in G groups that each
-            hold every object; None where the matching decides.
+        pattern_ids: (P,) int64, which of the trained network's patterns these are; None is all of them.
+        auxiliary: what else learns in training, by name: ``encoder``, a prediction of every location of the encoded
+            map, ``group_1``, ... of further groups of queries, ``denoising`` of denoising queries; empty in eval mode.
+        target_indices: (B, G, Q/G) which of its image's targets each query has to predict, -1 for none, in G groups
+            that each hold every target; None where the matching decides.
     """
 
     logits: Tensor
     boxes: Tensor
     anchors: Tensor
     num_anchors: int
-    patterns: Tensor | None = None
+    pattern_ids: Tensor | None = None
     auxiliary: Mapping[str, Predictions] = field(default_factory=dict)
-    objects: Tensor | None = None
+    target_indices: Tensor | None = None

@@ -20,8 +20,8 @@ from anchordetr.optimize.budget import Budget
 def detector(small_config: Config) -> Detector:
     torch.manual_seed(0)
     detector = Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
-    torch.nn.init.normal_(detector.model.class_head.weight)
-    torch.nn.init.normal_(detector.model.box_head.layers[-1].weight)
+    torch.nn.init.normal_(detector.model.heads.class_head.weight)
+    torch.nn.init.normal_(detector.model.heads.box_head.layers[-1].weight)
     return detector
 
 
@@ -144,7 +144,7 @@ def test_predictions_follow_changed_weights(small_config: Config) -> None:
     assert detector._prepared.of(detector.model) is prepared
     np.testing.assert_array_equal(again.xyxy, before.xyxy)
     with torch.no_grad():
-        detector.model.box_head.layers[-1].bias.add_(1.0)
+        detector.model.heads.box_head.layers[-1].bias.add_(1.0)
     changed = detector.predict(image, threshold=0.0)
     assert not np.array_equal(changed.xyxy, before.xyxy)
 
@@ -192,7 +192,7 @@ def test_an_evaluation_within_a_budget_uses_no_more(detector: Detector, coco_fol
     whole = detector.evaluate(coco_folder)
     assert detector.evaluate(coco_folder, anchors=9, patterns=(0, 1), layers=2) == whole
     seen = []
-    detector.model.class_head.register_forward_hook(lambda head, inputs, logits: seen.append(logits.shape))
+    detector.model.heads.class_head.register_forward_hook(lambda head, inputs, logits: seen.append(logits.shape))
     detector.evaluate(coco_folder, anchors=5, patterns=[1], layers=1)
     assert {(shape[0], shape[2]) for shape in seen} == {(1, 5)}
     assert not detector.model.training

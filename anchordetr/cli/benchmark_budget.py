@@ -38,14 +38,14 @@ def budget(
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
     from anchordetr.files import write_json
-    from anchordetr.optimize.budget import Budget
+    from anchordetr.optimize.budget import Budget, largest_budget
     from anchordetr.profiling.budget import BudgetGrid, halves, measure_budgets
     from anchordetr.profiling.timing import describe_machine
     from anchordetr.visualize.plots import plot_budgets
 
     detector = Detector.from_pretrained(weights, device)
-    num_anchors, num_patterns, num_layers = detector.model.largest_budget
-    steps = [num_anchors] if detector.config.model.anchors == "none" else halves(num_anchors)
+    num_anchors, num_patterns, num_layers = largest_budget(detector.model)
+    steps = [num_anchors] if detector.config.model.queries == "embeddings" else halves(num_anchors)
     sample = open_dataset(data, split, detector.config.data.layout).image(0)
 
     grid = BudgetGrid(

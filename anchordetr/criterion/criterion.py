@@ -109,9 +109,11 @@ class SetCriterion(nn.Module):
 
     def _match(self, predictions: Predictions, targets: Sequence[Target]) -> tuple[Matches, int]:
         """Return the matches, and how often each object occurs among them."""
-        if predictions.objects is None:
+        if predictions.target_indices is None:
             return self.matcher(predictions, targets), 1
-        return known_matches(predictions.objects.flatten(1), len(predictions.logits)), predictions.objects.shape[1]
+        return known_matches(
+            predictions.target_indices.flatten(1), len(predictions.logits)
+        ), predictions.target_indices.shape[1]
 
     def _class_losses(self, predictions: Predictions, matches: Matches, labels: Tensor, scores: Tensor) -> Tensor:
         """Class loss summed over queries and classes: (L,)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anchordetr.errors import InputError, UsageError, closest_match, reason
 from anchordetr.layers.frozen_norm import fold_frozen_norms
+from anchordetr.layers.fx_graph import runs_by_modules
 from anchordetr.registry import BACKBONES
 from anchordetr.types import ImageBatch, pad_and_stack
 
@@ -111,28 +112,25 @@ class TimmBody(nn.Module):
         self._folded: Callable[[Tensor], list[Tensor]] | None = None
         if freeze_batch_norm:
             for module in self._batch_norms():
-                module.requires_grad_(False)
+                module.eval().requires_grad_(False)
+            folded = fold_frozen_norms(self.network)
+            self._folded = None if folded is None else folded.forward  # a method, for its modules are the network's
         self._freeze_stages(frozen_stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, H', W') per level."""
-        if self._folded is not None and self.training:
+        if self.training and self._folded is not None and not runs_by_modules(self.network):
             return self._folded(pixels)
-        return self.network(pixels)
+        maps: list[Tensor] = self.network(pixels)
+        return maps
 
     def train(self, mode: bool = True) -> TimmBody:
-        """Set the training mode of everything but frozen batch norm, which training computes inside convolutions."""
+        """Set the training mode of everything but frozen batch norm."""
         super().train(mode)
         if self.freeze_batch_norm:
             for module in self._batch_norms():
                 module.eval()
-        folded = fold_frozen_norms(self.network) if mode and self.freeze_batch_norm else None
-        self._folded = None if folded is None else folded.forward  # a method, for its modules are the network's
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what copies and files hold: not the folded network, which the next ``train`` makes."""
-        return {**super().__getstate__(), "_folded": None}
 
     def _batch_norms(self) -> list[nn.Module]:
         return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -1,4 +1,4 @@
-"""Denoising queries: the objects themselves, moved a little, from which the decoder learns to find them again."""
+"""Denoising queries: noised targets, from which the decoder learns to predict the targets themselves."""
 
 from __future__ import annotations
 
@@ -9,22 +9,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from anchordetr.layers.position import Positions, SinePositionEncoder
+from anchordetr.layers.heads import Heads
+from anchordetr.layers.memory import Memory
 from anchordetr.layers.queries import Queries
+from anchordetr.layers.query_sources import QuerySource
 from anchordetr.types import Target
 
 
-class Denoising(nn.Module):
-    """Makes queries from objects: the point is the centre plus noise, the content an embedding of the class.
+class LabelEmbedding(nn.Embedding):
+    """One vector for each class: (K, C)."""
+
+    def for_classes(self, num_classes: int) -> LabelEmbedding:
+        """Return a new embedding of other classes."""
+        return LabelEmbedding(num_classes, self.embedding_dim)
+
+
+class DenoisingQueries(QuerySource):
+    """Queries made from targets: the point is the center plus noise, the content an embedding of the class.
 
     Denoising training (Li et al., CVPR 2022, arXiv 2203.01305) for queries that are points: sizes are not encoded. Each
-    coordinate of the centre moves by up to ``point_noise`` of half the box; a label is replaced by a random one with
-    probability ``label_noise``. With ``negatives`` each group holds every object twice (Zhang et al., arXiv
-    2203.03605): the second query moves by one to two times as much and has to answer that there is no object.
+    coordinate of the center moves by up to ``point_noise`` of half the box; a label is replaced by a random one with
+    probability ``label_noise``. With ``negatives`` each group holds every target twice (Zhang et al., arXiv
+    2203.03605): the second query moves by one to two times as much and has to predict no object.
 
     Args:
         num_classes: K. embed_dim: C.
-        groups: how many queries, each in a group of its own, try to find each object.
+        groups: number of groups, each with every target.
         point_noise, label_noise, negatives: see above.
     """
 
@@ -39,17 +49,22 @@ class Denoising(nn.Module):
         negatives: bool = False,
     ) -> None:
         super().__init__()
-        self.labels = nn.Embedding(num_classes, embed_dim)
+        self.labels = LabelEmbedding(num_classes, embed_dim)
         self.groups = groups
         self.rings = 2 if negatives else 1
         self.point_noise = point_noise
         self.label_noise = label_noise
 
-    def forward(self, encoder: SinePositionEncoder, targets: Sequence[Target]) -> Queries:
-        """Return the queries of a batch, their positions encoded by ``encoder``; noise comes from torch's generator.
+    def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
+        """Return the queries of a batch; noise comes from torch's generator.
 
-        A group has a place for each object of the fullest image, at least one.
+        A group has a place for each target of the fullest image, at least one.
+
+        Raises:
+            ValueError: there are no targets.
         """
+        if targets is None:
+            raise ValueError("Denoising queries are made from targets: call model(images, targets), or model.eval().")
         boxes, labels, is_object = _side_by_side(targets)
         shape = (len(targets), self.groups, self.rings, boxes.shape[1])  # B, G, rings, S
         boxes, labels, is_object = (values[:, None, None] for values in (boxes, labels, is_object))
@@ -57,9 +72,15 @@ class Denoising(nn.Module):
         content = self.labels(self._flip(labels.expand(shape))).flatten(1, 3)
         valid = is_object.expand(shape)
         is_positive = valid & (torch.arange(self.rings, device=valid.device) == 0)[:, None]
-        objects = torch.where(is_positive, torch.arange(shape[-1], device=valid.device), -1)
-        positions = Positions(*encoder.of_points(points), points)
-        return Queries(content, positions, points, points.shape[1], valid=valid.flatten(2), objects=objects.flatten(2))
+        indices = torch.where(is_positive, torch.arange(shape[-1], device=valid.device), -1)
+        return Queries(
+            content,
+            memory.encode(points),
+            points,
+            points.shape[1],
+            valid=valid.flatten(2),
+            target_indices=indices.flatten(2),
+        )
 
     def _move(self, boxes: Tensor) -> Tensor:
         """(B, G, rings, S, 4) -> (B, G, rings, S, 2), inside of the image."""

@@ -7,17 +7,17 @@ from itertools import zip_longest
 
 from torch import Tensor, nn
 
-from anchordetr.layers.position import Positions
+from anchordetr.layers.memory import Memory
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention over the locations of each map, then a feed-forward part; post-norm.
+    """Self-attention over the locations of each map, then a feed-forward network; post-norm.
 
     Args:
         attention: a map attention (see ``layers/attention.py``).
         feed_forward: module (..., C) -> (..., C) with its own residual connection.
         norm: normalisation after the attention.
-        dropout: probability of dropping the attention's answer in training.
+        dropout: probability of dropping the attention's output in training.
     """
 
     def __init__(self, *, attention: nn.Module, feed_forward: nn.Module, norm: nn.Module, dropout: float = 0.0) -> None:
@@ -27,14 +27,14 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.feed_forward = feed_forward
 
-    def forward(self, memory: Tensor, positions: Positions, mask_x: Tensor | None, mask_y: Tensor | None) -> Tensor:
-        """(B, H, W, C), masks (B, W) and (B, H) with True = valid -> (B, H, W, C)."""
-        answer = self.attention(memory, memory, positions, positions, mask_x, mask_y)
-        return self.feed_forward(self.norm(memory + self.dropout(answer)))
+    def forward(self, memory: Memory) -> Memory:
+        """Update values (B·G, H, W, C)."""
+        attended = self.attention(memory, memory)
+        return memory.with_values(self.feed_forward(self.norm(memory.values + self.dropout(attended))))
 
 
 class LevelEncoderLayer(nn.Module):
-    """Self-attention between the levels at each location, then a feed-forward part; post-norm.
+    """Self-attention between the levels at each location, then a feed-forward network; post-norm.
 
     Args:
         attention: ``nn.MultiheadAttention`` with ``batch_first=True``.
@@ -50,14 +50,14 @@ class LevelEncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.feed_forward = feed_forward
 
-    def forward(self, memory: Tensor, level_embedding: Tensor) -> Tensor:
-        """memory (B·G, H, W, C), level_embedding (G, C) -> (B·G, H, W, C)."""
-        height, width = memory.shape[1:3]
-        locations = memory.unflatten(0, (-1, len(level_embedding))).permute(0, 2, 3, 1, 4).flatten(0, 2)
+    def forward(self, memory: Memory, level_embedding: Tensor) -> Memory:
+        """Update values (B·G, H, W, C) with the embeddings (G, C) of the levels."""
+        height, width = memory.values.shape[1:3]
+        locations = memory.values.unflatten(0, (-1, memory.levels)).permute(0, 2, 3, 1, 4).flatten(0, 2)
         keys = locations + level_embedding
-        answer, _ = self.attention(keys, keys, locations, need_weights=False)
-        locations = self.feed_forward(self.norm(locations + self.dropout(answer)))
-        return locations.unflatten(0, (-1, height, width)).permute(0, 3, 1, 2, 4).flatten(0, 1)
+        attended, _ = self.attention(keys, keys, locations, need_weights=False)
+        locations = self.feed_forward(self.norm(locations + self.dropout(attended)))
+        return memory.with_values(locations.unflatten(0, (-1, height, width)).permute(0, 3, 1, 2, 4).flatten(0, 1))
 
 
 class Encoder(nn.Module):
@@ -81,10 +81,10 @@ class Encoder(nn.Module):
         self.level_layers = nn.ModuleList(level_layers)
         self.level_embedding = level_embedding
 
-    def forward(self, memory: Tensor, positions: Positions, mask_x: Tensor | None, mask_y: Tensor | None) -> Tensor:
-        """(B·G, H, W, C), masks (B·G, W) and (B·G, H) with True = valid -> (B·G, H, W, C)."""
+    def forward(self, memory: Memory) -> Memory:
+        """Refine values (B·G, H, W, C)."""
         for layer, level_layer in zip_longest(self.layers, self.level_layers):
-            memory = layer(memory, positions, mask_x, mask_y)
+            memory = layer(memory)
             if level_layer is not None and self.level_embedding is not None:
                 memory = level_layer(memory, self.level_embedding.weight)
         return memory

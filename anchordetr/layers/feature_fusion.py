@@ -1,4 +1,4 @@
-"""Several backbone maps summed into one, so that encoder and attention see a single map."""
+"""Feature fusion: several backbone maps summed into one, so that encoder and attention see a single map."""
 
 from __future__ import annotations
 
@@ -9,27 +9,38 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anchordetr.layers.backbone import PaddedMap, Size
+from anchordetr.layers.memory import Memory, ValidArea
 from anchordetr.layers.norm import MaskedGroupNorm
-from anchordetr.layers.projection import FeatureMap, valid_locations
+from anchordetr.layers.position import SinePositionEncoder
+from anchordetr.layers.projection import Projection
 
 
-class FusedProjection(nn.Module):
+class FeatureFusion(Projection):
     """Levels brought to C channels and one size, summed, smoothed and normalised.
 
     The sum of a feature pyramid (Lin et al., CVPR 2017, arXiv 1612.03144) with one output level only. Finer levels are
-    averaged over the locations that lie in a location of the output, coarser levels are repeated. A depthwise 3×3 and a
-    pointwise convolution smooth the sum. Locations of the padding count nowhere.
+    averaged over the locations that fall into one of the output, coarser levels are repeated. A depthwise 3×3 and a
+    pointwise convolution smooth the sum. Padded locations count nowhere.
 
     Args:
         channels: of the backbone's maps. strides: of the backbone's maps, each a multiple of the other or its divisor.
         stride: of the output, one of ``strides``.
-        embed_dim: C, a multiple of ``num_groups``.
+        key_encoder, query_encoder: as of :class:`Projection`, with C channels.
+        num_groups: of the norm, divides C.
     """
 
     def __init__(
-        self, *, channels: Sequence[int], strides: Sequence[int], stride: int, embed_dim: int, num_groups: int = 32
+        self,
+        *,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        stride: int,
+        key_encoder: SinePositionEncoder,
+        query_encoder: SinePositionEncoder | None = None,
+        num_groups: int = 32,
     ) -> None:
-        super().__init__()
+        super().__init__(key_encoder=key_encoder, query_encoder=query_encoder)
+        embed_dim = key_encoder.embed_dim
         self.strides = tuple(strides)
         self.stride = stride
         self.laterals = nn.ModuleList(nn.Conv2d(width, embed_dim, kernel_size=1, bias=False) for width in channels)
@@ -37,7 +48,7 @@ class FusedProjection(nn.Module):
         self.pointwise = nn.Conv2d(embed_dim, embed_dim, kernel_size=1)
         self.norm = MaskedGroupNorm(num_groups, embed_dim)
 
-    def forward(self, maps: Sequence[PaddedMap]) -> FeatureMap:
+    def forward(self, maps: Sequence[PaddedMap]) -> Memory:
         """Fuse one :class:`PaddedMap` per level."""
         target = maps[self.strides.index(self.stride)]
         height, width = target.features.shape[-2:]
@@ -45,21 +56,17 @@ class FusedProjection(nn.Module):
             self._resized(level, lateral, stride, (height, width))
             for level, lateral, stride in zip(maps, self.laterals, self.strides, strict=True)
         ]
-        mask_x, mask_y, is_padded = valid_locations(target.sizes, (height, width), target.features.device)
-        masks = (mask_x, mask_y) if is_padded else (None, None)
+        valid = ValidArea.of(target.sizes, (height, width), target.features.device)
         fused = torch.stack(levels).sum(dim=0)
-        if is_padded:
-            fused = fused * _valid(mask_x, mask_y, fused)
-        normed = self.norm(self.pointwise(self.depthwise(fused)), *masks)
-        return FeatureMap(normed.permute(0, 2, 3, 1), mask_x, mask_y, levels=1, is_padded=is_padded)
+        if valid.is_padded:
+            fused = fused * valid.map(fused)
+        return self.to_memory([self.norm(self.pointwise(self.depthwise(fused)), *valid.masks)], valid)
 
     def _resized(self, level: PaddedMap, lateral: nn.Module, stride: int, size: Size) -> Tensor:
         """Project a level and bring it to the output's size; (B, C, H, W)."""
         features = level.features
-        mask_x, mask_y, is_padded = valid_locations(
-            level.sizes, (features.shape[-2], features.shape[-1]), features.device
-        )
-        valid = _valid(mask_x, mask_y, features) if is_padded else None
+        area = ValidArea.of(level.sizes, features.shape[-2:], features.device)
+        valid = area.map(features) if area.is_padded else None
         if valid is not None:
             features = features * valid
         if stride < self.stride:
@@ -69,13 +76,8 @@ class FusedProjection(nn.Module):
         return F.pad(features, (0, size[1] - features.shape[-1], 0, size[0] - features.shape[-2]))
 
 
-def _valid(mask_x: Tensor, mask_y: Tensor, features: Tensor) -> Tensor:
-    """(B, W) and (B, H) -> (B, 1, H, W), 1 where a location is valid."""
-    return (mask_y[:, :, None] & mask_x[:, None, :]).unsqueeze(1).to(features.dtype)
-
-
 def _mean_of_windows(features: Tensor, valid: Tensor | None, side: int) -> Tensor:
-    """Mean over windows of ``side`` locations, over the valid ones only; what stands in the others is zero already."""
+    """Mean over windows of ``side`` locations, of the valid ones only; the values of the others are zero already."""
     means = F.avg_pool2d(features, side, ceil_mode=True)
     if valid is None:
         return means

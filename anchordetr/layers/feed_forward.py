@@ -1,4 +1,4 @@
-"""The feed-forward part of a transformer layer."""
+"""The feed-forward network of a transformer layer."""
 
 from __future__ import annotations
 

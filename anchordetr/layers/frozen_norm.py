@@ -21,25 +21,44 @@ def fold_frozen_norms(network: nn.Module) -> fx.GraphModule | None:
     graph = trace(network)
     if graph is None or any(node.op == "get_attr" for node in graph.nodes):
         return None
-    norms = [node for node in graph.nodes if follows_lone_convolution(network, node)]
-    for norm in norms:
+    frozen: dict[str, nn.Module] = {}
+    for norm in [node for node in graph.nodes if follows_lone_convolution(network, node)]:
         before = norm.args[0]
+        pair = FrozenConvolution(network.get_submodule(before.target), network.get_submodule(norm.target))
+        frozen[f"frozen.{len(frozen)}"] = pair
         with graph.inserting_before(before):
-            modules = (graph.get_attr(before.target), graph.get_attr(norm.target))
-            folded = graph.call_function(convolve, (*before.args, *modules))
+            folded = graph.call_module(f"frozen.{len(frozen) - 1}", before.args)
         replace_norm(norm, network, folded)
         graph.erase_node(before)
-    return fx.GraphModule(network, graph) if norms else None
+    if not frozen:
+        return None
+    called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    return fx.GraphModule({name: frozen.get(name) or network.get_submodule(name) for name in called}, graph)
 
 
-def convolve(features: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """Return the convolution's output as batch norm gives it on: in eval mode by one convolution with other weights."""
-    if norm.training or norm.running_mean is None or norm.running_var is None:
-        return nn.BatchNorm2d.forward(norm, convolution(features))
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
-    if convolution.bias is not None:
-        shift = shift + convolution.bias * scale
-    weights = {"weight": convolution.weight * scale[:, None, None, None], "bias": shift}
-    output: Tensor = functional_call(convolution, weights, (features,))
-    return output
+class FrozenConvolution(nn.Module):
+    """A convolution and the batch norm after it: one convolution with other weights while the norm is in eval mode.
+
+    Args:
+        convolution, norm: modules of a network, which keeps them.
+    """
+
+    def __init__(self, convolution: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.norm = norm
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, S, H', W')."""
+        convolution, norm = self.convolution, self.norm
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        if norm.training or norm.running_mean is None or norm.running_var is None:
+            return nn.BatchNorm2d.forward(norm, convolution(features))
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        shift = norm.bias - norm.running_mean * scale
+        if convolution.bias is not None:
+            shift = shift + convolution.bias * scale
+        weights = {"weight": convolution.weight * scale[:, None, None, None], "bias": shift}
+        output: Tensor = functional_call(convolution, weights, (features,))
+        return output

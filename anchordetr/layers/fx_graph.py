@@ -1,4 +1,4 @@
-"""Graphs of networks, in which batch norm in eval mode can become a part of the convolution before it."""
+"""torch.fx graphs of networks, in which batch norm in eval mode can be folded into the convolution before it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ _OPERATORS_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itr
 
 
 def trace(network: nn.Module) -> fx.Graph | None:
-    """Return the steps of a network up to the last map that it gives, or None where they cannot stand for it.
+    """Return the graph of a network up to its last output map, or None where a graph cannot replace the network.
 
-    Modules without parts and batch norms, timm's own kinds too, are one step each. A graph knows nothing of hooks and
-    of recomputation: networks with these have none, nor has one whose control flow depends on values.
+    Modules without children and batch norms, timm's own kinds too, are one node each. Networks with hooks or gradient
+    checkpointing have no graph (:func:`runs_by_modules`), nor has one whose control flow depends on values.
     """
-    for module in network.modules():
-        if module._forward_hooks or module._forward_pre_hooks or getattr(module, "grad_checkpointing", False):
-            return None
+    if runs_by_modules(network):
+        return None
     try:
         graph = _Tracer().trace(network)
     except Exception:  # networks say in many ways that their control flow depends on values
         return None
     _erase_last_stages(graph, network)
     return graph
+
+
+def runs_by_modules(network: nn.Module) -> bool:
+    """Whether hooks or gradient checkpointing need every module to run by itself, of which a graph knows nothing."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or getattr(module, "grad_checkpointing", False)
+        for module in network.modules()
+    )
 
 
 def called_module(network: nn.Module, node: Any) -> nn.Module | None:

@@ -3,28 +3,49 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anchordetr.layers.queries import Queries
 from anchordetr.rcda.onednn import Linear
+from anchordetr.types import Predictions
 
-_START_SIZE = 1 / (1 + math.exp(2.0))
+_INITIAL_SIZE = 1 / (1 + math.exp(2.0))
+NO_OBJECT = -50.0
+"""Logit of padding: a score of zero, and a focal loss of zero."""
+
+
+class Decoded(NamedTuple):
+    """What a decoder gives to the heads.
+
+    Attributes:
+        hidden_states: (L, B, Q, C), the output of every layer.
+        references: what the boxes are offsets from: (1, B, Q, 2 or 4), or (L, B, Q, 4) boxes of each layer's own.
+    """
+
+    hidden_states: Tensor
+    references: Tensor
 
 
 class ClassHead(Linear):
-    """Linear class logits (..., C) -> (..., K); scores start at 0.01, as focal loss wants them."""
+    """Linear class logits (..., C) -> (..., K); scores are 0.01 at first, as focal loss needs them."""
 
     def __init__(self, embed_dim: int, num_classes: int) -> None:
         super().__init__(embed_dim, num_classes)
         nn.init.constant_(self.bias, -math.log((1 - 0.01) / 0.01))
 
+    def for_classes(self, num_classes: int) -> ClassHead:
+        """Return a new head of other classes."""
+        return ClassHead(self.in_features, num_classes)
+
 
 class AnchorBoxHead(nn.Module):
     """Boxes as offsets from the anchor: a three-layer MLP, its first two outputs added to the anchor (section 3.2).
 
-    Boxes start at the anchor with a width and height of sigmoid(-2) = 0.12 of the image.
+    At first boxes lie at the anchor, with a width and height of sigmoid(-2) = 0.12 of the image.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -40,17 +61,17 @@ class AnchorBoxHead(nn.Module):
         with torch.no_grad():
             output.bias.copy_(torch.tensor([0.0, 0.0, -2.0, -2.0]))
 
-    def forward(self, features: Tensor, points: Tensor) -> Tensor:
-        """features (..., Q, C), anchors (..., Q, 2) x y in [0, 1] -> (..., Q, 4) cx cy w h in [0, 1]."""
+    def forward(self, features: Tensor, references: Tensor) -> Tensor:
+        """features (..., Q, C), points (..., Q, 2) x y in [0, 1] -> (..., Q, 4) cx cy w h in [0, 1]."""
         offset = self.layers(features).float()
-        centre = offset[..., :2] + torch.logit(points, eps=1e-5)
-        return torch.cat((centre, offset[..., 2:]), dim=-1).sigmoid()
+        center = offset[..., :2] + torch.logit(references[..., :2], eps=1e-5)
+        return torch.cat((center, offset[..., 2:]), dim=-1).sigmoid()
 
 
 class RefiningBoxHead(AnchorBoxHead):
     """Boxes as offsets from other boxes, all four numbers before the sigmoid (Deformable DETR, Zhu et al., ICLR 2021).
 
-    Boxes start as they were; those from points get a width and height of sigmoid(-2) = 0.12 of the image.
+    At first boxes equal their references; points count as boxes of sigmoid(-2) = 0.12 of the image.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -65,5 +86,36 @@ class RefiningBoxHead(AnchorBoxHead):
 
 
 def boxes_at(references: Tensor) -> Tensor:
-    """Return boxes cx, cy, w, h as they are, and around points x, y boxes of the starting size: (..., 4)."""
-    return references if references.shape[-1] == 4 else F.pad(references, (0, 2), value=_START_SIZE)
+    """Return boxes cx, cy, w, h unchanged, and points x, y as the centers of boxes of the initial size: (..., 4)."""
+    return references if references.shape[-1] == 4 else F.pad(references, (0, 2), value=_INITIAL_SIZE)
+
+
+class Heads(nn.Module):
+    """The class head and the box head, computed in float32.
+
+    Args:
+        class_head: (..., C) -> (..., K).
+        box_head: (..., C) and references (..., 2 or 4) -> (..., 4).
+    """
+
+    def __init__(self, *, class_head: nn.Module, box_head: nn.Module) -> None:
+        super().__init__()
+        self.class_head = class_head
+        self.box_head = box_head
+
+    def forward(self, decoded: Decoded, queries: Queries) -> Predictions:
+        """Return the predictions of every layer; padded queries predict no object."""
+        hidden_states = decoded.hidden_states.float()
+        batch = hidden_states.shape[1]
+        logits = self.class_head(hidden_states)
+        if queries.valid is not None:
+            logits = logits.masked_fill(~queries.valid.flatten(1).unsqueeze(-1), NO_OBJECT)
+        return Predictions(
+            logits=logits,
+            boxes=self.box_head(hidden_states, decoded.references),
+            anchors=queries.references[..., :2].expand(batch, -1, -1),
+            num_anchors=queries.num_anchors,
+            pattern_ids=queries.pattern_ids,
+            auxiliary=queries.auxiliary,
+            target_indices=queries.target_indices,
+        )

@@ -3,56 +3,140 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from anchordetr.layers.lazy import lazy
 from anchordetr.registry import POSITION_ENCODERS
 
 
-class Positions(NamedTuple):
-    """Encoded positions of queries or of the locations of a map.
+class Positions(Protocol):
+    """Encoded positions of N queries, or of a map's columns, rows and locations.
 
     Attributes:
-        x: (B, Q, C) of queries, (B, W, C) of a map's columns. y: (B, Q, C) or (B, H, C) of a map's rows.
-        xy: (B, Q, C) or (B, H, W, C), both coordinates in one vector; None on maps whose attention needs no such.
-        points: (B, Q, 2) or (B, H, W, 2), what was encoded: x, y in [0, 1], always float32.
+        points: (B, N, 2) or (B, H, W, 2), x and y in [0, 1], float32.
+        x: (B, N, C) of queries, (B, W, C) of a map's columns. y: (B, N, C) or (B, H, C) of a map's rows.
+        joint: (B, N, C) or (B, H, W, C), both coordinates in one vector.
+
+    B is 1 where all images share the positions.
     """
 
-    x: Tensor
-    y: Tensor
-    xy: Tensor | None
-    points: Tensor | None = None
-
-    def repeated(self, count: int) -> Positions:
-        """Repeat the positions of each image, (B·count, ...); those that all images share stay (1, ...)."""
-        if len(self.x) == 1:
-            return self
-        parts = (None if part is None else part.repeat_interleave(count, dim=0) for part in self)
-        return Positions(*parts)  # type: ignore[arg-type]
-
     @property
+    def points(self) -> Tensor: ...
+    @property
+    def x(self) -> Tensor: ...
+    @property
+    def y(self) -> Tensor: ...
+    @property
+    def joint(self) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class PointPositions:
+    """:class:`Positions` of points; each encoding is computed when it is first read.
+
+    Attributes:
+        points: (B, N, 2).
+        encoder: of single coordinates and of points.
+        dtype: of the encodings, which are computed in float32.
+    """
+
+    points: Tensor
+    encoder: SinePositionEncoder = field(repr=False)
+    dtype: torch.dtype = torch.float32
+
+    @lazy
+    def x(self) -> Tensor:
+        """(B, N, C)."""
+        return self.encoder.encode_1d(self.points[..., 0]).to(self.dtype)
+
+    @lazy
+    def y(self) -> Tensor:
+        """(B, N, C)."""
+        return self.encoder.encode_1d(self.points[..., 1]).to(self.dtype)
+
+    @lazy
     def joint(self) -> Tensor:
-        """The encoding of both coordinates in one vector.
+        """(B, N, C)."""
+        return self.encoder.encode_2d(self.points).to(self.dtype)
 
-        Raises:
-            ValueError: it was not computed.
-        """
-        if self.xy is None:
-            raise ValueError("This attention needs joint positions: set joint_position = True on its class.")
-        return self.xy
+    def at(self, points: Tensor) -> PointPositions:
+        """Return the positions of other points, encoded alike."""
+        return replace(self, points=points)
+
+    def select(self, rows: Tensor) -> PointPositions:
+        """Return the positions of some of the points."""
+        return self.at(self.points[:, rows])
+
+
+@dataclass(frozen=True)
+class MapPositions:
+    """:class:`Positions` of a map; each encoding is computed when it is first read.
+
+    Attributes:
+        columns: (B, W) x of each column. rows: (B, H) y of each row.
+        encoder, dtype: as of :class:`PointPositions`.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    encoder: SinePositionEncoder = field(repr=False)
+    dtype: torch.dtype = torch.float32
+
+    @lazy
+    def points(self) -> Tensor:
+        """(B, H, W, 2)."""
+        return torch.stack(torch.broadcast_tensors(self.columns[:, None, :], self.rows[:, :, None]), dim=-1)
+
+    @lazy
+    def x(self) -> Tensor:
+        """(B, W, C)."""
+        return self.encoder.encode_1d(self.columns).to(self.dtype)
+
+    @lazy
+    def y(self) -> Tensor:
+        """(B, H, C)."""
+        return self.encoder.encode_1d(self.rows).to(self.dtype)
+
+    @lazy
+    def joint(self) -> Tensor:
+        """(B, H, W, C)."""
+        return self.encoder.encode_2d(self.points).to(self.dtype)
+
+    def level(self, index: int, levels: int) -> MapPositions:
+        """Return the positions of one of several levels, which lie side by side for each image."""
+        if len(self.columns) == 1:
+            return self
+        return replace(self, columns=self.columns[index::levels], rows=self.rows[index::levels])
+
+
+@dataclass(frozen=True)
+class LearnedPositions:
+    """:class:`Positions` that are one learned vector for each query, as in DETR.
+
+    Attributes:
+        joint: (1, N, C). points: (1, N, 2) reference points of the boxes.
+    """
+
+    joint: Tensor
+    points: Tensor
 
     @property
-    def coordinates(self) -> Tensor:
-        """The points that were encoded.
+    def x(self) -> Tensor:
+        """(1, N, C)."""
+        return self.joint
 
-        Raises:
-            ValueError: they were not kept.
-        """
-        if self.points is None:
-            raise ValueError("The points behind these positions are needed: give them as Positions(x, y, xy, points).")
-        return self.points
+    @property
+    def y(self) -> Tensor:
+        """(1, N, C)."""
+        return self.joint
+
+    def select(self, rows: Tensor) -> LearnedPositions:
+        """Return the positions of some of the queries."""
+        return LearnedPositions(self.joint[:, rows], self.points[:, rows])
 
 
 def sine_encoding(coordinate: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
@@ -69,16 +153,10 @@ def sine_encoding_2d(points: Tensor, channels: int) -> Tensor:
     )
 
 
-def location_centers(mask: Tensor) -> Tensor:
-    """Return the centres of locations as fractions of the valid length: mask (B, S), True = valid, -> (B, S)."""
-    count = mask.cumsum(dim=1, dtype=torch.float32)
+def location_centers(valid: Tensor) -> Tensor:
+    """Return the centers of columns or rows as fractions of the valid length: (B, S), True = valid, -> (B, S)."""
+    count = valid.cumsum(dim=1, dtype=torch.float32)
     return (count - 0.5) / count[:, -1:]
-
-
-def location_points(mask_x: Tensor, mask_y: Tensor) -> Tensor:
-    """Return the centres x, y of a map's cells: masks (B, W) and (B, H), True = valid, -> (B, H, W, 2)."""
-    x, y = location_centers(mask_x), location_centers(mask_y)
-    return torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
 
 
 @POSITION_ENCODERS.register("sine")
@@ -100,22 +178,6 @@ class SinePositionEncoder(nn.Module):
     def encode_2d(self, points: Tensor) -> Tensor:
         """(..., 2) x, y -> (..., C)."""
         return sine_encoding_2d(points, self.embed_dim)
-
-    def of_points(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode x, y and both of anchor points (B, A, 2): three times (B, A, C)."""
-        x, y = points.unbind(-1)
-        return self.encode_1d(x), self.encode_1d(y), self.encode_2d(points)
-
-    def of_map(self, mask_x: Tensor, mask_y: Tensor, joint: bool) -> Positions:
-        """Encode the locations of a map.
-
-        Args:
-            mask_x: (B, W), mask_y: (B, H): boolean, True = valid location.
-            joint: also encode both coordinates together, for attentions that need it.
-        """
-        points = location_points(mask_x, mask_y)
-        xy = self.encode_2d(points) if joint else None
-        return Positions(self.encode_1d(location_centers(mask_x)), self.encode_1d(location_centers(mask_y)), xy, points)
 
 
 @POSITION_ENCODERS.register("sine_mlp")

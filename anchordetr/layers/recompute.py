@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from anchordetr.layers.memory import Memory
+from anchordetr.layers.queries import Queries
 
 
 @contextmanager
@@ -21,9 +26,21 @@ def recomputing(layers: Iterable[nn.Module]) -> Iterator[None]:
     """
     held = list(layers)
     for layer in held:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+        layer.forward = partial(checkpoint, partial(_call, layer.forward), use_reentrant=False)
     try:
         yield
     finally:
         for layer in held:
             del layer.forward
+
+
+def _call(forward: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a layer on arguments without cached values: what one layer recomputes cannot be shared with another."""
+    return forward(*(_uncached(argument) for argument in arguments))
+
+
+def _uncached(argument: Any) -> Any:
+    if isinstance(argument, (Memory, Queries)):
+        positions: Any = argument.positions
+        return replace(argument, positions=replace(positions))
+    return argument

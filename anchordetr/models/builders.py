@@ -9,18 +9,20 @@ from anchordetr.errors import UsageError
 from anchordetr.layers.attention import MultiLevelAttention
 from anchordetr.layers.backbone import Backbone, TimmBody
 from anchordetr.layers.decoder import Decoder, DecoderLayer, RefiningDecoder
-from anchordetr.layers.denoising import Denoising
+from anchordetr.layers.denoising import DenoisingQueries
 from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
-from anchordetr.layers.feature_fusion import FusedProjection
+from anchordetr.layers.feature_fusion import FeatureFusion
 from anchordetr.layers.feed_forward import FeedForward
-from anchordetr.layers.heads import AnchorBoxHead, ClassHead, RefiningBoxHead
+from anchordetr.layers.heads import AnchorBoxHead, ClassHead, Heads, RefiningBoxHead
 from anchordetr.layers.position import SinePositionEncoder
-from anchordetr.layers.projection import InputProjection
-from anchordetr.layers.queries import AnchorQueries, EmbeddingQueries, Patterns
+from anchordetr.layers.projection import InputProjection, Projection
+from anchordetr.layers.proposals import EncoderHead, EncoderPredictions, ProposalQueries
+from anchordetr.layers.query_sources import AnchorQueries, EmbeddingQueries, Patterns, QuerySource
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.initialization import start_locally
 from anchordetr.models.presets import preset
-from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, POSITION_ENCODERS
+from anchordetr.rcda.onednn import Linear
+from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, POSITION_ENCODERS, QUERY_SOURCES
 
 _FUSED_STRIDES = {"c3": 8, "c4": 16, "c5": 32}
 
@@ -54,17 +56,11 @@ def build_model(config: ModelConfig) -> AnchorDETR:
     model = AnchorDETR(
         backbone=backbone,
         projection=build_projection(config, backbone),
-        queries=build_queries(config),
-        key_encoder=build_position_encoder(config),
-        query_encoder=None if config.share_position_encoder else build_position_encoder(config),
         encoder=build_encoder(config, levels),
+        queries=build_queries(config),
         decoder=build_decoder(config, levels),
-        class_head=build_class_head(config),
-        box_head=(RefiningBoxHead if config.box_refinement else AnchorBoxHead)(config.embed_dim),
-        joint_position=getattr(ATTENTIONS[config.attention], "joint_position", True),
-        encoder_loss=config.encoder_loss,
-        query_groups=[build_queries(config) for _ in range(config.query_groups - 1)],
-        denoising=build_denoising(config),
+        heads=build_heads(config),
+        training_sources=build_training_sources(config),
     )
     if config.init == "local":
         start_locally(model)
@@ -87,22 +83,30 @@ def build_backbone(config: ModelConfig) -> Backbone:
     )
 
 
-def build_projection(config: ModelConfig, backbone: Backbone) -> InputProjection | FusedProjection:
+def build_projection(config: ModelConfig, backbone: Backbone) -> Projection:
     """Build what brings the backbone's maps to C channels: each to a level of its own, or all into one.
 
     Raises:
         UsageError: no map has the size at which all are to be fused.
     """
+    key_encoder = build_position_encoder(config)
+    query_encoder = None if config.share_position_encoder else build_position_encoder(config)
     if config.fusion_level is None:
-        return InputProjection(channels=backbone.channels, strides=backbone.strides, embed_dim=config.embed_dim)
+        return InputProjection(
+            channels=backbone.channels, strides=backbone.strides, key_encoder=key_encoder, query_encoder=query_encoder
+        )
     stride = _FUSED_STRIDES[config.fusion_level]
     if stride not in backbone.strides:
         known = ", ".join(name for name, level in _FUSED_STRIDES.items() if level in backbone.strides)
         raise UsageError(
             f"model.fusion_level={config.fusion_level} is no level of the backbone; it has {known or 'none'}."
         )
-    return FusedProjection(
-        channels=backbone.channels, strides=backbone.strides, stride=stride, embed_dim=config.embed_dim
+    return FeatureFusion(
+        channels=backbone.channels,
+        strides=backbone.strides,
+        stride=stride,
+        key_encoder=key_encoder,
+        query_encoder=query_encoder,
     )
 
 
@@ -113,11 +117,71 @@ def build_position_encoder(config: ModelConfig) -> SinePositionEncoder:
 
 
 def build_queries(config: ModelConfig) -> nn.Module:
-    """Build anchor-point queries, or DETR's embeddings where ``anchors`` is ``none``."""
-    patterns = Patterns(config.num_patterns, config.embed_dim)
-    if config.anchors == "none":
-        return EmbeddingQueries(num_queries=config.num_anchors, patterns=patterns, embed_dim=config.embed_dim)
-    return AnchorQueries(anchors=ANCHORS[config.anchors](config.num_anchors), patterns=patterns)
+    """Build the registered query source."""
+    source: nn.Module = QUERY_SOURCES[config.queries](config)
+    return source
+
+
+@QUERY_SOURCES.register("anchors")
+def build_anchor_queries(config: ModelConfig) -> QuerySource:
+    """Build queries at registered anchor points."""
+    return AnchorQueries(anchors=ANCHORS[config.anchors](config.num_anchors), patterns=build_patterns(config))
+
+
+@QUERY_SOURCES.register("embeddings")
+def build_embedding_queries(config: ModelConfig) -> QuerySource:
+    """Build DETR's learned embeddings."""
+    return EmbeddingQueries(num_queries=config.num_anchors, patterns=build_patterns(config), embed_dim=config.embed_dim)
+
+
+@QUERY_SOURCES.register("proposals")
+def build_proposal_queries(config: ModelConfig) -> QuerySource:
+    """Build queries from the encoder's proposals."""
+    return ProposalQueries(head=build_encoder_head(config), num_queries=config.num_queries)
+
+
+def build_patterns(config: ModelConfig) -> Patterns:
+    """Build the content of queries at anchors."""
+    return Patterns(config.num_patterns, config.embed_dim)
+
+
+def build_training_sources(config: ModelConfig) -> dict[str, nn.Module]:
+    """Build the query sources of training only, each under the name that its predictions have."""
+    sources: dict[str, nn.Module] = {
+        f"group_{number}": build_queries(config) for number in range(1, config.query_groups)
+    }
+    if config.denoising_groups:
+        sources["denoising"] = build_denoising(config)
+    if config.encoder_loss and config.queries != "proposals":
+        sources["encoder"] = EncoderPredictions(build_encoder_head(config))
+    return sources
+
+
+def build_denoising(config: ModelConfig) -> DenoisingQueries:
+    """Build the source of denoising queries."""
+    return DenoisingQueries(
+        num_classes=config.num_classes,
+        embed_dim=config.embed_dim,
+        groups=config.denoising_groups,
+        point_noise=config.denoising_point_noise,
+        label_noise=config.denoising_label_noise,
+        negatives=config.denoising_negatives,
+    )
+
+
+def build_encoder_head(config: ModelConfig) -> EncoderHead:
+    """Build the predictions of every location, with heads of their own."""
+    return EncoderHead(
+        projection=Linear(config.embed_dim, config.embed_dim),
+        norm=nn.LayerNorm(config.embed_dim),
+        heads=build_heads(config),
+    )
+
+
+def build_heads(config: ModelConfig) -> Heads:
+    """Build a class head and a box head."""
+    box_head = (RefiningBoxHead if config.box_refinement else AnchorBoxHead)(config.embed_dim)
+    return Heads(class_head=ClassHead(config.embed_dim, config.num_classes), box_head=box_head)
 
 
 def build_encoder(config: ModelConfig, levels: int) -> Encoder:
@@ -182,22 +246,3 @@ def build_self_attention(config: ModelConfig) -> nn.MultiheadAttention:
 def build_feed_forward(config: ModelConfig) -> FeedForward:
     """Build the feed-forward part of a layer."""
     return FeedForward(config.embed_dim, config.ffn_dim, config.dropout)
-
-
-def build_denoising(config: ModelConfig) -> Denoising | None:
-    """Build what makes denoising queries, or None where there are none."""
-    if config.denoising_groups == 0:
-        return None
-    return Denoising(
-        num_classes=config.num_classes,
-        embed_dim=config.embed_dim,
-        groups=config.denoising_groups,
-        point_noise=config.denoising_point_noise,
-        label_noise=config.denoising_label_noise,
-        negatives=config.denoising_negatives,
-    )
-
-
-def build_class_head(config: ModelConfig) -> ClassHead:
-    """Build the class head."""
-    return ClassHead(config.embed_dim, config.num_classes)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from anchordetr.layers.attention import RotaryMapAttention
 from anchordetr.layers.position import SineMLPPositionEncoder
-from anchordetr.layers.queries import LearnedAnchors, Patterns
+from anchordetr.layers.query_sources import LearnedAnchors, Patterns
 from anchordetr.rcda import RowColumnAttention
 
 _FAST_CHANNELS = 8

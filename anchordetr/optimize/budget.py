@@ -5,25 +5,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from anchordetr.errors import UsageError
-from anchordetr.layers.decoder import Decoder
-from anchordetr.layers.position import Positions
-from anchordetr.layers.queries import EmbeddingQueries, Queries
+from anchordetr.layers.heads import Heads
+from anchordetr.layers.memory import Memory
+from anchordetr.layers.queries import Queries
+from anchordetr.layers.query_sources import QuerySource
+from anchordetr.types import Target
 
-_Module = TypeVar("_Module", bound=nn.Module)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of a network is used for an image; None is all that it has.
+    """How much of a network is used for an image; None is all of it.
 
     Attributes:
-        anchors: how many anchors, chosen by :func:`spread`.
+        anchors: how many anchors, chosen by the query source; see ``QuerySource.choose_anchors``.
         patterns: how many patterns, the first ones; or which, by their numbers from 0.
         layers: how many decoder layers, the first ones.
     """
@@ -37,105 +39,112 @@ class Budget:
             object.__setattr__(self, "patterns", tuple(sorted(self.patterns)))
 
 
-class ChosenQueries(nn.Module):
-    """The queries of some anchors with some patterns, as another module gives them.
+@torch.no_grad()
+def apply_budget(network: Network, budget: Budget) -> Network:
+    """Return a network that uses a part of another's queries and decoder layers, and shares all weights with it.
+
+    Any first layers can predict, since all layers were trained to and share their heads. The anchors are chosen by the
+    places that they have now.
 
     Args:
-        queries: module from a position encoder to all :class:`~anchordetr.layers.queries.Queries`.
-        anchors, patterns: rows, ascending, of what is chosen.
+        network: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` that is not fused.
+
+    Raises:
+        UsageError: there is less than the budget asks for.
+    """
+    parts: Any = network
+    chosen: dict[str, nn.Module] = {}
+    if budget.anchors is not None or budget.patterns is not None:
+        chosen["queries"] = ChosenQueries(parts.queries, budget)
+    if budget.layers is not None:
+        layers = _layers(network)
+        count = _checked("layers", budget.layers, len(layers))
+        chosen["decoder"] = _with_parts(parts.decoder, layers=layers[:count])
+    return _with_parts(network, **chosen) if chosen else network
+
+
+def largest_budget(network: nn.Module) -> tuple[int, int, int]:
+    """Return the numbers of anchors, patterns and decoder layers that a network has."""
+    source = _source(network.queries)  # type: ignore[arg-type]
+    return source.num_anchors, source.num_patterns, len(_layers(network))
+
+
+class ChosenQueries(QuerySource):
+    """A choice among the queries that another source makes.
+
+    Args:
+        source: see ``layers/query_sources.py``.
+        budget: its anchors and patterns.
+
+    Raises:
+        UsageError: the source has fewer anchors, no such patterns, or cannot tell how many it has.
     """
 
     anchors: Tensor
     patterns: Tensor
 
-    def __init__(self, queries: nn.Module, anchors: Tensor, patterns: Tensor) -> None:
+    def __init__(self, source: nn.Module, budget: Budget) -> None:
         super().__init__()
-        self.queries = queries
-        self.register_buffer("anchors", anchors, persistent=False)
-        self.register_buffer("patterns", patterns, persistent=False)
+        source = _source(source)
+        count = _checked("anchors", budget.anchors, source.num_anchors)
+        self.source = source
+        self.num_anchors = count
+        chosen = _choose_patterns(budget.patterns, source.num_patterns)
+        self.num_patterns = len(chosen)
+        device = next((value.device for value in source.parameters()), None)
+        self.register_buffer("anchors", source.choose_anchors(count).to(device), persistent=False)
+        self.register_buffer("patterns", torch.tensor(chosen, device=device), persistent=False)
 
-    def forward(self, encoder: nn.Module) -> Queries:
-        """Return the queries of any image, their positions encoded by ``encoder``."""
-        queries: Queries = self.queries(encoder)
-        rows = (self.patterns[:, None] * queries.num_anchors + self.anchors).flatten()
-        x, y, xy = queries.positions.x, queries.positions.y, queries.positions.joint
-        points = queries.points[:, rows]
-        positions = Positions(x[:, rows], y[:, rows], xy[:, rows], points)
-        patterns = self.patterns if queries.patterns is None else queries.patterns[self.patterns]
-        return Queries(queries.content[:, rows], positions, points, len(self.anchors), patterns)
-
-
-def spread(points: Tensor, count: int) -> Tensor:
-    """Return the rows, ascending, of ``count`` points (A, 2) that leave no other point far from all of them.
-
-    One after the other is added, each the point that most lowers the sum of squared distances from all points to
-    their nearest chosen one: the greedy algorithm of facility location (Nemhauser, Wolsey and Fisher, 1978). The
-    points of a smaller count are among those of a larger one, and equal points give equal rows on every device.
-    """
-    points = points.detach().cpu().double()
-    distances = (points[:, None] - points).square().sum(dim=-1)
-    nearest = torch.full_like(distances[0], torch.inf)
-    costs_more = torch.zeros_like(nearest)
-    for _ in range(count):
-        row = (torch.minimum(nearest[:, None], distances).sum(dim=0) + costs_more).argmin()
-        nearest = torch.minimum(nearest, distances[row])
-        costs_more[row] = torch.inf
-    return costs_more.nonzero().flatten()
+    def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
+        """Return the chosen queries."""
+        queries: Queries = self.source(memory, heads, targets)
+        anchors = self.anchors[self.anchors < queries.num_anchors] if _varies(queries) else self.anchors
+        rows = (self.patterns[:, None] * queries.num_anchors + anchors).flatten()
+        pattern_ids = self.patterns if queries.pattern_ids is None else queries.pattern_ids[self.patterns]
+        return queries.select(rows, len(anchors), pattern_ids)
 
 
-def choose_queries(module: nn.Module, encoder: nn.Module, budget: Budget) -> nn.Module:
-    """Return a module that gives a budget's part of another's queries.
+def _varies(queries: Queries) -> bool:
+    """Whether images have queries of their own, of which there may be fewer than the budget."""
+    return len(queries.references) > 1
 
-    Raises:
-        UsageError: the queries have fewer anchors or no such patterns, or no anchors to choose from.
-    """
-    if budget.anchors is None and budget.patterns is None:
-        return module
-    queries: Queries = module(encoder)
-    points = queries.points[0, : queries.num_anchors]
-    count = _checked("anchors", budget.anchors, len(points))
-    if count < len(points) and isinstance(module, EmbeddingQueries):
+
+def _layers(network: nn.Module) -> nn.ModuleList:
+    layers = getattr(network.decoder, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise UsageError("This decoder has no layers to choose from; apply a budget before optimize_for_inference.")
+    return layers
+
+
+def _source(module: nn.Module) -> QuerySource:
+    if not isinstance(module, QuerySource):
         raise UsageError(
-            f"This model has {len(points)} learned queries without anchor points, of which no even part can be chosen; "
-            "leave out anchors."
+            f"The query source {type(module).__name__} does not tell its numbers of anchors and patterns; derive it "
+            "from anchordetr.layers.query_sources.QuerySource, or leave out anchors and patterns."
         )
-    patterns = _choose_patterns(budget.patterns, queries.points.shape[1] // queries.num_anchors)
-    device = points.device
-    return ChosenQueries(module, spread(points, count).to(device), torch.tensor(patterns, device=device))
+    return module
 
 
-def first_layers(decoder: nn.Module, count: int | None) -> nn.Module:
-    """Return a decoder of the first layers of another, which is the library's or has ``layers`` too.
-
-    Raises:
-        UsageError: it has fewer.
-    """
-    if count is None:
-        return decoder
-    layers = cast(Decoder, decoder).layers
-    return with_parts(decoder, layers=layers[: _checked("layers", count, len(layers))])
-
-
-def with_parts(module: _Module, **parts: nn.Module) -> _Module:
+def _with_parts(module: Network, **parts: nn.Module) -> Network:
     """Return a module that shares everything with another but these parts."""
     twin = copy.copy(module)
     twin._modules = {**module._modules, **parts}
     return twin
 
 
-def _choose_patterns(wanted: int | Sequence[int] | None, available: int) -> list[int]:
-    if wanted is None or isinstance(wanted, int):
-        return list(range(_checked("patterns", wanted, available)))
-    if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(available)):
+def _choose_patterns(asked: int | Sequence[int] | None, available: int) -> list[int]:
+    if asked is None or isinstance(asked, int):
+        return list(range(_checked("patterns", asked, available)))
+    if not asked or len(set(asked)) < len(asked) or not set(asked) <= set(range(available)):
         raise UsageError(
-            f"patterns names {', '.join(map(str, wanted)) or 'nothing'}; this model has the patterns "
+            f"patterns names {', '.join(map(str, asked)) or 'nothing'}; this model has the patterns "
             f"{', '.join(map(str, range(available)))}, name each at most once."
         )
-    return list(wanted)
+    return list(asked)
 
 
-def _checked(name: str, wanted: int | None, available: int) -> int:
-    """Return how many are wanted, all if that is None."""
-    if wanted is not None and not 1 <= wanted <= available:
-        raise UsageError(f"{name} is {wanted}; this model has {available}, choose from 1 to {available}.")
-    return wanted or available
+def _checked(name: str, asked: int | None, available: int) -> int:
+    """Return how many are asked for, all if that is None."""
+    if asked is not None and not 1 <= asked <= available:
+        raise UsageError(f"{name} is {asked}; this model has {available}, choose from 1 to {available}.")
+    return asked or available

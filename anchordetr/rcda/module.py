@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from anchordetr.rcda.functional import rcda
 from anchordetr.rcda.onednn import Linear, linear
 from anchordetr.rcda.reference import axis_weights
-from anchordetr.rcda.rotary import Turn
+from anchordetr.rcda.rotary import Rotate
 
 
 class RowColumnAttention(nn.Module):
@@ -52,7 +54,8 @@ class RowColumnAttention(nn.Module):
         mask_x: Tensor | None = None,
         mask_y: Tensor | None = None,
         need_weights: bool = False,
-        turn: Turn | None = None,
+        rotate: Rotate | None = None,
+        means: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Attend from queries to a feature map.
 
@@ -63,8 +66,10 @@ class RowColumnAttention(nn.Module):
             memory_pos_x: (B, W, C) or (1, W, C). memory_pos_y: (B, H, C) or (1, H, C). None by default.
             mask_x: (B, W), mask_y: (B, H): boolean, True = valid. Keys are means over the valid locations only.
             need_weights: also return ``(a_x, a_y)``, (B, M, N, W) and (B, M, N, H).
-            turn: from the projected ``q_x``, ``q_y`` (B, M, N, D), ``k_x`` (B, M, W, D), ``k_y`` (B, M, H, D) to what
+            rotate: from the projected ``q_x``, ``q_y`` (B, M, N, D), ``k_x`` (B, M, W, D), ``k_y`` (B, M, H, D) to what
                 takes their place, such as :meth:`~anchordetr.rcda.rotary.RotaryPositions.between`.
+            means: the memory's means over valid rows (B, W, C) and over valid columns (B, H, C), for callers that
+                attend to one memory several times; computed here if not given.
 
         Returns:
             A tensor of the shape of ``query``, and the weights if asked for.
@@ -75,12 +80,13 @@ class RowColumnAttention(nn.Module):
         memory = query if memory is None else memory
         if memory.ndim != 4:
             raise ValueError(f"memory must be a map (B, H, W, C); got shape {tuple(memory.shape)}.")
-        q_x, q_y = self._project_queries(query, query_pos_x, query_pos_y)
-        k_x = self._project_key(2, memory, memory_pos_x, mask_y, pooled_dim=1)
-        k_y = self._project_key(3, memory, memory_pos_y, mask_x, pooled_dim=2)
-        if turn is not None:
-            q_x, q_y, k_x, k_y = turn(q_x, q_y, k_x, k_y)
-        value = self._project(4, memory).unflatten(-1, (self.num_heads, -1)).permute(0, 3, 1, 2, 4)
+        if means is None:
+            means = valid_mean(memory, mask_y, dim=1), valid_mean(memory, mask_x, dim=2)
+        q_x, q_y, value = self._project_queries_and_value(query, memory, query_pos_x, query_pos_y)
+        k_x = self._project_key(_KEY_X, means[0], memory_pos_x)
+        k_y = self._project_key(_KEY_Y, means[1], memory_pos_y)
+        if rotate is not None:
+            q_x, q_y, k_x, k_y = rotate(q_x, q_y, k_x, k_y)
         dropout_p = self.dropout if self.training else 0.0
         heads = rcda(q_x, q_y, k_x, k_y, value, mask_x, mask_y, dropout_p=dropout_p, backend=self.backend)
         output = self.out_proj(heads.transpose(1, 2).flatten(-2)).view_as(query)
@@ -92,38 +98,52 @@ class RowColumnAttention(nn.Module):
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, backend={self.backend!r}"
 
-    def _project(self, first: int, features: Tensor, parts: int = 1, bias: bool = True) -> Tensor:
-        """Apply ``parts`` consecutive blocks of the input projection: (..., C) -> (..., parts · C)."""
-        rows = slice(first * self.embed_dim, (first + parts) * self.embed_dim)
-        return linear(features, self.in_proj_weight[rows], self.in_proj_bias[rows] if bias else None)
+    def _project(self, features: Tensor, parts: Sequence[int], bias: bool = True) -> list[Tensor]:
+        """Apply some blocks of the input projection in one product: (..., C) -> (..., C) each."""
+        weight = _joined(self.in_proj_weight, parts)
+        joined = linear(features, weight, _joined(self.in_proj_bias, parts) if bias else None)
+        return list(joined.chunk(len(parts), dim=-1))
 
-    def _project_queries(self, query: Tensor, pos_x: Tensor | None, pos_y: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, ..., C) -> q_x and q_y (B, M, N, D).
+    def _project_queries_and_value(
+        self, query: Tensor, memory: Tensor, pos_x: Tensor | None, pos_y: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, ..., C) and (B, H, W, C) -> q_x and q_y (B, M, N, D), value (B, M, H, W, D).
 
-        Positions that repeat over queries are projected once and then added, so that one product serves both.
+        In self-attention one product serves all three. Positions that repeat over queries are projected and then added.
         """
-        positions = [pos for pos in (pos_x, pos_y) if pos is not None]
-        if all(pos.numel() < query.numel() for pos in positions):
-            q_x, q_y = self._project(0, query, parts=2).chunk(2, dim=-1)
-            if pos_x is not None:
-                q_x = q_x + self._project(0, pos_x, bias=False)
-            if pos_y is not None:
-                q_y = q_y + self._project(1, pos_y, bias=False)
+        if any(pos is not None and pos.numel() >= query.numel() for pos in (pos_x, pos_y)):
+            (q_x,) = self._project(query if pos_x is None else query + pos_x, [_QUERY_X])
+            (q_y,) = self._project(query if pos_y is None else query + pos_y, [_QUERY_Y])
+            (value,) = self._project(memory, [_VALUE])
         else:
-            q_x = self._project(0, query if pos_x is None else query + pos_x)
-            q_y = self._project(1, query if pos_y is None else query + pos_y)
-        return self._split_heads(q_x.flatten(1, -2)), self._split_heads(q_y.flatten(1, -2))
+            if query is memory:
+                q_x, q_y, value = self._project(query, [_QUERY_X, _QUERY_Y, _VALUE])
+            else:
+                q_x, q_y = self._project(query, [_QUERY_X, _QUERY_Y])
+                (value,) = self._project(memory, [_VALUE])
+            if pos_x is not None:
+                q_x = q_x + self._project(pos_x, [_QUERY_X], bias=False)[0]
+            if pos_y is not None:
+                q_y = q_y + self._project(pos_y, [_QUERY_Y], bias=False)[0]
+        q_x, q_y = self._split_heads(q_x.flatten(1, -2)), self._split_heads(q_y.flatten(1, -2))
+        return q_x, q_y, value.unflatten(-1, (self.num_heads, -1)).permute(0, 3, 1, 2, 4)
+
+    def _project_key(self, part: int, means: Tensor, pos: Tensor | None) -> Tensor:
+        """Project means over one axis: (B, S, C) -> (B, M, S, D). Taking the mean and projecting commute."""
+        return self._split_heads(self._project(means if pos is None else means + pos, [part])[0])
 
     def _split_heads(self, features: Tensor) -> Tensor:
         """(B, N, C) -> (B, M, N, D)."""
         return features.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _project_key(
-        self, part: int, memory: Tensor, pos: Tensor | None, pooled_mask: Tensor | None, pooled_dim: int
-    ) -> Tensor:
-        """Pool (B, H, W, C) over one axis, then project: (B, M, S, D). Pooling and projecting commute."""
-        pooled = valid_mean(memory, pooled_mask, pooled_dim)
-        return self._split_heads(self._project(part, pooled if pos is None else pooled + pos))
+
+def _joined(blocks: Tensor, parts: Sequence[int]) -> Tensor:
+    """Return some of the five blocks of an input projection's weight or bias."""
+    chosen = [blocks.chunk(5)[part] for part in parts]
+    return chosen[0] if len(chosen) == 1 else torch.cat(chosen)
+
+
+_QUERY_X, _QUERY_Y, _KEY_X, _KEY_Y, _VALUE = range(5)  # blocks of in_proj_weight
 
 
 def valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:

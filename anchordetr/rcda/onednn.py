@@ -17,8 +17,7 @@ _FEW_PRODUCTS = 1 << 22
 def batched_product(a: Tensor, b: Tensor) -> Tensor:
     """Return a (P, n, S) times b (P, S, K), without gradient: (P, n, K)."""
     if len(a) == 1 and _is_faster_in_onednn(a, b.shape[-1]):
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(a[0], b[0].t(), None, "none", [], "")
-        return product.unsqueeze(0)
+        return linear_pointwise(a[0], b[0].t()).unsqueeze(0)
     return torch.bmm(a, b)
 
 
@@ -26,11 +25,23 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     """Apply a linear layer as ``F.linear`` does: (..., C) and weight (S, C) -> (..., S)."""
     if torch.is_autocast_enabled(features.device.type) or not _is_faster_in_onednn(features, len(weight)):
         return F.linear(features, weight, bias)
+    if not torch.is_grad_enabled():
+        return linear_pointwise(features.flatten(0, -2), weight, bias).unflatten(0, features.shape[:-1])
     if torch.get_num_threads() == 1:  # torch does not give 1×1 convolutions to oneDNN then
         return F.linear(features, weight, bias)
     rows = features.reshape(1, 1, -1, features.shape[-1]).permute(0, 3, 1, 2)
     output = F.conv2d(rows, weight[:, :, None, None], bias)
     return output.permute(0, 2, 3, 1).reshape(*features.shape[:-1], len(weight))
+
+
+def linear_pointwise(rows: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
+    """Return oneDNN's linear layer without gradient, ReLU in the same kernel if asked for: (R, C) -> (R, S).
+
+    Args:
+        activation: ``none`` or ``relu``.
+    """
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, activation, [], "")
+    return output
 
 
 class Linear(nn.Linear):

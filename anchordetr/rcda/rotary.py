@@ -1,4 +1,4 @@
-"""Rotary positions for row-column attention: queries and keys are turned by angles that grow with their coordinates."""
+"""Rotary positions for row-column attention: queries and keys rotated in proportion to their coordinates."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Turn = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+Rotate = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 class RotaryPositions(nn.Module):
     """Rotary positions of one axis (RoFormer, Su et al., arXiv 2104.09864) at coordinates in [0, 1].
 
-    Channel ``i`` and channel ``i + D/2`` are a point of a plane that is turned by ``2π · f_i · coordinate``. After that
-    the product of a query and a key depends on their coordinates through the difference alone. With two axes (Heo et
-    al., ECCV 2024, arXiv 2403.13298) row-column attention has a place for each: q_x·k_x turns with x, q_y·k_y with y.
+    Channel ``i`` and channel ``i + D/2`` are a point of a plane that is rotated by ``2π · f_i · coordinate``. The
+    product of a query and a key then depends on their coordinates through the difference alone. With two axes (Heo et
+    al., ECCV 2024, arXiv 2403.13298) row-column attention has a place for each: q_x·k_x rotates with x, q_y·k_y with
+    y.
 
     The D/2 frequencies ``f_i`` form a geometric series. The lowest one makes a quarter of a turn over the image, so
     that its part of the product falls with the distance all the way. The highest one makes eight: neighbours are 69
@@ -39,7 +40,7 @@ class RotaryPositions(nn.Module):
         self.highest = highest
 
     def forward(self, features: Tensor, coordinate: Tensor) -> Tensor:
-        """Turn (B, M, S, D) by coordinates (B, S) or (1, S) in [0, 1]; angles are computed in float32."""
+        """Rotate (B, M, S, D) by coordinates (B, S) or (1, S) in [0, 1]; angles are computed in float32."""
         share = torch.linspace(0.0, 1.0, self.depth // 2, device=coordinate.device)
         turns = self.lowest * (self.highest / self.lowest) ** share
         angle = (2 * math.pi) * coordinate.float()[:, None, :, None] * turns
@@ -47,8 +48,8 @@ class RotaryPositions(nn.Module):
         first, second = features.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
 
-    def between(self, query_points: Tensor, memory_x: Tensor, memory_y: Tensor) -> Turn:
-        """Return the ``turn`` of :class:`~anchordetr.rcda.RowColumnAttention` for these places.
+    def between(self, query_points: Tensor, memory_x: Tensor, memory_y: Tensor) -> Rotate:
+        """Return the ``rotate`` of :class:`~anchordetr.rcda.RowColumnAttention` for these places.
 
         Args:
             query_points: (B, N, 2) x, y in [0, 1]; all locations one row after the other where the query is a map.

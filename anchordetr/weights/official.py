@@ -154,10 +154,10 @@ def _features(path: Path, wanted: str | None, arguments: Mapping[str, Any]) -> t
 def _split_head(saved: SavedModel) -> SavedModel:
     """Take the rows of the categories out of a class head whose rows are raw ids, and keep the others apart."""
     ids = torch.tensor(saved.category_ids)
-    head = {part: saved.weights[f"class_head.{part}"] for part in ("weight", "bias")}
+    head = {part: saved.weights[f"heads.class_head.{part}"] for part in ("weight", "bias")}
     is_used = torch.zeros(len(head["bias"]), dtype=torch.bool)
     is_used[ids] = True
-    used = {f"class_head.{part}": rows[ids] for part, rows in head.items()}
+    used = {f"heads.class_head.{part}": rows[ids] for part, rows in head.items()}
     unused = {} if is_used.all() else {part: rows[~is_used] for part, rows in head.items()}
     return SavedModel(saved.config, saved.class_names, saved.category_ids, saved.weights | used, saved.origin, unused)
 
@@ -170,9 +170,9 @@ def _join_head(saved: SavedModel) -> dict[str, Tensor]:
         raise UsageError(f"The original uses category ids as rows of its class head; {rows - 1} is too high for that.")
     is_used = torch.zeros(rows, dtype=torch.bool)
     is_used[ids] = True
-    weight, bias = saved.weights["class_head.weight"], saved.weights["class_head.bias"]
+    weight, bias = saved.weights["heads.class_head.weight"], saved.weights["heads.class_head.bias"]
     joined_weight, joined_bias = weight.new_zeros(rows, weight.shape[1]), bias.new_full((rows,), _UNUSED_BIAS)
     joined_weight[ids], joined_bias[ids] = weight, bias
     if len(saved.unused_classes.get("bias", ())) == int((~is_used).sum()) > 0:
         joined_weight[~is_used], joined_bias[~is_used] = saved.unused_classes["weight"], saved.unused_classes["bias"]
-    return saved.weights | {"class_head.weight": joined_weight, "class_head.bias": joined_bias}
+    return saved.weights | {"heads.class_head.weight": joined_weight, "heads.class_head.bias": joined_bias}

@@ -37,12 +37,12 @@ _SHARED_RULES: tuple[tuple[str, str], ...] = (
     ("transformer.decoder_layers.#.ffn.", "decoder.layers.#.feed_forward."),
     ("transformer.pattern.", "queries.patterns."),
     ("transformer.position.weight", "queries.anchors.points"),
-    ("transformer.adapt_pos1d.", "key_encoder.mlp_1d."),
-    ("transformer.adapt_pos2d.", "key_encoder.mlp_2d."),
-    ("transformer.class_embed.0.", "class_head."),
-    ("transformer.bbox_embed.0.layers.0.", "box_head.layers.0."),
-    ("transformer.bbox_embed.0.layers.1.", "box_head.layers.2."),
-    ("transformer.bbox_embed.0.layers.2.", "box_head.layers.4."),
+    ("transformer.adapt_pos1d.", "projection.key_encoder.mlp_1d."),
+    ("transformer.adapt_pos2d.", "projection.key_encoder.mlp_2d."),
+    ("transformer.class_embed.0.", "heads.class_head."),
+    ("transformer.bbox_embed.0.layers.0.", "heads.box_head.layers.0."),
+    ("transformer.bbox_embed.0.layers.1.", "heads.box_head.layers.2."),
+    ("transformer.bbox_embed.0.layers.2.", "heads.box_head.layers.4."),
 )
 _CROSS_ATTENTION = "transformer.decoder_layers.#.cross_attn."
 _ONE_LEVEL = (*_SHARED_RULES, (_CROSS_ATTENTION, "decoder.layers.#.cross_attention.attention."))
@@ -57,7 +57,7 @@ _RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {  # has bottlenecks, blocks
     (True, (3, 8, 36, 3)): "resnet152.tv_in1k",
 }
 _NEEDED = (
-    "class_head.weight",
+    "heads.class_head.weight",
     "queries.patterns.weight",
     "decoder.layers.0.self_attention.in_proj_weight",
     "decoder.layers.0.feed_forward.linear1.weight",
@@ -137,7 +137,7 @@ def read_architecture(
     Raises:
         InputError: the backbone is none that the original has.
     """
-    num_classes, embed_dim = state["class_head.weight"].shape
+    num_classes, embed_dim = state["heads.class_head.weight"].shape
     points = state.get("queries.anchors.points")
     in_projection = state["decoder.layers.0.self_attention.in_proj_weight"]
     map_projection = next(tensor for name, tensor in state.items() if re.search(r"cross_att.*in_proj_weight", name))

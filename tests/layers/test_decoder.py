@@ -9,8 +9,10 @@ from torch import Tensor
 from anchordetr.config import Config, ModelConfig
 from anchordetr.errors import UsageError
 from anchordetr.layers.decoder import RefiningDecoder
-from anchordetr.layers.heads import RefiningBoxHead, boxes_at
-from anchordetr.layers.position import Positions, SineMLPPositionEncoder
+from anchordetr.layers.heads import Heads, RefiningBoxHead, boxes_at
+from anchordetr.layers.memory import Memory
+from anchordetr.layers.position import MapPositions, SineMLPPositionEncoder
+from anchordetr.layers.queries import Queries
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
 from anchordetr.types import ImageBatch
@@ -21,23 +23,20 @@ IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 48, 80)]
 def refining(config: ModelConfig, scatter: bool = True, **changes: object) -> AnchorDETR:
     model = build_model(config.model_copy(update={"box_refinement": True, "decoder_layers": 3, **changes})).eval()
     if scatter:
-        torch.nn.init.normal_(model.box_head.layers[-1].weight)
+        torch.nn.init.normal_(model.heads.box_head.layers[-1].weight)
     return model
 
 
 def decode_by_hand(model: AnchorDETR, images: list[Tensor]) -> list[Tensor]:
     """Offsets are added to the boxes before; positions follow the centres."""
-    batch_maps = model.projection(model.backbone(ImageBatch.from_list(images)))
-    locations = model.key_encoder.of_map(batch_maps.mask_x, batch_maps.mask_y, joint=False)
-    memory = model.encoder(batch_maps.values, locations, *batch_maps.attention_masks)
+    memory = model.encoder(model.projection(model.backbone(ImageBatch.from_list(images))))
     content = model.queries.patterns.weight.repeat_interleave(9, dim=0).expand(len(images), -1, -1)
     points = model.queries.anchors.points.repeat(2, 1).expand(len(images), -1, -1)
     logits = torch.cat((torch.logit(points, eps=1e-5), torch.full_like(points, -2.0)), dim=-1)
     boxes = []
     for layer in model.decoder.layers:
-        x, y, xy = model.key_encoder.of_points(points)
-        content = layer(content, Positions(x, y, xy), memory, locations, *batch_maps.attention_masks)
-        logits = model.box_head.layers(content) + logits
+        content = layer(Queries(content, memory.encode(points), points, num_anchors=9), memory).content
+        logits = model.heads.box_head.layers(content) + logits
         boxes.append(logits.sigmoid())
         points = boxes[-1][..., :2]
     return boxes
@@ -62,11 +61,11 @@ def test_refinement_starts_at_the_anchors(small_model: ModelConfig) -> None:
 
 
 class Still(torch.nn.Module):
-    """A layer that hands on its content and keeps the positions it was given."""
+    """A layer that returns its queries unchanged and keeps their positions."""
 
-    def forward(self, content: Tensor, query_pos: Positions, *others: object) -> Tensor:
-        self.query_pos = query_pos
-        return content
+    def forward(self, queries: Queries, memory: Memory) -> Queries:
+        self.query_pos = queries.positions
+        return queries
 
 
 def test_no_gradient_flows_through_the_boxes_between_layers() -> None:
@@ -74,9 +73,10 @@ def test_no_gradient_flows_through_the_boxes_between_layers() -> None:
     encoder, head = SineMLPPositionEncoder(8), RefiningBoxHead(8)
     torch.nn.init.normal_(head.layers[-1].weight)
     decoder = RefiningDecoder(layers=[Still(), Still()])
-    memory, (x, y, xy) = torch.zeros(2, 1, 1, 8), encoder.of_points(points)
-    positions = Positions(x, y, xy, points)
-    hidden, references = decoder(torch.randn(2, 5, 8), positions, memory, positions, None, None, encoder, head)
+    center = torch.full((1, 1), 0.5)
+    memory = Memory(torch.zeros(2, 1, 1, 8), MapPositions(center, center, encoder), encoder)
+    queries = Queries(torch.randn(2, 5, 8), memory.encode(points), points, num_anchors=5)
+    hidden, references = decoder(queries, memory, Heads(class_head=torch.nn.Identity(), box_head=head))
     first, second = head(hidden, references)
     assert torch.autograd.grad(first.sum(), points, retain_graph=True)[0].abs().min() > 0
     assert not torch.autograd.grad(second.sum(), points, retain_graph=True)[0].any()
@@ -97,5 +97,5 @@ def test_boxes_are_offsets_of_all_four_numbers() -> None:
 
 
 def test_queries_without_anchors_cannot_be_refined() -> None:
-    with pytest.raises(UsageError, match="box_refinement moves anchors; choose anchors=learned or grid"):
-        Config().updated({"model.box_refinement": True, "model.anchors": "none"})
+    with pytest.raises(UsageError, match="box_refinement moves anchors"):
+        Config().updated({"model.box_refinement": True, "model.queries": "embeddings"})

@@ -7,13 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.layers.decoder import DecoderLayer
-from anchordetr.layers.denoising import Denoising
+from anchordetr.layers.denoising import DenoisingQueries
 from anchordetr.layers.feed_forward import FeedForward
-from anchordetr.layers.position import Positions, SinePositionEncoder
+from anchordetr.layers.heads import Heads
+from anchordetr.layers.memory import Memory
+from anchordetr.layers.position import LearnedPositions, MapPositions, SinePositionEncoder
 from anchordetr.layers.queries import Queries
 from anchordetr.types import Target
 
 ENCODER = SinePositionEncoder(32)
+CENTER = torch.full((1, 1), 0.5)
+MEMORY = Memory(torch.zeros(3, 1, 1, 32), MapPositions(CENTER, CENTER, ENCODER), ENCODER)
+HEADS = Heads(class_head=nn.Identity(), box_head=nn.Identity())
 TARGETS = [
     Target(torch.tensor([[0.3, 0.4, 0.2, 0.1], [0.6, 0.5, 0.3, 0.4], [0.5, 0.7, 0.1, 0.2]]), torch.tensor([0, 4, 2])),
     Target(torch.tensor([[0.5, 0.5, 0.4, 0.2]]), torch.tensor([3])),
@@ -21,42 +26,44 @@ TARGETS = [
 ]
 
 
-def queries_of(targets: list[Target] = TARGETS, groups: int = 2, **noise: float | bool) -> tuple[Denoising, Queries]:
-    denoising = Denoising(num_classes=5, embed_dim=32, groups=groups, **noise)
-    return denoising, denoising(ENCODER, targets)
+def queries_of(
+    targets: list[Target] = TARGETS, groups: int = 2, **noise: float | bool
+) -> tuple[DenoisingQueries, Queries]:
+    denoising = DenoisingQueries(num_classes=5, embed_dim=32, groups=groups, **noise)
+    return denoising, denoising(MEMORY, HEADS, targets)
 
 
 @pytest.mark.parametrize("negatives", [False, True])
 def test_without_noise_each_query_is_its_object(negatives: bool) -> None:
     denoising, queries = queries_of(point_noise=0.0, label_noise=0.0, negatives=negatives)
-    assert queries.objects is not None
+    assert queries.target_indices is not None
     assert queries.valid is not None
     slots = 8 if negatives else 4  # three objects and a free place, once or twice
-    assert queries.objects.shape == queries.valid.shape == (3, 2, slots)
+    assert queries.target_indices.shape == queries.valid.shape == (3, 2, slots)
     for image, target in enumerate(TARGETS):
         count = len(target.labels)
         for group in range(2):
-            assert queries.objects[image, group, :count].tolist() == list(range(count))
-            assert (queries.objects[image, group, count:] == -1).all()
+            assert queries.target_indices[image, group, :count].tolist() == list(range(count))
+            assert (queries.target_indices[image, group, count:] == -1).all()
             assert queries.valid[image, group].sum() == count * (1 + negatives)
             first = group * slots
-            torch.testing.assert_close(queries.points[image, first : first + count], target.boxes[:, :2])
+            torch.testing.assert_close(queries.references[image, first : first + count], target.boxes[:, :2])
             expected = denoising.labels.weight[target.labels]
             torch.testing.assert_close(queries.content[image, first : first + count], expected)
-    torch.testing.assert_close(queries.positions.x, ENCODER.encode_1d(queries.points[..., 0]))
-    torch.testing.assert_close(queries.positions.joint, ENCODER.encode_2d(queries.points))
+    torch.testing.assert_close(queries.positions.x, ENCODER.encode_1d(queries.references[..., 0]))
+    torch.testing.assert_close(queries.positions.joint, ENCODER.encode_2d(queries.references))
 
 
 def test_points_move_by_their_share_of_the_box_and_negatives_farther() -> None:
     box = torch.tensor([[0.5, 0.5, 0.4, 0.2]])
     _, queries = queries_of([Target(box, torch.tensor([1]))], groups=500, point_noise=0.4, negatives=True)
-    moved = ((queries.points - box[:, :2]).abs() / (box[:, 2:] / 2)).view(500, 2, 2) / 0.4
+    moved = ((queries.references - box[:, :2]).abs() / (box[:, 2:] / 2)).view(500, 2, 2) / 0.4
     positive, negative = moved[:, 0], moved[:, 1]
     assert positive.max() <= 1.0 + 1e-5
     assert positive.min() < 0.05
     assert negative.min() >= 1.0 - 1e-5
     assert 1.95 < negative.max() <= 2.0 + 1e-5
-    offset = queries.points - box[:, :2]
+    offset = queries.references - box[:, :2]
     assert ((offset > 0).float().mean(dim=(0, 1)) - 0.5).abs().max() < 0.1
 
 
@@ -68,21 +75,21 @@ def test_a_share_of_the_labels_is_another() -> None:
 
 
 def test_noise_comes_from_torchs_generator() -> None:
-    denoising = Denoising(num_classes=5, embed_dim=32, groups=3, negatives=True)
+    denoising = DenoisingQueries(num_classes=5, embed_dim=32, groups=3, negatives=True)
     state = torch.get_rng_state()
-    first = denoising(ENCODER, TARGETS)
-    assert not torch.equal(denoising(ENCODER, TARGETS).points, first.points)
+    first = denoising(MEMORY, HEADS, TARGETS)
+    assert not torch.equal(denoising(MEMORY, HEADS, TARGETS).references, first.references)
     torch.set_rng_state(state)
-    again = denoising(ENCODER, TARGETS)
-    assert torch.equal(again.points, first.points)
+    again = denoising(MEMORY, HEADS, TARGETS)
+    assert torch.equal(again.references, first.references)
     assert torch.equal(again.content, first.content)
 
 
 class Ignore(nn.Module):
     """A map attention that reads nothing."""
 
-    def forward(self, query: Tensor, *others: object) -> Tensor:
-        return torch.zeros_like(query)
+    def forward(self, query: Queries, memory: Memory) -> Tensor:
+        return torch.zeros_like(query.values)
 
 
 def test_queries_feel_their_own_group_alone_and_no_padding() -> None:
@@ -94,9 +101,10 @@ def test_queries_feel_their_own_group_alone_and_no_padding() -> None:
         cross_norm=nn.LayerNorm(32),
     )
     content = torch.randn(2, 6, 32, requires_grad=True)  # two groups of three
-    positions = Positions(*torch.randn(3, 2, 6, 32))
+    joint, points = torch.randn(2, 6, 32), torch.rand(2, 6, 2)
     valid = torch.tensor([[[True, True, False]] * 2, [[False] * 3] * 2])
-    output = layer(content, positions, content, positions, None, None, valid)
+    queries = Queries(content, LearnedPositions(joint, points), points, num_anchors=6, valid=valid)
+    output = layer(queries, MEMORY).content
     assert output.isfinite().all()
     for query in range(2):
         (gradient,) = torch.autograd.grad(output[0, query].square().sum(), content, retain_graph=True)
@@ -105,5 +113,5 @@ def test_queries_feel_their_own_group_alone_and_no_padding() -> None:
         assert not felt[1].any()
     (gradient,) = torch.autograd.grad(output[1, 0].square().sum(), content, retain_graph=True)
     assert (gradient[1].abs().sum(dim=-1) > 0).tolist() == [True] * 3 + [False] * 3  # no attention is empty
-    plain = layer(content[:1, :2], Positions(*(part[:1, :2] for part in positions[:3])), content, positions, None, None)
-    torch.testing.assert_close(output[:1, :2], plain)
+    plain = Queries(content[:1, :2], LearnedPositions(joint[:1, :2], points[:1, :2]), points[:1, :2], num_anchors=2)
+    torch.testing.assert_close(output[:1, :2], layer(plain, MEMORY).content)

@@ -9,15 +9,25 @@ from torch import Tensor
 from anchordetr.config import Config, ModelConfig
 from anchordetr.errors import UsageError
 from anchordetr.layers.backbone import PaddedMap
-from anchordetr.layers.feature_fusion import FusedProjection
-from anchordetr.layers.projection import FeatureMap
+from anchordetr.layers.feature_fusion import FeatureFusion
+from anchordetr.layers.memory import Memory
+from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.models.builders import build_model
 from anchordetr.types import ImageBatch
 
 
-def summing(stride: int) -> FusedProjection:
+def fusion_to(stride: int, embed_dim: int, num_groups: int) -> FeatureFusion:
+    encoder = SinePositionEncoder(embed_dim)
+    return FeatureFusion(
+        channels=[4, 4, 4], strides=[8, 16, 32], stride=stride, key_encoder=encoder, num_groups=num_groups
+    )
+
+
+def summing(stride: int) -> FeatureFusion:
     """A fusion that only sums: laterals, smoothing and norm pass their input on."""
-    fusion = FusedProjection(channels=[4, 4, 4], strides=[8, 16, 32], stride=stride, embed_dim=4, num_groups=4)
+    fusion = FeatureFusion(
+        channels=[4, 4, 4], strides=[8, 16, 32], stride=stride, key_encoder=SinePositionEncoder(4), num_groups=4
+    )
     with torch.no_grad():
         for convolution in (*fusion.laterals, fusion.pointwise):
             convolution.weight.copy_(torch.eye(4)[:, :, None, None])
@@ -44,9 +54,9 @@ def location(level: PaddedMap, row: int, column: int) -> Tensor:
     return level.features[0, :, row, column]
 
 
-def fuse(fusion: FusedProjection, maps: list[PaddedMap]) -> FeatureMap:
+def fuse(fusion: FeatureFusion, maps: list[PaddedMap]) -> Memory:
     with torch.no_grad():
-        fused: FeatureMap = fusion(maps)
+        fused: Memory = fusion(maps)
     return fused
 
 
@@ -54,7 +64,7 @@ def test_each_cell_sums_what_stands_at_its_place() -> None:
     c3, c4, c5 = maps = levels(72, 104)  # 9x13, 5x7 and 3x4 locations
     fused = fuse(summing(16), maps)
     assert fused.values.shape == (1, 5, 7, 4)
-    assert (fused.levels, fused.is_padded) == (1, False)
+    assert (fused.levels, fused.valid_x, fused.valid_y) == (1, None, None)
     inner = c3.features[0, :, 2:4, 4:6].mean(dim=(1, 2)) + location(c4, 1, 2) + location(c5, 0, 1)
     torch.testing.assert_close(fused.values[0, 1, 2], inner)
     corner = location(c3, 8, 12) + location(c4, 4, 6) + location(c5, 2, 3)
@@ -69,7 +79,9 @@ def test_each_cell_sums_what_stands_at_its_place() -> None:
 @pytest.mark.parametrize("drop_rest", [False, True], ids=["rounds_up", "drops_the_rest"])
 @pytest.mark.parametrize("stride", [8, 16, 32])
 def test_what_stands_in_the_padding_changes_nothing(stride: int, drop_rest: bool) -> None:
-    fusion = FusedProjection(channels=[4, 4, 4], strides=[8, 16, 32], stride=stride, embed_dim=8, num_groups=2)
+    fusion = FeatureFusion(
+        channels=[4, 4, 4], strides=[8, 16, 32], stride=stride, key_encoder=SinePositionEncoder(8), num_groups=2
+    )
     small, large = levels(72, 40, drop_rest), levels(96, 200, drop_rest)
     alone = fuse(fusion, small)
     padded = []
@@ -80,13 +92,16 @@ def test_what_stands_in_the_padding_changes_nothing(stride: int, drop_rest: bool
         padded.append(PaddedMap(features, (*one.sizes, *other.sizes)))
     together = fuse(fusion, padded)
     height, width = alone.values.shape[1:3]
-    assert together.mask_x.sum(dim=1).tolist() == [width, together.values.shape[2]]
+    assert together.valid_x is not None
+    assert together.valid_x.sum(dim=1).tolist() == [width, together.values.shape[2]]
     torch.testing.assert_close(together.values[0, :height, :width], alone.values[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(together.values[1], fuse(fusion, large).values[0], atol=1e-5, rtol=0)
 
 
 def test_every_level_learns() -> None:
-    fusion = FusedProjection(channels=[4, 4, 4], strides=[8, 16, 32], stride=16, embed_dim=8, num_groups=2)
+    fusion = FeatureFusion(
+        channels=[4, 4, 4], strides=[8, 16, 32], stride=16, key_encoder=SinePositionEncoder(8), num_groups=2
+    )
     fusion(levels(64, 64)).values.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in fusion.parameters())
 

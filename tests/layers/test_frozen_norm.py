@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from anchordetr.layers.backbone import TimmBody
-from anchordetr.layers.frozen_norm import convolve, fold_frozen_norms
+from anchordetr.layers.frozen_norm import FrozenConvolution, fold_frozen_norms
 
 # plain norms; norms that hold their activation, convolutions that pad by size, a last stage that is not asked for;
 # norms before convolutions
@@ -42,7 +42,7 @@ def _learned(network: nn.Module, run: nn.Module, pixels: Tensor) -> tuple[list[T
 def _folded(network: nn.Module, folds: int) -> fx.GraphModule:
     folded = fold_frozen_norms(network)
     assert folded is not None
-    assert sum(node.target is convolve for node in folded.graph.nodes) == folds
+    assert sum(isinstance(module, FrozenConvolution) for module in folded.modules()) == folds
     return folded
 
 

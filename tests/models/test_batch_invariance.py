@@ -31,7 +31,7 @@ SIZES = [(64, 80), (80, 64), (33, 97), (64, 80), (120, 40), (50, 50), (1, 70), (
 )
 def test_network(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build_model(ModelConfig(**{**small_model.model_dump(), **changes})).eval()
-    torch.nn.init.normal_(model.box_head.layers[-1].weight)
+    torch.nn.init.normal_(model.heads.box_head.layers[-1].weight)
     images = [torch.randn(3, *size) for size in SIZES]
     with torch.no_grad():
         together = model(images)
@@ -70,8 +70,8 @@ def test_tensors_of_another_kind_are_refused_by_the_network(
 
 def test_detector(small_config: Config) -> None:
     detector = Detector(small_config)
-    torch.nn.init.normal_(detector.model.class_head.weight)
-    torch.nn.init.normal_(detector.model.box_head.layers[-1].weight)
+    torch.nn.init.normal_(detector.model.heads.class_head.weight)
+    torch.nn.init.normal_(detector.model.heads.box_head.layers[-1].weight)
     images = [np.random.default_rng(i).integers(0, 256, (*size, 3)).astype(np.uint8) for i, size in enumerate(SIZES)]
     together = detector.predict(images, threshold=0.0)
     for image, found in zip(images, together, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anchordetr import create_model
 from anchordetr.config import ModelConfig
-from anchordetr.layers.projection import FeatureMap
+from anchordetr.layers.memory import Memory, ValidArea
 from anchordetr.models.builders import build_model
 from anchordetr.postprocess import postprocess
 from anchordetr.weights.official_names import from_original
@@ -42,19 +42,24 @@ def test_transformer(case: str, golden: Golden, golden_json: Callable[[str], Any
     weights = from_original(renamed)
     incompatible = model.load_state_dict(weights, strict=False)
     assert incompatible.unexpected_keys == []
-    assert all(key.startswith(("backbone.", "projection.")) for key in incompatible.missing_keys)
+    assert all(
+        key.startswith(("backbone.", "projection.convolutions.", "projection.norms."))
+        for key in incompatible.missing_keys
+    )
 
     levels = settings["levels"]
     valid = ~tensors["mask"]
-    features = FeatureMap(
+    area = ValidArea(valid.any(dim=1), valid.any(dim=2), is_padded=True).repeated(levels)
+    encoder = model.projection.key_encoder
+    memory = Memory(
         tensors["srcs"].flatten(0, 1).permute(0, 2, 3, 1),
-        mask_x=valid.any(dim=1).repeat_interleave(levels, dim=0),
-        mask_y=valid.any(dim=2).repeat_interleave(levels, dim=0),
+        area.positions(encoder, torch.float32),
+        encoder,
+        *area.masks,
         levels=levels,
-        is_padded=True,
     )
     with torch.no_grad():
-        predictions = model.detect(features)
+        predictions = model.detect(memory)
     torch.testing.assert_close(predictions.logits, tensors["logits"], atol=1e-4, rtol=0)
     torch.testing.assert_close(predictions.boxes, tensors["boxes"], atol=1e-5, rtol=0)
 

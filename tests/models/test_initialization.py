@@ -6,6 +6,7 @@ import torch
 
 from anchordetr.config import ModelConfig
 from anchordetr.layers.attention import RotaryMapAttention
+from anchordetr.layers.position import MapPositions
 from anchordetr.models.builders import build_model
 from anchordetr.rcda import RowColumnAttention
 
@@ -14,8 +15,8 @@ def own_cell_attention(config: ModelConfig) -> float:
     """Mean attention of the middle of each of 8 columns to that column, content aside."""
     model = build_model(config)
     attention = next(module for module in model.modules() if isinstance(module, RowColumnAttention))
-    mask = torch.ones(1, 8, dtype=torch.bool)
-    positions = model.key_encoder.of_map(mask, mask, joint=False)
+    centers = (torch.arange(8) + 0.5)[None] / 8
+    positions = MapPositions(centers, centers, model.projection.key_encoder)
     nothing = torch.zeros(1, 8, 8, config.embed_dim)
     _, (a_x, _) = attention(
         nothing,
@@ -41,8 +42,8 @@ def test_rotary_attention_starts_at_its_own_place(small_model: ModelConfig) -> N
     module = next(module for module in build_model(wide).modules() if isinstance(module, RotaryMapAttention))
     centres = (torch.arange(8) + 0.5)[None] / 8
     points = torch.stack((centres, centres), dim=-1)
-    turn = module.rotary.between(points, centres, centres)
-    _, weights = module.attention(torch.zeros(1, 8, 96), torch.zeros(1, 8, 8, 96), turn=turn, need_weights=True)
+    rotate = module.rotary.between(points, centres, centres)
+    _, weights = module.attention(torch.zeros(1, 8, 96), torch.zeros(1, 8, 8, 96), rotate=rotate, need_weights=True)
     for axis in weights:
         assert (axis.diagonal(dim1=2, dim2=3) > 0.4).all()
 

@@ -33,10 +33,10 @@ def test_the_second_family_learns_and_predicts() -> None:
     images = torch.randn(2, 3, 64, 64).unbind()
     targets = [Target(torch.rand(count, 4) / 4 + 0.25, torch.arange(count) % 3) for count in (4, 0)]
     predictions = model.train()(images, targets)
-    assert set(predictions.auxiliary) == {"locations", "denoising"}
+    assert set(predictions.auxiliary) == {"encoder", "denoising"}
     build_criterion(num_classes=3)(predictions, targets).total.backward()
     unused = {name.rsplit(".", 2)[0] for name, value in model.named_parameters() if value.grad is None}
-    assert unused <= {"key_encoder.mlp_1d"}  # rotary positions take the place of encoded columns and rows
+    assert unused <= {"projection.key_encoder.mlp_1d"}  # rotary positions take the place of encoded columns and rows
     model.eval()
     with torch.inference_mode():
         expected, found = model(images), model.optimize_for_inference()(images)

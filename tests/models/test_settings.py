@@ -17,8 +17,8 @@ from anchordetr.types import ImageBatch, Target
 SETTINGS: dict[str, dict[str, Any]] = {
     "default": {},
     "anchors_grid": {"anchors": "grid"},
-    "anchors_none": {"anchors": "none", "num_patterns": 1},
-    "detr_queries": {"anchors": "none", "num_patterns": 0, "attention": "standard"},
+    "anchors_none": {"queries": "embeddings", "num_patterns": 1},
+    "detr_queries": {"queries": "embeddings", "num_patterns": 0, "attention": "standard"},
     "one_pattern": {"num_patterns": 1},
     "many_anchors": {"num_anchors": 25},
     "attention_standard": {"attention": "standard"},
@@ -59,15 +59,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "backbone": "resnet10t",
     },
     "predict_locations_three_levels": {"encoder_loss": True, "features": "c3_c4_dc5", "backbone": "resnet10t"},
+    "proposals": {"queries": "proposals"},
+    "proposals_refined": {"queries": "proposals", "box_refinement": True, "attention": "rcda_rotary"},
+    "proposals_of_three_levels": {"queries": "proposals", "features": "c3_c4_dc5", "backbone": "resnet10t"},
     "query_groups": {"query_groups": 2},
-    "query_groups_of_embeddings": {"query_groups": 2, "anchors": "none"},
+    "query_groups_of_embeddings": {"query_groups": 2, "queries": "embeddings"},
     "denoising": {"denoising_groups": 2},
     "denoising_negatives": {"denoising_groups": 2, "denoising_negatives": True, "share_position_encoder": False},
     "denoising_standard": {"denoising_groups": 2, "attention": "standard", "dropout": 0.1},
-    "denoising_embeddings": {"denoising_groups": 2, "anchors": "none", "position_encoder": "sine"},
+    "denoising_embeddings": {"denoising_groups": 2, "queries": "embeddings", "position_encoder": "sine"},
     "denoising_three_levels": {"denoising_groups": 2, "features": "c3_c4_dc5", "backbone": "resnet10t"},
     "denoising_three_levels_standard": {
-        "denoising": 2,
+        "denoising_groups": 2,
         "features": "c3_c4_dc5",
         "backbone": "resnet10t",
         "attention": "standard",
@@ -90,7 +93,7 @@ def test_each_setting_trains_a_step(changes: dict[str, Any], small_model: ModelC
     assert predictions.logits.shape == (config.decoder_layers, 2, queries, 3)
     assert predictions.boxes.shape == (config.decoder_layers, 2, queries, 4)
     assert predictions.anchors.shape == (2, queries, 2)
-    assert ("locations" in predictions.auxiliary) == config.encoder_loss
+    assert ("encoder" in predictions.auxiliary) == (config.encoder_loss or config.queries == "proposals")
     before = build_criterion(3)(predictions, targets).total
     before.backward()
     optimizer.step()
@@ -104,11 +107,12 @@ def test_each_setting_trains_a_step(changes: dict[str, Any], small_model: ModelC
 
 def test_queries_are_pattern_major(small_model: ModelConfig) -> None:
     model = build_model(small_model)
-    queries = model.queries(model.key_encoder)
+    images = ImageBatch.from_list([torch.randn(3, 64, 64)])
+    queries = model.queries(model.projection(model.backbone(images)), model.heads)
     anchors = model.queries.anchors.points
     assert queries.num_anchors == 9
     for query in (0, 8, 9, 17):
-        torch.testing.assert_close(queries.points[0, query], anchors[query % 9])
+        torch.testing.assert_close(queries.references[0, query], anchors[query % 9])
         torch.testing.assert_close(queries.content[0, query], model.queries.patterns.weight[query // 9])
 
 
@@ -146,7 +150,7 @@ def test_an_official_model_without_network_says_what_to_do(monkeypatch: pytest.M
 def test_locations_predict_from_their_centres_and_padding_sees_no_object(small_model: ModelConfig) -> None:
     model = build_model(small_model.model_copy(update={"encoder_loss": True})).train()
     images = ImageBatch.from_list([torch.randn(3, 64, 96), torch.randn(3, 32, 64)])
-    locations = model(images).auxiliary["locations"]
+    locations = model(images).auxiliary["encoder"]
     height, width = (64 // 16, 96 // 16)
     centres_x = (torch.arange(width) + 0.5) / width
     torch.testing.assert_close(locations.anchors[0].view(height, width, 2)[0, :, 0], centres_x)

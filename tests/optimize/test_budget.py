@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from anchordetr.config import ModelConfig
+from anchordetr.errors import UsageError
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
-from anchordetr.optimize.budget import Budget
+from anchordetr.optimize.budget import Budget, apply_budget, largest_budget
+from anchordetr.types import ImageBatch
 
 IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -19,7 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "zero_patterns": {"num_patterns": 0},
     "standard": {"attention": "standard"},
     "separate_encoders": {"share_position_encoder": False},
-    "refine": {"box_refinement": True, "denoising": 2, "query_groups": 2},
+    "refine": {"box_refinement": True, "denoising_groups": 2, "query_groups": 2},
     "rotary": {"attention": "rcda_rotary"},
     "three_levels": {"features": "c3_c4_dc5", "backbone": "resnet10t", "encoder_layers": 2},
 }
@@ -27,29 +29,31 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def build(config: ModelConfig, **changes: Any) -> AnchorDETR:
     model = build_model(config.model_copy(update={"decoder_layers": 3, **changes})).eval()
-    torch.nn.init.normal_(model.box_head.layers[-1].weight)
-    torch.nn.init.normal_(model.class_head.weight)
+    torch.nn.init.normal_(model.heads.box_head.layers[-1].weight)
+    torch.nn.init.normal_(model.heads.class_head.weight)
     return model
 
 
 @pytest.mark.parametrize("budget", [Budget(), Budget(9, 2, 3), Budget(patterns=(1, 0))], ids=str)
 def test_a_full_budget_is_no_budget(budget: Budget, small_model: ModelConfig) -> None:
     model = build(small_model)
-    assert model.largest_budget == (9, 2, 3)
+    assert largest_budget(model) == (9, 2, 3)
     with torch.inference_mode():
-        expected, found = model(IMAGES), model.with_budget(budget)(IMAGES)
+        expected, found = model(IMAGES), apply_budget(model, budget)(IMAGES)
     assert torch.equal(found.logits, expected.logits)
     assert torch.equal(found.boxes, expected.boxes)
     assert torch.equal(found.anchors, expected.anchors)
 
 
-@pytest.mark.parametrize("changes", [*SETTINGS.values(), {"anchors": "none"}], ids=[*SETTINGS, "embedding_queries"])
+@pytest.mark.parametrize(
+    "changes", [*SETTINGS.values(), {"queries": "embeddings"}], ids=[*SETTINGS, "embedding_queries"]
+)
 def test_first_layers_give_their_auxiliary_predictions(changes: dict[str, Any], small_model: ModelConfig) -> None:
     model = build(small_model, **changes)
     with torch.inference_mode():
         expected = model(IMAGES)
         for count in (1, 2):
-            found = model.with_budget(Budget(layers=count))(IMAGES)
+            found = apply_budget(model, Budget(layers=count))(IMAGES)
             torch.testing.assert_close(found.logits, expected.logits[:count], atol=1e-5, rtol=1e-6)
             torch.testing.assert_close(found.boxes, expected.boxes[:count], atol=1e-6, rtol=0)
     assert len(model.decoder.layers) == 3
@@ -62,9 +66,9 @@ def test_without_self_attention_each_query_answers_as_among_all(
     model = build(small_model, **changes)
     for layer in model.decoder.layers:
         torch.nn.init.zeros_(layer.self_attention.out_proj.weight)
-    small = model.with_budget(Budget(anchors=4))
+    small = apply_budget(model, Budget(anchors=4))
     rows = small.queries.anchors
-    rows = torch.cat([rows + 9 * pattern for pattern in range(model.largest_budget[1])])
+    rows = torch.cat([rows + 9 * pattern for pattern in range(model.queries.num_patterns)])
     with torch.inference_mode():
         expected, found = model(IMAGES), small(IMAGES)
     assert found.num_anchors == 4
@@ -76,23 +80,23 @@ def test_without_self_attention_each_query_answers_as_among_all(
 def test_patterns_are_the_first_ones_or_the_named_ones(small_model: ModelConfig) -> None:
     model = build(small_model, num_patterns=3)
     for patterns, numbers in ((2, [0, 1]), ((2,), [2]), ((2, 0), [0, 2])):
-        small = model.with_budget(Budget(anchors=4, patterns=patterns))
-        queries = small.queries(small.key_encoder)
+        small = apply_budget(model, Budget(anchors=4, patterns=patterns))
+        queries = small.queries(small.projection(small.backbone(ImageBatch.from_list(IMAGES))), small.heads)
         expected = model.queries.patterns.weight[numbers].repeat_interleave(4, dim=0)
         assert torch.equal(queries.content[0], expected)
         assert torch.equal(
-            queries.points[0], model.queries.anchors.points[small.queries.anchors].repeat(len(numbers), 1)
+            queries.references[0], model.queries.anchors.points[small.queries.anchors].repeat(len(numbers), 1)
         )
         for predictions in (small(IMAGES), small.optimize_for_inference()(IMAGES)):
-            assert predictions.patterns.tolist() == numbers
-    again = model.with_budget(Budget(patterns=(1, 2))).with_budget(Budget(patterns=(1,)))
-    assert again(IMAGES).patterns.tolist() == [2]
+            assert predictions.pattern_ids.tolist() == numbers
+    again = apply_budget(apply_budget(model, Budget(patterns=(1, 2))), Budget(patterns=(1,)))
+    assert again(IMAGES).pattern_ids.tolist() == [2]
 
 
 @pytest.mark.parametrize("budget", [Budget(5, 1, 2), Budget(4, (0,), 1), Budget(layers=1)], ids=str)
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS.keys())
 def test_prepared_it_answers_the_same(budget: Budget, changes: dict[str, Any], small_model: ModelConfig) -> None:
-    small = build(small_model, **changes).with_budget(budget)
+    small = apply_budget(build(small_model, **changes), budget)
     with torch.inference_mode():
         expected, found = small(IMAGES), small.optimize_for_inference()(IMAGES)
     assert found.boxes.shape == (1, *expected.boxes.shape[1:])
@@ -105,11 +109,43 @@ def test_prepared_it_answers_the_same(budget: Budget, changes: dict[str, Any], s
 def test_weights_are_shared_and_the_network_stays_as_it_was(small_model: ModelConfig) -> None:
     model = build(small_model)
     names = list(model.state_dict())
-    small = model.with_budget(Budget(4, 1, 1))
+    small = apply_budget(model, Budget(4, 1, 1))
     assert list(model.state_dict()) == names
     assert {id(parameter) for parameter in small.parameters()} < {id(parameter) for parameter in model.parameters()}
     before = small(IMAGES).boxes
     with torch.no_grad():
-        model.box_head.layers[-1].bias.add_(1.0)
+        model.heads.box_head.layers[-1].bias.add_(1.0)
     assert not torch.equal(small(IMAGES).boxes, before)
     assert model(IMAGES).boxes.shape[::2] == (3, 18)
+
+
+@pytest.mark.parametrize(
+    ("budget", "changes", "message"),
+    [
+        (Budget(anchors=10), {}, "anchors is 10; this model has 9, choose from 1 to 9."),
+        (Budget(anchors=0), {}, "anchors is 0; this model has 9"),
+        (Budget(anchors=10), {"anchors": "grid"}, "this model has 9"),
+        (Budget(patterns=3), {}, "patterns is 3; this model has 2, choose from 1 to 2."),
+        (Budget(patterns=2), {"num_patterns": 0}, "patterns is 2; this model has 1"),
+        (Budget(patterns=[0, 2]), {}, "patterns names 0, 2; this model has the patterns 0, 1,"),
+        (Budget(patterns=[1, 1]), {}, "patterns names 1, 1; .* name each at most once"),
+        (Budget(patterns=[-1]), {}, "patterns names -1"),
+        (Budget(patterns=[]), {}, "patterns names nothing"),
+        (Budget(layers=3), {}, "layers is 3; this model has 2, choose from 1 to 2."),
+        (Budget(layers=-1), {}, "layers is -1"),
+        (Budget(anchors=4), {"queries": "embeddings"}, "9 learned queries without anchor points.*leave out anchors"),
+    ],
+    ids=str,
+)
+def test_what_the_model_has_not_is_refused(
+    budget: Budget, changes: dict[str, Any], message: str, small_model: ModelConfig
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        apply_budget(build_model(small_model.model_copy(update=changes)), budget)
+
+
+def test_a_prepared_network_says_when_to_choose(small_model: ModelConfig) -> None:
+    prepared = build_model(small_model).optimize_for_inference()
+    with pytest.raises(UsageError, match="before optimize_for_inference"):
+        apply_budget(prepared, Budget(layers=1))
+    assert apply_budget(prepared, Budget()) is prepared

@@ -53,7 +53,7 @@ def test_a_module_with_rotary_positions_equals_dense_attention_by_hand() -> None
     torch.nn.init.normal_(module.in_proj_bias)
     query, memory = torch.randn(1, 4, 16), torch.randn(1, 3, 5, 16)
     points, columns, rows = torch.rand(1, 4, 2), torch.rand(1, 5), torch.rand(1, 3)
-    found = module(query, memory, turn=rotary.between(points, columns, rows))
+    found = module(query, memory, rotate=rotary.between(points, columns, rows))
 
     weights, biases = module.in_proj_weight.double().chunk(5), module.in_proj_bias.double().chunk(5)
     inputs = (query[0], query[0], memory[0].mean(dim=0), memory[0].mean(dim=1), memory[0])
@@ -89,7 +89,7 @@ def test_attention_with_rotary_positions_compiles_without_a_graph_break() -> Non
     points, columns, rows = torch.rand(1, 15, 2), torch.rand(1, 5), torch.rand(1, 3)
 
     def attend(features: Tensor) -> Tensor:
-        answer: Tensor = module(features, turn=rotary.between(points, columns, rows))
+        answer: Tensor = module(features, rotate=rotary.between(points, columns, rows))
         return answer
 
     features = torch.randn(2, 3, 5, 16)

@@ -130,7 +130,7 @@ def test_a_non_finite_loss_stops_before_the_weights_change(
 ) -> None:
     detector = Detector(detector.config, ["circle", "rectangle", "triangle"], device="cpu")
     with torch.no_grad():
-        detector.model.box_head.layers[0].weight[0, 0] = float("nan")
+        detector.model.heads.box_head.layers[0].weight[0, 0] = float("nan")
     before = {name: value.clone() for name, value in detector.model.named_parameters()}
     with pytest.raises(RuntimeError, match=r"The loss is .*nan.* on images \["):
         detector.train(coco_folder, tmp_path, epochs=1)

@@ -20,7 +20,7 @@ from anchordetr.weights.class_transfer import copy_rows
 def weights(small_config: Config, tmp_path: Path) -> Path:
     """A saved detector of other classes than the data's circle, rectangle and triangle; two names are shared."""
     detector = Detector(small_config.updated({"train.seed": 7}), ["ox", "Triangle ", "cat", "circle"], device="cpu")
-    nn.init.normal_(detector.model.class_head.weight)
+    nn.init.normal_(detector.model.heads.class_head.weight)
     detector.save_pretrained(tmp_path / "start")
     return tmp_path / "start"
 
@@ -70,10 +70,10 @@ def test_the_labels_of_denoising_queries_follow_the_classes(
 ) -> None:
     config = small_config.updated({"model.denoising_groups": 2, "train.seed": 7})
     start = Detector(config, ["ox", "Triangle ", "cat", "circle"], device="cpu")
-    before = start.model.denoising_groups.labels.weight.detach().clone()
+    before = start.model.training_sources["denoising"].labels.weight.detach().clone()
     start.config = start.config.updated({"train.backbone_lr": 0.0, "train.weight_decay": 0.0})
     start.train(coco_folder, tmp_path, epochs=1, lr=1e-30)
-    after = Detector.from_pretrained(tmp_path, device="cpu").model.denoising_groups.labels.weight
+    after = Detector.from_pretrained(tmp_path, device="cpu").model.training_sources["denoising"].labels.weight
     assert after.shape == (3, 32)
     torch.testing.assert_close(after[[0, 2]], before[[3, 1]], atol=1e-6, rtol=0)
     assert not any(torch.allclose(after[1], row, atol=1e-3) for row in before)
@@ -101,4 +101,6 @@ def test_the_same_classes_keep_their_head(weights: Path, coco_folder: Path, tmp_
     assert train(weights, coco_folder, tmp_path / "first") == 0
     assert train(tmp_path / "first", coco_folder, tmp_path / "second") == 0
     first, second = (Detector.from_pretrained(tmp_path / name, device="cpu") for name in ("first", "second"))
-    torch.testing.assert_close(second.model.class_head.weight, first.model.class_head.weight, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        second.model.heads.class_head.weight, first.model.heads.class_head.weight, atol=1e-6, rtol=0
+    )

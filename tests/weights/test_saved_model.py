@@ -140,7 +140,7 @@ def test_readers_never_see_half_a_model(detector: Detector, folder: Path) -> Non
     other = Detector(detector.config, ["a", "b", "c"], device="cpu")
     with torch.no_grad():
         for number, model in enumerate((detector, other)):
-            model.model.class_head.bias.fill_(number)
+            model.model.heads.class_head.bias.fill_(number)
     stop = threading.Event()
 
     def write() -> None:

@@ -1,0 +1,98 @@
+"""Encoder proposals: a prediction at every location of the memory, to learn from and to make queries of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anchordetr.layers.heads import Decoded, Heads
+from anchordetr.layers.memory import Memory
+from anchordetr.layers.queries import Queries
+from anchordetr.layers.query_sources import QuerySource
+from anchordetr.types import Predictions, Target
+
+
+class EncoderHead(nn.Module):
+    """Predictions of every location of the encoded map, whose center is the anchor, with heads of their own.
+
+    The first stage of two-stage Deformable DETR (Zhu et al., ICLR 2021, appendix).
+
+    Args:
+        projection: (..., C) -> (..., C) before the heads. norm: normalisation after it.
+        heads: of the proposals, apart from those of the decoder.
+    """
+
+    def __init__(self, *, projection: nn.Module, norm: nn.Module, heads: Heads) -> None:
+        super().__init__()
+        self.projection = projection
+        self.norm = norm
+        self.heads = heads
+
+    def forward(self, memory: Memory) -> tuple[Tensor, Predictions]:
+        """Return features (B, G·H·W, C) and predictions of one layer; padded locations predict no object."""
+        features = self.norm(self.projection(memory.values.float()))
+        points = memory.positions.points.expand(*memory.values.shape[:3], 2)
+        content, points = (_locations(values, memory.levels) for values in (features, points))
+        valid = None
+        if memory.valid_x is not None and memory.valid_y is not None:
+            valid = _locations(memory.valid_x[:, None, :, None] & memory.valid_y[:, :, None, None], memory.levels)
+            valid = valid.transpose(1, 2)
+        queries = Queries(content, memory.encode(points), points, num_anchors=points.shape[1], valid=valid)
+        return content, self.heads(Decoded(content.unsqueeze(0), points.unsqueeze(0)), queries)
+
+
+class EncoderPredictions(nn.Module):
+    """The training source whose predictions are those of the encoder, so that it learns from losses of its own.
+
+    Args:
+        head: of every location.
+    """
+
+    def __init__(self, head: EncoderHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Predictions:
+        """Return predictions, which no decoder has to refine; ``heads`` and ``targets`` are not read."""
+        predictions: Predictions = self.head(memory)[1]
+        return predictions
+
+
+class ProposalQueries(QuerySource):
+    """Queries from the image: the locations of the memory whose proposals have the highest class scores.
+
+    References are the proposals' boxes, the content is what they were predicted from (RT-DETR, Zhao et al., CVPR 2024,
+    section 4.3); neither carries a gradient. In training the proposals are matched and learn by themselves, under the
+    name ``encoder``.
+
+    Args:
+        head: of every location.
+        num_queries: Q; all locations where there are fewer.
+    """
+
+    def __init__(self, *, head: EncoderHead, num_queries: int) -> None:
+        super().__init__()
+        self.head = head
+        self.num_anchors = num_queries
+
+    def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
+        """Return the queries of each image, the most confident ones first."""
+        content, predictions = self.head(memory)
+        scores = predictions.logits[-1].detach().amax(dim=-1)
+        rows = scores.topk(min(self.num_anchors, scores.shape[1]), dim=1).indices.unsqueeze(-1)
+        boxes = predictions.boxes[-1].detach().gather(1, rows.expand(-1, -1, 4))
+        content = content.detach().gather(1, rows.expand(-1, -1, content.shape[-1])).to(memory.values.dtype)
+        return Queries(
+            content,
+            memory.encode(boxes[..., :2]),
+            boxes,
+            num_anchors=boxes.shape[1],
+            auxiliary={"encoder": predictions} if self.training else {},
+        )
+
+
+def _locations(values: Tensor, levels: int) -> Tensor:
+    """(B·G, H, W, S) -> (B, G·H·W, S)."""
+    return torch.unflatten(values, 0, (-1, levels)).flatten(1, 3)
