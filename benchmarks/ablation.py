@@ -65,7 +65,7 @@ PHOTOGRAPHS: dict[str, Any] = {
 }
 EPOCHS = {"shapes": 6, "photographs": 60}
 
-DETR_QUERIES = {"model.anchors": "none", "model.num_anchors": 108, "model.num_patterns": 0}
+DETR_QUERIES = {"model.queries": "embeddings", "model.num_anchors": 108, "model.num_patterns": 0}
 SUM = {
     "model.init": "local",
     "model.encoder_loss": True,

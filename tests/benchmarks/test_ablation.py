@@ -17,7 +17,7 @@ from small_ablation import SMALL
 from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
-from anchordetr.models.builders import build_position_encoder, build_queries
+from anchordetr.models.builders import build_queries
 from anchordetr.training.progress import RichReporter
 
 
@@ -109,8 +109,8 @@ def test_every_variant_of_the_paper_is_a_network_with_as_many_queries(data: str)
     assert not base.model.encoder_loss
     for name, changes in ablation.VARIANTS.items():
         config = base.updated(changes)
-        queries = build_queries(config.model)(build_position_encoder(config.model))
-        assert queries.points.shape == (1, 108, 2), name
+        source = build_queries(config.model)
+        assert source.num_anchors * source.num_patterns == 108, name
         assert name not in paper or (config.model.init == "paper" and not config.model.encoder_loss)
     with pytest.raises(UsageError, match=r"Unknown configuration key 'model.wings'"):
         base.updated({"model.wings": 2})
@@ -131,7 +131,7 @@ def test_a_small_ablation(
     kept = json.loads((folder / "results" / "detr_queries_seed0.json").read_text())
     assert [entry["images"] for entry in kept["history"]] == [8, 16]
     assert kept["changes"] == ablation.VARIANTS["detr_queries"]
-    assert kept["config"]["model"]["anchors"] == "none"
+    assert kept["config"]["model"]["queries"] == "embeddings"
     assert kept["machine"]["commit"] == kept["commit"]
     table = capsys.readouterr().out
     assert "| detr_queries | 16 |" in table
