@@ -10,6 +10,7 @@ from typing import NoReturn
 import typer
 
 from anchordetr.cli import benchmark
+from anchordetr.cli.config import show_config
 from anchordetr.cli.convert import convert
 from anchordetr.cli.demo import demo
 from anchordetr.cli.doctor import doctor
@@ -38,6 +39,7 @@ app.command("doctor")(doctor)
 app.command("profile-memory")(profile_memory)
 app.add_typer(benchmark.app, name="benchmark")
 app.command("list-models")(list_models)
+app.command("config")(show_config)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:

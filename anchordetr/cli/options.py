@@ -36,6 +36,7 @@ Patterns = Annotated[
     typer.Option(help="Use so many of the patterns, the first ones; or those of these numbers: '0,2', or '2,' alone."),
 ]
 Layers = Annotated[int | None, typer.Option(help="Use so many of the decoder layers, the first ones.")]
+Recipe = Annotated[str | None, typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred images.")]
 Config = Annotated[Path | None, typer.Option(help="YAML or JSON file of changes to the preset.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: section.key=value. Can be repeated.")]
 
@@ -43,6 +44,23 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: se
 def given(**values: Any) -> dict[str, Any]:
     """Return the options that the user gave, with their configuration keys (``train__lr`` for ``train.lr``)."""
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}
+
+
+def changes(recipe: str | None, config: Path | None, set_: list[str] | None) -> dict[str, Any]:
+    """Return the changes to a preset, ``{"section.key": value}``: ``--set`` wins over the file, it over the recipe.
+
+    Raises:
+        UsageError: there is no such recipe, or an assignment cannot be read.
+        InputError: the file cannot be read.
+    """
+    from anchordetr.config import flatten, parse_assignments, read_config_file
+    from anchordetr.models.presets import recipe as recipe_settings
+
+    return {
+        **(recipe_settings(recipe) if recipe is not None else {}),
+        **(flatten(read_config_file(config)) if config is not None else {}),
+        **parse_assignments(set_ or []),
+    }
 
 
 def silence_profiler() -> None:

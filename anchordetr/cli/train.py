@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from anchordetr.cli import options
+from anchordetr.cli.settings import HelpSettings
 from anchordetr.cli.tables import print_facts, print_json, print_metrics
 from anchordetr.errors import UsageError
 
@@ -24,11 +25,10 @@ def train(
     match_classes: Annotated[
         str, typer.Option(help="With --weights: 'name' copies the class rows of the same name, 'none' copies nothing.")
     ] = "name",
-    recipe: Annotated[
-        str | None, typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred images.")
-    ] = None,
+    recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
+    help_settings: HelpSettings = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from OUTPUT_DIR/last, with its settings where none are given.")
     ] = False,
@@ -49,18 +49,14 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train a detector, evaluate it after each epoch, keep the best and the last model."""
-    from anchordetr.config import flatten, parse_assignments, read_config_file
     from anchordetr.detector import Detector
     from anchordetr.distributed import is_main_process
     from anchordetr.models.presets import preset
-    from anchordetr.models.presets import recipe as recipe_settings
 
     if model is not None and weights is not None:
         raise UsageError("--weights brings its own model: leave --model away, and change parts with --set.")
     changes = {
-        **(recipe_settings(recipe) if recipe is not None else {}),
-        **(flatten(read_config_file(config)) if config is not None else {}),
-        **parse_assignments(set_ or []),
+        **options.changes(recipe, config, set_),
         **options.given(
             train__epochs=epochs,
             train__batch_size=batch_size,

@@ -166,6 +166,7 @@ def check_original_holds(config: ModelConfig) -> None:
             ("backbone", config.backbone.split(".")[0], {name.split(".")[0] for name in _RESNETS.values()}),
             ("features", config.features, {"c5", "dc5", "c3_c4_dc5"}),
             ("attention", config.attention, {"rcda", "standard"}),
+            ("queries", config.queries, {"anchors"}),
             ("anchors", config.anchors, {"learned", "grid"}),
             ("position_encoder", config.position_encoder, {"sine_mlp"}),
             ("share_position_encoder", config.share_position_encoder, {True}),

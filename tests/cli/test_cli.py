@@ -292,6 +292,8 @@ def test_benchmark_loader(coco_folder: Path, capsys: pytest.CaptureFixture[str])
         (["train", "--data", "none", "--output-dir", "x", "--set", "train.lrr=1"], 2, "Did you mean 'train.lr'"),
         (["train", "--data", "none", "--output-dir", "x", "--set", "train.lr"], 2, "has no '='"),
         (["train", "--data", "none", "--output-dir", "x", "--set", "train.lr=fast"], 2, "'train.lr': Input should be"),
+        (["train", "--data", "none", "--output-dir", "x", "--set", "model.start=local"], 2, "'model.init'"),
+        (["train", "--data", "none", "--output-dir", "x", "--precision", "fp8"], 2, "'fp32', 'bf16' or 'fp16'"),
         (["train", "--data", "none", "--output-dir", "x", "--config", "none.yaml"], 1, "none.yaml does not exist"),
         (["train", "--data", "none", "--output-dir", "x", "--model", "anchordetr_tiny"], 1, "none does not exist"),
         (["predict", "none.jpg", "--weights", "none"], 1, "No such image"),

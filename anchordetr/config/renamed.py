@@ -1,0 +1,48 @@
+"""Configuration keys and values that have new names: refused where a user writes them, renamed in what was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# The new key is in the section of the old one.
+RENAMED = {
+    "model.start": "model.init",
+    "model.predict_cells": "model.encoder_loss",
+    "model.refine": "model.box_refinement",
+    "model.denoising": "model.denoising_groups",
+    "model.fuse_at": "model.fusion_level",
+}
+RENAMED_VALUES = {("model.anchors", "none"): ("model.queries", "embeddings")}
+
+
+def explain_renamed(key: str, value: Any) -> str | None:
+    """Return a sentence that names what replaced a ``section.key`` or its value; None where nothing did."""
+    if key in RENAMED:
+        return f"The configuration key '{key}' is now called '{RENAMED[key]}'; use this name."
+    if isinstance(value, str) and (key, value) in RENAMED_VALUES:
+        new_key, new_value = RENAMED_VALUES[key, value]
+        return f"{key}={value} is now {new_key}={new_value}; set this instead."
+    return None
+
+
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a saved model or a training state of format version 1 with today's names.
+
+    Args:
+        values: ``{"section": {"key": value}}``; entries that are no mappings, and names of today, stay as they are.
+    """
+    return {
+        section: _upgrade_section(section, content) if isinstance(content, Mapping) else content
+        for section, content in values.items()
+    }
+
+
+def _upgrade_section(section: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    upgraded = {}
+    for name, value in content.items():
+        key = f"{section}.{name}"
+        if isinstance(value, str) and (key, value) in RENAMED_VALUES:
+            key, value = RENAMED_VALUES[key, value]
+        upgraded[RENAMED.get(key, key).removeprefix(f"{section}.")] = value
+    return upgraded

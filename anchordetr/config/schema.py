@@ -1,0 +1,73 @@
+"""The whole configuration of a run: its sections, how it is changed, checked and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import ValidationError, model_validator
+
+from anchordetr.config.model import ModelConfig
+from anchordetr.config.section import Section
+from anchordetr.config.training import DataConfig, LossConfig, TrainConfig
+from anchordetr.errors import UsageError
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check_anchors(self) -> Self:
+        if self.train.anchors_from_data and (self.model.queries != "anchors" or self.model.anchors == "grid"):
+            raise UsageError(
+                "train.anchors_from_data moves learned anchors; set model.queries=anchors and model.anchors=learned."
+            )
+        return self
+
+    def updated(self, changes: Mapping[str, Any]) -> Config:
+        """Return a copy with ``{"section.key": value}`` or ``{"section": {"key": value}}`` changed.
+
+        Raises:
+            UsageError: a key does not exist or a value does not fit.
+        """
+        values = self.model_dump()
+        for key, value in flatten(changes).items():
+            section, _, name = key.partition(".")
+            values.setdefault(section, {})[name] = value
+        return parse_config(values)
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Validate a whole configuration.
+
+    Raises:
+        UsageError: names the first key that does not exist or has a value that does not fit.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "value_error":
+            raise UsageError(str(first["ctx"]["error"])) from error
+        key = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"Configuration key '{key}': {first['msg']} (got {first['input']!r}).") from error
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the dotted keys whose values differ, with the old and the new value (None where there is none)."""
+    old, new = flatten(before), flatten(now)
+    return {key: (old.get(key), new.get(key)) for key in old | new if old.get(key) != new.get(key)}
+
+
+def flatten(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one level with dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        name = f"{prefix}{key}"
+        flat.update(flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return flat

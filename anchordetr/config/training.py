@@ -1,0 +1,161 @@
+"""The sections ``data``, ``loss`` and ``train`` of the configuration: what a training is made of beside the network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from anchordetr.config.section import Section
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class DataConfig(Section):
+    """How images are read, resized and augmented."""
+
+    prefix = "data."
+
+    layout: str = Field(
+        default="auto",
+        examples=["auto", "coco", "roboflow", "shapes", "voc", "yolo"],
+        description="Layout of the data set's files; `auto` finds out which one it is. Or a registered name.",
+    )
+    short_side: PositiveInt = Field(
+        default=800, description="Pixels of the short side to which images are resized in evaluation and prediction."
+    )
+    long_side: PositiveInt = Field(
+        default=1333, description="Most pixels of the long side; an image that would exceed it is resized to it."
+    )
+    train_short_sides: tuple[PositiveInt, ...] = Field(
+        default=tuple(range(480, 801, 32)), description="Pixels of the short side that training chooses from at random."
+    )
+    crop: bool = Field(
+        default=True, description="Crop a random window of half of the training images before they are resized."
+    )
+    flips: tuple[Literal["horizontal", "vertical"], ...] = Field(
+        default=("horizontal",),
+        description="Directions in which training images are mirrored, each with probability 0.5. Add `vertical` where "
+        "objects have no upright, as under a microscope or from above.",
+    )
+    workers: NonNegativeInt = Field(
+        default=2, description="Processes that load images, for each training process; 0 loads in that process itself."
+    )
+    skip_broken: bool = Field(
+        default=False,
+        description="Decode every image before the start and leave out those that cannot be read, with a count; "
+        "`false` stops at the first one.",
+    )
+
+
+class LossConfig(Section):
+    """Weights of the losses and of the matching costs (section 4.1 of the paper)."""
+
+    prefix = "loss."
+
+    class_weight: float = Field(default=2.0, ge=0.0, description="Weight of the class loss and the class cost.")
+    box_weight: float = Field(
+        default=5.0, ge=0.0, description="Weight of the L1 loss and cost of boxes, as fractions of the image."
+    )
+    giou_weight: float = Field(
+        default=2.0, ge=0.0, description="Weight of the generalised IoU loss and cost of the boxes."
+    )
+    focal_alpha: float = Field(
+        default=0.25, ge=0.0, le=1.0, description="Weight of objects against background in focal loss and class cost."
+    )
+    focal_gamma: float = Field(
+        default=2.0, ge=0.0, description="How much focal loss and class cost play down predictions that are right."
+    )
+    classification: Literal["focal", "varifocal"] = Field(
+        default="focal",
+        description="Class loss: `focal`, or `varifocal`, whose target score is the IoU of box and object, so that "
+        "scores rank boxes by how well they fit.",
+    )
+
+
+class TrainConfig(Section):
+    """The optimization; the defaults are the paper's recipe."""
+
+    prefix = "train."
+
+    epochs: PositiveInt = Field(default=50, description="Passes over the training images.")
+    batch_size: PositiveInt = Field(
+        default=8, description="Images of an optimizer step, shared by all training processes."
+    )
+    accumulate: PositiveInt = Field(
+        default=1,
+        description="Parts into which each process splits its share of a step; more parts need less memory, and only "
+        "unfrozen batch norm notices the difference.",
+    )
+    lr: float = Field(default=1e-4, gt=0.0, description="Learning rate of everything but the backbone.")
+    backbone_lr: float = Field(default=1e-5, ge=0.0, description="Learning rate of the backbone.")
+    lr_batch_size: PositiveInt = Field(default=8, description="The `batch_size` that the learning rates are meant for.")
+    scale_lr: bool = Field(
+        default=False, description="Multiply the learning rates by `batch_size` / `lr_batch_size`; a note says so."
+    )
+    weight_decay: float = Field(default=1e-4, ge=0.0, description="Weight decay of AdamW, for all weights.")
+    schedule: Literal["step", "cosine"] = Field(
+        default="step",
+        description="How the learning rates fall: to a tenth after `drop_at` (`step`), or along a cosine to zero at "
+        "the end, which needs no guess when to drop (`cosine`).",
+    )
+    warmup: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of all steps in which the learning rates rise from zero."
+    )
+    drop_at: float = Field(
+        default=0.8,
+        ge=0.0,
+        le=1.0,
+        description="Share of all steps after which `step` divides the learning rates by 10.",
+    )
+    clip_norm: float = Field(
+        default=0.1,
+        gt=0.0,
+        description="Largest norm of the gradient; a longer one is scaled down to it. 0.1 suits long trainings, 1.0 "
+        "short ones.",
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Decay of the exponential moving average (EMA) of the weights, which is then evaluated and saved; "
+        "it rises from 0.1 in the first steps. 0 is no EMA.",
+    )
+    freeze: tuple[str, ...] = Field(
+        default=(),
+        examples=["backbone", "encoder.layers.0"],
+        description="Parts of the network whose weights stay as they are.",
+    )
+    eval_every: PositiveInt = Field(default=1, description="Epochs from one evaluation to the next.")
+    save_every: NonNegativeInt = Field(
+        default=0, description="Steps after which the training state is saved, besides after each epoch; 0 is never."
+    )
+    patience: NonNegativeInt = Field(
+        default=0, description="Evaluations without a better AP after which training stops; 0 is never."
+    )
+    precision: Precision = Field(
+        default="fp32",
+        description="Number format of the network's computations; weights and losses stay `fp32`. `bf16` needs less "
+        "memory and time on GPUs that have it, `fp16` on older ones.",
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="Use deterministic algorithms only, slower on a GPU; an operation that has none stops the run.",
+    )
+    tensorboard: bool = Field(
+        default=False, description="Write for TensorBoard too; needs the extra `anchordetr[tensorboard]`."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Save memory: the backward pass computes the features of the transformer's layers again.",
+    )
+    device: str = Field(
+        default="auto",
+        examples=["auto", "cpu", "cuda", "cuda:1"],
+        description="Device of `benchmarks/compare_peers.py`; commands take `--device`.",
+    )
+    seed: NonNegativeInt = Field(default=0, description="Seed of initial weights, order of images and augmentation.")
+    anchors_from_data: bool = Field(
+        default=False,
+        description="Let learned anchors start at the centers of the training data's objects, found by k-means.",
+    )
