@@ -15,7 +15,7 @@ RANKS = {
     name: rank
     for rank, names in enumerate(
         (
-            "errors types detections metrics feature_levels registry files device distributed console config rcda",
+            "errors types detections registry files device distributed console config feature_levels rcda",
             "layers",
             "optimize criterion postprocess data",
             "models",

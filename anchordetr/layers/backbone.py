@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.errors import InputError, UsageError, closest_match, reason
+from anchordetr.feature_levels import is_dilated, strides_of
 from anchordetr.layers.frozen_norm import fold_frozen_norms
 from anchordetr.layers.fx_graph import runs_by_modules
 from anchordetr.registry import BACKBONES
@@ -81,8 +82,7 @@ class TimmBody(nn.Module):
 
     Args:
         name: timm's name, with or without a pretrained tag ("resnet50.tv_in1k").
-        features: ``c3``, ``c4``, ``c5`` (stride 8, 16, 32), ``dc5`` (the last stage dilated to stride 16), or
-            several of them: ``c3_c4_dc5``, ``c4_c5``, ``c3_c4_c5``.
+        features: a set of levels (``anchordetr/feature_levels.py``), such as ``dc5`` or ``c4_c5``.
         pretrained: load timm's weights, from the network unless ``weights`` is given.
         weights: a file with timm's weights for this network.
         freeze_batch_norm: keep batch norm in eval mode and its parameters fixed.
@@ -147,23 +147,11 @@ class TimmBody(nn.Module):
             parameter.requires_grad_(False)
 
 
-_LAST = None
-_LEVEL_STRIDES: dict[str, tuple[int | None, ...]] = {
-    "c3": (8,),
-    "c4": (16,),
-    "c5": (32,),
-    "dc5": (_LAST,),
-    "c3_c4_dc5": (8, 16, _LAST),
-    "c4_c5": (16, 32),
-    "c3_c4_c5": (8, 16, 32),
-}
-
-
 def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
-    """Return timm's options, the indices of the wanted maps and their strides."""
+    """Return timm's options, the indices of the chosen maps and their strides."""
     if not timm.is_model(name.split(".")[0]):
         raise UsageError(f"Unknown backbone '{name}'.{closest_match(name, [*BACKBONES.names(), *timm.list_models()])}")
-    options: dict[str, Any] = {"output_stride": 16} if "dc5" in features else {}
+    options: dict[str, Any] = {"output_stride": 16} if is_dilated(features) else {}
     try:
         with torch.device("meta"):
             network: Any = timm.create_model(name, features_only=True, **options)
@@ -171,11 +159,11 @@ def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int,
     except (TypeError, NotImplementedError, RuntimeError, AssertionError, AttributeError) as error:
         raise UsageError(f"The backbone '{name}' gives no feature maps with '{features}': {error}") from error
     indices: list[int] = []
-    for wanted in reversed(_LEVEL_STRIDES[features]):
+    for stride in reversed(strides_of(features)):
         end = indices[0] if indices else len(strides)
-        matches = [i for i, stride in enumerate(strides[:end]) if wanted in (stride, _LAST)]
+        matches = [i for i, found in enumerate(strides[:end]) if found == stride]
         if not matches:
-            raise UsageError(f"The backbone '{name}' has no map of stride {wanted} for '{features}'; it has {strides}.")
+            raise UsageError(f"The backbone '{name}' has no map of stride {stride} for '{features}'; it has {strides}.")
         indices.insert(0, matches[-1])
     return options, tuple(indices), tuple(strides[i] for i in indices)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from torch import nn
 
 from anchordetr.config import ModelConfig
 from anchordetr.errors import UsageError
+from anchordetr.feature_levels import STRIDES, FusionLevel
 from anchordetr.layers.attention import MultiLevelAttention
 from anchordetr.layers.backbone import Backbone, TimmBody
 from anchordetr.layers.decoder import Decoder, DecoderLayer, RefiningDecoder
@@ -23,8 +26,6 @@ from anchordetr.models.initialization import start_locally
 from anchordetr.models.presets import preset
 from anchordetr.rcda.onednn import Linear
 from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, POSITION_ENCODERS, QUERY_SOURCES
-
-_FUSED_STRIDES = {"c3": 8, "c4": 16, "c5": 32}
 
 
 def create_model(name: str, num_classes: int = 80, pretrained_backbone: bool = True) -> AnchorDETR:
@@ -95,9 +96,9 @@ def build_projection(config: ModelConfig, backbone: Backbone) -> Projection:
         return InputProjection(
             channels=backbone.channels, strides=backbone.strides, key_encoder=key_encoder, query_encoder=query_encoder
         )
-    stride = _FUSED_STRIDES[config.fusion_level]
+    stride = STRIDES[config.fusion_level]
     if stride not in backbone.strides:
-        known = ", ".join(name for name, level in _FUSED_STRIDES.items() if level in backbone.strides)
+        known = ", ".join(level for level in get_args(FusionLevel) if STRIDES[level] in backbone.strides)
         raise UsageError(
             f"model.fusion_level={config.fusion_level} is no level of the backbone; it has {known or 'none'}."
         )

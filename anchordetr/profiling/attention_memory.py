@@ -106,7 +106,7 @@ def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, 
     kind            inference        training
     =============== ================ ==================
     rcda reference  Z + A + 4u       2Z + A + 6u
-    rcda summed     2S + A + 4u      3S + 4u
+    rcda dense      2S + A + 4u      3S + 4u
     rcda sdpa       2.25S + 9u       3S + 6u
     rcda tiled      5u + T           10u + 2T
     rcda triton     5u               10u
@@ -125,7 +125,7 @@ def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, 
     weights_of_z = decoupled / z_of_tiles
     return {
         "rcda reference": (z + decoupled + 4 * u, 2 * z + decoupled + 6 * u),
-        "rcda summed": (2 * dense + decoupled + 4 * u, 3 * dense + 4 * u),
+        "rcda dense": (2 * dense + decoupled + 4 * u, 3 * dense + 4 * u),
         "rcda sdpa": (2 * dense + dense // 4 + 9 * u, 3 * dense + 6 * u),
         "rcda tiled": (
             5 * u + round(tile * (1 + 2 * weights_of_z)),

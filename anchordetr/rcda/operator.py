@@ -1,4 +1,4 @@
-"""Registration of a fused backend with ``torch.library``: fake tensors, autograd and autocast, in one place."""
+"""Registration of a fused backend with ``torch.library``: fake tensors and autograd, in one place."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Forward = Callable[..., Tensor]
-Backward = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
+from anchordetr.rcda.operands import Axis, Gradients, Operands, is_wide
 
-_ARGUMENTS = "Tensor q_x, Tensor q_y, Tensor k_x, Tensor k_y, Tensor value, Tensor? mask_x, Tensor? mask_y, float scale"
-_GRADIENTS = "(Tensor, Tensor, Tensor, Tensor, Tensor)"
-_LIBRARY = torch.library.Library("anchordetr", "FRAGMENT")
+Forward = Callable[[Operands], Tensor]
+Backward = Callable[[Tensor, Tensor, Operands], Gradients]
+
+_OPERANDS = (
+    "Tensor q_x, Tensor q_y, Tensor k_x, Tensor k_y, Tensor value, "
+    "Tensor? bias_x, Tensor? bias_y, Tensor? mask_x, Tensor? mask_y, float scale"
+)
+_GRADIENTS = "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 
 
 def triton_is_interpreted() -> bool:
@@ -22,73 +26,72 @@ def triton_is_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def empty_output(q_x: Tensor, value: Tensor) -> Tensor:
+def empty_output(operands: Operands) -> Tensor:
     """Return an uninitialised (B, M, N, Dv) whose memory lies as (B, N, M, Dv), so that joining the heads is free."""
-    batch, heads, queries, _ = q_x.shape
-    return value.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
+    batch, heads, queries, _ = operands.x.query.shape
+    return operands.value.new_empty(batch, queries, heads, operands.value.shape[-1]).transpose(1, 2)
 
 
-def empty_value_gradient(value: Tensor) -> Tensor:
-    """Return an uninitialised (B, M, H, W, Dv) whose memory has the longer axis outside, as tiles add to them."""
+def empty_gradients(operands: Operands) -> Gradients:
+    """Return uninitialised gradients: contiguous ones of the axes, and one of the value as tiles add to it.
+
+    The gradient (B, M, H, W, Dv) of the value has the longer axis outside: its memory lies as (B, M, W, H, Dv) where
+    the map is at least as wide as high.
+    """
+    x, y = (_empty_axis(axis) for axis in (operands.x, operands.y))
+    value = operands.value
     batch, heads, height, width, depth = value.shape
-    if width >= height:
-        return value.new_empty(batch, heads, width, height, depth).transpose(2, 3)
-    return value.new_empty(value.shape)
+    if is_wide(value):
+        return Gradients(x, y, value.new_empty(batch, heads, width, height, depth).transpose(2, 3))
+    return Gradients(x, y, value.new_empty(value.shape))
+
+
+def _empty_axis(axis: Axis) -> Axis:
+    bias = None if axis.bias is None else axis.bias.new_empty(axis.bias.shape)
+    return Axis(axis.query.new_empty(axis.query.shape), axis.key.new_empty(axis.key.shape), bias=bias)
 
 
 def register(name: str, forward: Forward, backward: Backward) -> Forward:
     """Register ``anchordetr::name`` and its backward pass.
 
     Args:
-        forward: (q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale) -> output, laid out as :func:`empty_output` does.
-        backward: (gradient of the output, the output, then the arguments of ``forward``) -> gradients of the first four
-            arguments, contiguous, and of the value, laid out as :func:`empty_value_gradient` does.
+        forward: operands -> output, laid out as :func:`empty_output` does.
+        backward: (gradient of the output, the output, operands) -> gradients laid out as :func:`empty_gradients` does.
 
     Returns:
-        The operator, called like ``forward``. It traces, exports and differentiates once, and under autocast it
-        computes in autocast's dtype.
+        A function of the operands that calls the operator, which traces, exports and differentiates once.
     """
     operator = torch.library.custom_op(
-        f"anchordetr::{name}", forward, mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor"
+        f"anchordetr::{name}",
+        lambda *flat: forward(Operands.unflatten(*flat)),
+        mutates_args=(),
+        schema=f"({_OPERANDS}) -> Tensor",
     )
     gradients = torch.library.custom_op(
         f"anchordetr::{name}_backward",
-        backward,
+        lambda gradient, output, *flat: backward(gradient, output, Operands.unflatten(*flat)).flatten(),
         mutates_args=(),
-        schema=f"(Tensor gradient, Tensor output, {_ARGUMENTS}) -> {_GRADIENTS}",
+        schema=f"(Tensor gradient, Tensor output, {_OPERANDS}) -> {_GRADIENTS}",
     )
 
     @operator.register_fake
-    def _(q_x: Tensor, q_y: Tensor, k_x: Tensor, k_y: Tensor, value: Tensor, *_: Any) -> Tensor:
-        return empty_output(q_x, value)
+    def _(*flat: Any) -> Tensor:
+        return empty_output(Operands.unflatten(*flat))
 
     @gradients.register_fake
-    def _(gradient: Tensor, output: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-        contiguous = (argument.new_empty(argument.shape) for argument in arguments[:4])
-        return (*contiguous, empty_value_gradient(arguments[4]))
+    def _(gradient: Tensor, output: Tensor, *flat: Any) -> tuple[Tensor, ...]:
+        return empty_gradients(Operands.unflatten(*flat)).flatten()
 
     def save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(output, *inputs[:-1])
         ctx.scale = inputs[-1]
 
     def differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (*gradients(gradient, *ctx.saved_tensors, ctx.scale), None, None, None)
+        output, *tensors = ctx.saved_tensors
+        found = gradients(gradient, output, *tensors, ctx.scale)
+        given = (tensor is not None for tensor in tensors)
+        of_tensors = (part if is_given else None for part, is_given in zip(found, given, strict=False))
+        return (*of_tensors, None, None, None)
 
     operator.register_autograd(differentiate, setup_context=save)
-    for device, key in (("cpu", "AutocastCPU"), ("cuda", "AutocastCUDA")):
-        _LIBRARY.impl(name, _in_autocast_dtype(operator, device), key)
-    return operator
-
-
-def _in_autocast_dtype(operator: Forward, device: str) -> Forward:
-    def kernel(*arguments: Any) -> Tensor:
-        dtype = torch.get_autocast_dtype(device)
-        with torch.autocast(device, enabled=False):
-            return operator(
-                *(
-                    argument.to(dtype) if isinstance(argument, Tensor) and argument.is_floating_point() else argument
-                    for argument in arguments
-                )
-            )
-
-    return kernel
+    return lambda operands: operator(*operands.tensors(), operands.scale)

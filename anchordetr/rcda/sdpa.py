@@ -6,31 +6,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anchordetr.rcda.operands import Operands
 from anchordetr.rcda.reference import location_mask
 
 
-def rcda_sdpa(
-    q_x: Tensor,
-    q_y: Tensor,
-    k_x: Tensor,
-    k_y: Tensor,
-    value: Tensor,
-    mask_x: Tensor | None,
-    mask_y: Tensor | None,
-    scale: float,
-    dropout_p: float,
-) -> Tensor:
-    """Compute RCDA exactly, from queries and keys of 2·D channels; shapes as in :func:`rcda`.
+def rcda_sdpa(operands: Operands, dropout_p: float) -> Tensor:
+    """Return RCDA (B, M, N, Dv), exactly, from queries and keys of 2·D channels.
 
     A softmax over a sum separates, so logits ``q_x·k_x[w] + q_y·k_y[h]`` over the locations give the same weights.
-    Dropout drops locations, not rows and columns.
+    Biases travel as ``attn_mask`` (B, M, N, H·W), in float32 at least. Dropout drops locations, not rows and columns.
     """
+    bias = _location_bias(operands)
+    if bias is None:
+        return _attend(operands, location_mask(operands), dropout_p)
+    valid = location_mask(operands)
+    attn_mask = bias if valid is None else bias.masked_fill(~valid, float("-inf"))
+    return _attend(operands.to(bias.dtype), attn_mask, dropout_p).to(operands.value.dtype)
+
+
+def _attend(operands: Operands, attn_mask: Tensor | None, dropout_p: float) -> Tensor:
+    (q_x, k_x, *_), (q_y, k_y, *_), value, scale = operands
     height, width = value.shape[2:4]
     query = torch.cat((q_x, q_y), dim=-1)
     keys_x = k_x.unsqueeze(2).expand(-1, -1, height, -1, -1)
     keys_y = k_y.unsqueeze(3).expand(-1, -1, -1, width, -1)
     key = torch.cat((keys_x, keys_y), dim=-1).flatten(2, 3)
-    valid = location_mask(mask_x, mask_y, value)
     return F.scaled_dot_product_attention(
-        query, key, value.flatten(2, 3), attn_mask=valid, dropout_p=dropout_p, scale=scale
+        query, key, value.flatten(2, 3), attn_mask=attn_mask, dropout_p=dropout_p, scale=scale
     )
+
+
+def _location_bias(operands: Operands) -> Tensor | None:
+    """Return what is added to the logits of the locations, (B, M, N, H·W), or None."""
+    bias_x, bias_y, value = operands.x.bias, operands.y.bias, operands.value
+    if bias_x is None and bias_y is None:
+        return None
+    batch, heads, height, width, _ = value.shape
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    bias = torch.zeros((), dtype=dtype, device=value.device)
+    if bias_x is not None:
+        bias = bias + bias_x.to(dtype).unsqueeze(-2)
+    if bias_y is not None:
+        bias = bias + bias_y.to(dtype).unsqueeze(-1)
+    return bias.expand(batch, heads, -1, height, width).flatten(-2)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from anchordetr.rcda.onednn import batched_product
-from anchordetr.rcda.operator import empty_output, empty_value_gradient, register
+from anchordetr.rcda.operands import Axis, Gradients, Operands, is_wide
+from anchordetr.rcda.operator import empty_gradients, empty_output, register
 
 _CPU_TILE_BYTES = 4 << 20
 _DEVICE_TILE_BYTES = 128 << 20
@@ -21,164 +22,137 @@ def tile_bytes(device_type: str) -> int:
     return _CPU_TILE_BYTES if device_type == "cpu" else _DEVICE_TILE_BYTES
 
 
-class _Axis(NamedTuple):
-    """One axis of one item.
+class _Tile(NamedTuple):
+    """Ranges of m heads and n queries."""
 
-    Attributes:
-        query: (M, N, D). key: (M, S, D), times the scale, in the dtype of logits and softmax.
-        mask: (S,), True = may be attended.
-    """
-
-    query: Tensor
-    key: Tensor
-    mask: Tensor | None
-
-    def weights(self, heads: slice, rows: slice) -> Tensor:
-        """Return attention weights (m, n, S) of some queries; zeros where nothing may be attended."""
-        logits = torch.bmm(self.query[heads, rows].to(self.key.dtype), self.key[heads].transpose(1, 2))
-        if self.mask is None:
-            return logits.softmax(dim=-1)
-        return logits.masked_fill_(~self.mask, float("-inf")).softmax(dim=-1).masked_fill_(~self.mask, 0.0)
+    heads: slice
+    rows: slice
 
 
 class _BatchItem(NamedTuple):
-    """One item: the axis to contract first, the other one, and the value (M, S_first, S_second · Dv).
+    """One image: the longer axis, which is contracted first, the other one, and the value (M, S_first, S_second · Dv).
 
-    Contracting an axis first costs N·H·W·C products whichever it is, then the other one N·C times its length: the
-    longer axis goes first.
+    The axes come without the dimension B. Their keys are multiplied by the scale, in the dtype of logits and softmax.
     """
 
-    first: _Axis
-    second: _Axis
+    first: Axis
+    second: Axis
     value: Tensor
 
-    def tiles(self, budget: int) -> Iterator[tuple[slice, slice]]:
-        """Yield ranges of m heads and n queries whose Z fits into ``budget`` bytes: one head at a time on a CPU."""
+    def tiles(self, budget: int) -> Iterator[_Tile]:
+        """Yield tiles whose Z fits into ``budget`` bytes: one head at a time on a CPU."""
         heads, queries, _ = self.first.query.shape
         together = 1 if self.value.device.type == "cpu" else heads
         step = together * self.value.shape[2] * self.value.element_size() * _TILE_STEP
         size = max(budget // step, 1) * _TILE_STEP
         for head in range(0, heads, together):
             for start in range(0, queries, size):
-                yield slice(head, head + together), slice(start, min(start + size, queries))
+                yield _Tile(slice(head, head + together), slice(start, min(start + size, queries)))
 
     def contract_first(self, a_first: Tensor, heads: slice) -> Tensor:
         """Return Z (m · n, S_second, Dv): a_first (m, n, S_first) times the value."""
         z = batched_product(a_first.to(self.value.dtype), self.value[heads])
         return z.view(z.shape[0] * z.shape[1], self.second.key.shape[1], -1)
 
-    def output(self, heads: slice, rows: slice) -> Tensor:
+    def output(self, tile: _Tile) -> Tensor:
         """Return the output (m, n, Dv) of some queries."""
-        z = self.contract_first(self.first.weights(heads, rows), heads)
-        a_second = self.second.weights(heads, rows)
+        z = self.contract_first(_weights(self.first, tile), tile.heads)
+        a_second = _weights(self.second, tile)
         return torch.bmm(a_second.to(z.dtype).view(len(z), 1, -1), z).view(*a_second.shape[:2], -1)
 
 
-def _forward(
-    q_x: Tensor,
-    q_y: Tensor,
-    k_x: Tensor,
-    k_y: Tensor,
-    value: Tensor,
-    mask_x: Tensor | None,
-    mask_y: Tensor | None,
-    scale: float,
-) -> Tensor:
-    output = empty_output(q_x, value)
-    budget = tile_bytes(value.device.type)
-    for index in range(len(value)):
-        item = _image(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
-        for heads, rows in item.tiles(budget):
-            output[index, heads, rows] = item.output(heads, rows)
+def _weights(axis: Axis, tile: _Tile) -> Tensor:
+    """Return attention weights (m, n, S) of some queries of an image; zeros where nothing may be attended."""
+    logits = torch.bmm(axis.query[tile].to(axis.key.dtype), axis.key[tile.heads].transpose(1, 2))
+    if axis.bias is not None:
+        logits += axis.bias[tile]
+    if axis.mask is None:
+        return logits.softmax(dim=-1)
+    return logits.masked_fill_(~axis.mask, float("-inf")).softmax(dim=-1).masked_fill_(~axis.mask, 0.0)
+
+
+def _forward(operands: Operands) -> Tensor:
+    output = empty_output(operands)
+    budget = tile_bytes(output.device.type)
+    for index in range(len(output)):
+        item = _batch_item(operands, index)
+        for tile in item.tiles(budget):
+            output[index][tile] = item.output(tile)
     return output
 
 
-class _Gradients(NamedTuple):
-    """Gradients of one item, which tiles write or add to.
+class _ItemGradients(NamedTuple):
+    """Gradients of one image, which tiles write (queries, biases) or add to (keys, value).
 
     Attributes:
-        queries: two of (M, N, D), of the first axis and of the second. keys: two of (M, S, D), before the scale.
+        first, second: as in :class:`_BatchItem`; the keys before the scale.
         value: (M, S_first, S_second · Dv).
     """
 
-    queries: tuple[Tensor, Tensor]
-    keys: tuple[Tensor, Tensor]
+    first: Axis
+    second: Axis
     value: Tensor
 
-    def add_tile(self, item: _BatchItem, gradient: Tensor, heads: slice, rows: slice) -> None:
+    def add_tile(self, item: _BatchItem, gradient: Tensor, tile: _Tile) -> None:
         """Add what one tile contributes; gradient (m, n, Dv) of its output."""
-        a_first, a_second = item.first.weights(heads, rows), item.second.weights(heads, rows)
-        z = item.contract_first(a_first, heads)
+        a_first, a_second = _weights(item.first, tile), _weights(item.second, tile)
+        z = item.contract_first(a_first, tile.heads)
         gradient = gradient.to(z.dtype)
         da_second = torch.bmm(gradient.reshape(len(z), 1, -1), z.transpose(1, 2)).view_as(a_second)
-        spread = z.view(*a_second.shape, -1)
-        torch.mul(a_second.to(z.dtype).unsqueeze(-1), gradient.unsqueeze(2), out=spread)
-        spread = spread.flatten(2)
-        da_first = batched_product(spread, item.value[heads].transpose(1, 2))
-        self.value[heads] += batched_product(a_first.transpose(1, 2).to(spread.dtype), spread)
-        parts = zip(item[:2], (a_first, a_second), (da_first, da_second), self.queries, self.keys, strict=True)
-        for axis, a, da, dquery, dkey in parts:
-            dlogits = torch._softmax_backward_data(da.to(a.dtype), a, -1, a.dtype)
-            dquery[heads, rows] = torch.bmm(dlogits, axis.key[heads])
-            dkey[heads].baddbmm_(dlogits.transpose(1, 2), axis.query[heads, rows].to(dlogits.dtype))
+        dz = z.view(*a_second.shape, -1)
+        torch.mul(a_second.to(z.dtype).unsqueeze(-1), gradient.unsqueeze(2), out=dz)
+        dz = dz.flatten(2)
+        da_first = batched_product(dz, item.value[tile.heads].transpose(1, 2))
+        self.value[tile.heads] += batched_product(a_first.transpose(1, 2).to(dz.dtype), dz)
+        _add_axis(self.first, item.first, _softmax_backward(da_first, a_first), tile)
+        _add_axis(self.second, item.second, _softmax_backward(da_second, a_second), tile)
 
 
-def _backward(
-    gradient: Tensor,
-    output: Tensor,
-    q_x: Tensor,
-    q_y: Tensor,
-    k_x: Tensor,
-    k_y: Tensor,
-    value: Tensor,
-    mask_x: Tensor | None,
-    mask_y: Tensor | None,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    dq_x, dq_y, dk_x, dk_y = (tensor.new_empty(tensor.shape) for tensor in (q_x, q_y, k_x, k_y))
-    dvalue = empty_value_gradient(value).zero_()
-    dvalue_by_axis = dvalue.transpose(2, 3) if _width_first(value) else dvalue
-    by_axis = ((dq_x, dk_x), (dq_y, dk_y)) if _width_first(value) else ((dq_y, dk_y), (dq_x, dk_x))
-    (dq_first, dk_first), (dq_second, dk_second) = by_axis
-    budget = 2 * tile_bytes(value.device.type)
-    for index in range(len(value)):
-        item = _image(index, q_x, q_y, k_x, k_y, value, mask_x, mask_y, scale)
-        keys = torch.zeros_like(item.first.key), torch.zeros_like(item.second.key)
-        values = dvalue_by_axis[index].flatten(2).to(item.first.key.dtype)
-        gradients = _Gradients((dq_first[index], dq_second[index]), keys, values)
-        for heads, rows in item.tiles(budget):
-            gradients.add_tile(item, gradient[index, heads, rows], heads, rows)
-        for dkey, total in zip((dk_first, dk_second), keys, strict=True):
-            dkey[index] = total * scale
-        if values.dtype != dvalue.dtype:
-            dvalue_by_axis[index] = values.view_as(dvalue_by_axis[index])
-    return dq_x, dq_y, dk_x, dk_y, dvalue
+def _softmax_backward(da: Tensor, a: Tensor) -> Tensor:
+    """Return the gradient of the logits from that of the attention weights ``a``, in the dtype of ``a``."""
+    products = da.to(a.dtype) * a
+    return torch.addcmul(products, a, products.sum(dim=-1, keepdim=True), value=-1, out=products)
 
 
-def _image(
-    index: int,
-    q_x: Tensor,
-    q_y: Tensor,
-    k_x: Tensor,
-    k_y: Tensor,
-    value: Tensor,
-    mask_x: Tensor | None,
-    mask_y: Tensor | None,
-    scale: float,
-) -> _BatchItem:
-    logits_dtype = torch.promote_types(value.dtype, torch.float32)
-    x, y = (
-        _Axis(query[index], key[index].to(logits_dtype) * scale, None if mask is None else mask[index])
-        for query, key, mask in ((q_x, k_x, mask_x), (q_y, k_y, mask_y))
-    )
-    values = value[index].to(_product_dtype(value))
-    if _width_first(value):
-        return _BatchItem(x, y, values.transpose(1, 2).flatten(2))
-    return _BatchItem(y, x, values.flatten(2))
+def _add_axis(gradients: Axis, axis: Axis, dlogits: Tensor, tile: _Tile) -> None:
+    """Write or add what the logits (m, n, S) of a tile contribute to the gradients of an axis."""
+    gradients.query[tile] = torch.bmm(dlogits, axis.key[tile.heads])
+    gradients.key[tile.heads].baddbmm_(dlogits.transpose(1, 2), axis.query[tile].to(dlogits.dtype))
+    if gradients.bias is not None:
+        gradients.bias[tile] = dlogits
 
 
-def _width_first(value: Tensor) -> bool:
-    return value.shape[3] >= value.shape[2]
+def _backward(gradient: Tensor, output: Tensor, operands: Operands) -> Gradients:
+    gradients = empty_gradients(operands)
+    dvalue = _first_outside(gradients.value.zero_())
+    budget = 2 * tile_bytes(output.device.type)
+    for index in range(len(output)):
+        item = _batch_item(operands, index)
+        first, second = (
+            axis.item(index)._replace(key=torch.zeros_like(key))
+            for axis, key in zip(gradients.longer_first(), (item.first.key, item.second.key), strict=True)
+        )
+        sums = _ItemGradients(first, second, dvalue[index].flatten(2).to(first.key.dtype))
+        for tile in item.tiles(budget):
+            sums.add_tile(item, gradient[index][tile], tile)
+        for axis, total in zip(gradients.longer_first(), (first.key, second.key), strict=True):
+            axis.key[index] = total * operands.scale
+        if sums.value.dtype != dvalue.dtype:
+            dvalue[index] = sums.value.view_as(dvalue[index])
+    return gradients
+
+
+def _batch_item(operands: Operands, index: int) -> _BatchItem:
+    logits_dtype = torch.promote_types(operands.value.dtype, torch.float32)
+    axes = (axis.item(index) for axis in operands.longer_first())
+    first, second = (axis._replace(key=axis.key.to(logits_dtype) * operands.scale) for axis in axes)
+    value = _first_outside(operands.value)[index].to(_product_dtype(operands.value))
+    return _BatchItem(first, second, value.flatten(2))
+
+
+def _first_outside(value: Tensor) -> Tensor:
+    """View (B, M, H, W, Dv) as (B, M, S_first, S_second, Dv)."""
+    return value.transpose(2, 3) if is_wide(value) else value
 
 
 def _product_dtype(value: Tensor) -> torch.dtype:

@@ -20,15 +20,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from anchordetr.config import Config, parse_config
+from anchordetr.config.renamed import upgrade
 from anchordetr.device import DTYPES
 from anchordetr.errors import InputError, UsageError, closest_match
 from anchordetr.files import write_atomically, write_json
 from anchordetr.models.anchor_detr import TRAINING_ONLY
+from anchordetr.weights.format_one import upgrade_weights
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 UNUSED_FILE = "unused_classes.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ARCHITECTURE = "AnchorDETR"
 _LARGE = 4096
 
@@ -136,10 +138,12 @@ def understand(
     ):
         raise InputError(f"{source} describes {_architecture(values)}, not {ARCHITECTURE}; anchordetr cannot read it.")
     written = values.get("format_version")
-    if written != FORMAT_VERSION:
+    if written == 1:
+        values, weights = upgrade(values), upgrade_weights(weights)
+    elif written != FORMAT_VERSION:
         raise InputError(
             f"{source} has format version {written}, written by anchordetr {values.get('anchordetr_version')}; this is "
-            f"anchordetr {version('anchordetr')}, which reads version {FORMAT_VERSION}. Update anchordetr."
+            f"anchordetr {version('anchordetr')}, which reads up to version {FORMAT_VERSION}. Update anchordetr."
         )
     try:
         names, ids = values["class_names"], values["category_ids"]

@@ -106,7 +106,7 @@ def test_the_seed_decides_the_starting_weights(small_config: Config) -> None:
     first, again = (Detector(small_config, device="cpu").model.state_dict() for _ in range(2))
     assert_same(first, again)
     other = Detector(small_config.updated({"train.seed": 1}), device="cpu").model.state_dict()
-    assert not torch.equal(first["class_head.weight"], other["class_head.weight"])
+    assert not torch.equal(first["heads.class_head.weight"], other["class_head.weight"])
 
 
 def test_bf16_trains(detector: Detector, coco_folder: Path, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_the_moving_average_is_what_is_saved(small_config: Config, coco_folder: 
     plain, average = (weights(tmp_path / name / "last") for name in ("plain", "average"))
     state = load_state(tmp_path / "average" / "last")
     assert_same(plain, state["model"])
-    key = "class_head.weight"
+    key = "heads.class_head.weight"
     assert torch.equal(average[key], state["average"][f"module.{key}"])
     assert not torch.equal(average[key], plain[key])
 

@@ -175,7 +175,7 @@ def test_a_published_model_is_fetched_and_converted_once(
     assert detector.config.model.features == "dc5"
     assert detector.origin["source"] == f"{server.address}/{FILE}"
     torch.testing.assert_close(
-        detector.model.state_dict()["class_head.bias"], state["transformer.class_embed.0.bias"], atol=0, rtol=0
+        detector.model.state_dict()["heads.class_head.bias"], state["transformer.class_embed.0.bias"], atol=0, rtol=0
     )
 
 

@@ -35,7 +35,7 @@ def edit(folder: Path, **changes: object) -> None:
 def test_a_folder_is_two_files_with_the_library_and_its_version(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     values = json.loads((folder / "config.json").read_text())
-    assert (values["format_version"], values["architecture"]) == (1, "AnchorDETR")
+    assert (values["format_version"], values["architecture"]) == (2, "AnchorDETR")
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
@@ -64,8 +64,8 @@ def test_a_configuration_of_another_save_does_not_count(detector: Detector, fold
 
 
 def test_a_newer_version_is_refused_by_both_versions(folder: Path) -> None:
-    edit(folder, format_version=2, anchordetr_version="9.9")
-    with pytest.raises(InputError, match=r"format version 2, written by anchordetr 9\.9; this is anchordetr 0\.1\.0"):
+    edit(folder, format_version=3, anchordetr_version="9.9")
+    with pytest.raises(InputError, match=r"format version 3, written by anchordetr 9\.9; this is anchordetr 0\.1\.0"):
         read_model(folder)
 
 
@@ -154,7 +154,7 @@ def test_readers_never_see_half_a_model(detector: Detector, folder: Path) -> Non
     try:
         for _ in range(30):
             weights = load_file(folder / "model.safetensors")
-            assert weights["class_head.bias"].unique().numel() == 1
+            assert weights["heads.class_head.bias"].unique().numel() == 1
             assert weights.keys() == detector.model.state_dict().keys()
             json.loads((folder / "config.json").read_text())
     finally:

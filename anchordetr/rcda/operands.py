@@ -1,0 +1,117 @@
+"""What travels through every backend of RCDA: two axes and the value."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """Attention along one axis of the map, of S columns (``x``) or rows (``y``).
+
+    Attributes:
+        query: (B, M, N, D). key: (B, M, S, D).
+        mask: (B, S), True = may be attended; None where all may.
+        bias: (B, M, N, S), added to the logits after the scale; None where nothing is.
+    """
+
+    query: Tensor
+    key: Tensor
+    mask: Tensor | None = None
+    bias: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> Axis:
+        """Return the axis with queries, keys and bias in another dtype."""
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return Axis(self.query.to(dtype), self.key.to(dtype), self.mask, bias)
+
+    def item(self, index: int) -> Axis:
+        """Return the axis of one image, without the dimension B."""
+        mask, bias = (None if part is None else part[index] for part in (self.mask, self.bias))
+        return Axis(self.query[index], self.key[index], mask, bias)
+
+
+class Operands(NamedTuple):
+    """The arguments of :func:`rcda`.
+
+    Attributes:
+        x, y: the axes of the W columns and of the H rows.
+        value: (B, M, H, W, Dv).
+        scale: factor of ``query · key``.
+    """
+
+    x: Axis
+    y: Axis
+    value: Tensor
+    scale: float
+
+    @classmethod
+    def unflatten(
+        cls,
+        q_x: Tensor,
+        q_y: Tensor,
+        k_x: Tensor,
+        k_y: Tensor,
+        value: Tensor,
+        bias_x: Tensor | None,
+        bias_y: Tensor | None,
+        mask_x: Tensor | None,
+        mask_y: Tensor | None,
+        scale: float,
+    ) -> Operands:
+        """Return the operands from the flat arguments of an operator of ``torch.library``."""
+        return cls(Axis(q_x, k_x, mask_x, bias_x), Axis(q_y, k_y, mask_y, bias_y), value, scale)
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """Return all but the scale, in the order of :meth:`unflatten`: first the seven that have gradients."""
+        x, y = self.x, self.y
+        return x.query, y.query, x.key, y.key, self.value, x.bias, y.bias, x.mask, y.mask
+
+    def to(self, dtype: torch.dtype) -> Operands:
+        """Return the operands with queries, keys, biases and value in another dtype."""
+        return self._replace(x=self.x.to(dtype), y=self.y.to(dtype), value=self.value.to(dtype))
+
+    def with_full_biases(self) -> Operands:
+        """Return the operands with biases whose B or M of 1 is expanded."""
+        batch, heads = self.value.shape[:2]
+        x, y = (
+            axis if axis.bias is None else axis._replace(bias=axis.bias.expand(batch, heads, -1, -1))
+            for axis in (self.x, self.y)
+        )
+        return self._replace(x=x, y=y)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether a dimension of queries or value is zero."""
+        return any(size == 0 for size in (*self.value.shape, *self.x.query.shape))
+
+    def longer_first(self) -> tuple[Axis, Axis]:
+        """Return the axis to contract first, then the other one.
+
+        Contracting an axis first costs N·H·W·C products whichever it is, then the other one N·C times its length.
+        """
+        return (self.x, self.y) if is_wide(self.value) else (self.y, self.x)
+
+
+class Gradients(NamedTuple):
+    """Gradients of the operands: axes whose ``query``, ``key`` and ``bias`` are gradients, and that of the value."""
+
+    x: Axis
+    y: Axis
+    value: Tensor
+
+    def longer_first(self) -> tuple[Axis, Axis]:
+        """Return those of the axis that is contracted first, then those of the other one."""
+        return (self.x, self.y) if is_wide(self.value) else (self.y, self.x)
+
+    def flatten(self) -> tuple[Tensor, ...]:
+        """Return the seven gradients in the order of :meth:`Operands.unflatten`, of no elements where there is none."""
+        biases = (self.value.new_empty(0) if axis.bias is None else axis.bias for axis in (self.x, self.y))
+        return (self.x.query, self.y.query, self.x.key, self.y.key, self.value, *biases)
+
+
+def is_wide(value: Tensor) -> bool:
+    """Whether a map (B, M, H, W, Dv) is at least as wide as high, so that x is contracted first."""
+    return value.shape[3] >= value.shape[2]
