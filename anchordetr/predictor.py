@@ -18,31 +18,29 @@ _WHOLE = Budget()
 
 
 class PreparedCopy:
-    """A network's copies for inference, each made at its first use and again after the weights have changed.
+    """A network's fused copy, made at its first use and again after the weights have changed.
 
-    The copies of all budgets share what no budget changes.
+    Budgets take parts of the one copy.
     """
 
     def __init__(self) -> None:
-        self._copies: dict[Budget, AnchorDETR] = {}
+        self._fused: AnchorDETR | None = None
         self._state: list[tuple[int, int]] = []
 
     def of(self, model: AnchorDETR, budget: Budget = _WHOLE) -> AnchorDETR:
-        """Return the network as :meth:`AnchorDETR.optimize_for_inference` prepares it.
+        """Return the network fused for inference, or a budget's part of it.
 
         Raises:
             UsageError: the network has less than the budget asks for.
         """
         state = [(id(value), value._version) for value in (*model.parameters(), *model.buffers())]
-        if state != self._state:
-            self._copies, self._state = {}, state
-        if budget not in self._copies:
-            self._copies[budget] = apply_budget(model, budget).optimize_for_inference()
-        return self._copies[budget]
+        if self._fused is None or state != self._state:
+            self._fused, self._state = model.optimize_for_inference(), state
+        return apply_budget(self._fused, budget)
 
     def drop(self) -> None:
-        """Forget the copies, for the sake of memory."""
-        self._copies = {}
+        """Forget the copy, for the sake of memory."""
+        self._fused = None
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from PIL import Image
 from anchordetr import Detections, Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
-from anchordetr.optimize.budget import Budget
+from anchordetr.optimize.budget import Budget, apply_budget
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_budget_finds_with_a_part_of_the_queries(detector: Detector, image: np
     found = detector.predict(image, threshold=0.0, anchors=4, patterns=[1])
     assert len(found) == 4 * 3
     assert set(found.pattern_id) == {1}
-    kept = detector.model.with_budget(Budget(anchors=4)).queries.anchors
+    kept = apply_budget(detector.model, Budget(anchors=4)).queries.anchors
     anchors = detector.model.queries.anchors.points.detach()[kept].numpy() * (70, 50)
     distance = np.abs(found.anchor_xy[:, None] - anchors[None]).max(axis=-1)
     assert distance.min(axis=1).max() < 1e-3

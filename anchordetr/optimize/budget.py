@@ -15,6 +15,7 @@ from anchordetr.layers.heads import Heads
 from anchordetr.layers.memory import Memory
 from anchordetr.layers.queries import Queries
 from anchordetr.layers.query_sources import QuerySource
+from anchordetr.optimize.fuse import LastLayer
 from anchordetr.types import Target
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -47,7 +48,7 @@ def apply_budget(network: Network, budget: Budget) -> Network:
     places that they have now.
 
     Args:
-        network: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` that is not fused.
+        network: an :class:`~anchordetr.models.anchor_detr.AnchorDETR`, fused or not.
 
     Raises:
         UsageError: there is less than the budget asks for.
@@ -57,16 +58,15 @@ def apply_budget(network: Network, budget: Budget) -> Network:
     if budget.anchors is not None or budget.patterns is not None:
         chosen["queries"] = ChosenQueries(parts.queries, budget)
     if budget.layers is not None:
-        layers = _layers(network)
-        count = _checked("layers", budget.layers, len(layers))
-        chosen["decoder"] = _with_parts(parts.decoder, layers=layers[:count])
+        chosen["decoder"] = _first_layers(parts.decoder, budget.layers)
     return _with_parts(network, **chosen) if chosen else network
 
 
 def largest_budget(network: nn.Module) -> tuple[int, int, int]:
     """Return the numbers of anchors, patterns and decoder layers that a network has."""
-    source = _source(network.queries)  # type: ignore[arg-type]
-    return source.num_anchors, source.num_patterns, len(_layers(network))
+    parts: Any = network
+    source = _source(parts.queries)
+    return source.num_anchors, source.num_patterns, len(parts.decoder.layers)
 
 
 class ChosenQueries(QuerySource):
@@ -109,11 +109,11 @@ def _varies(queries: Queries) -> bool:
     return len(queries.references) > 1
 
 
-def _layers(network: nn.Module) -> nn.ModuleList:
-    layers = getattr(network.decoder, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        raise UsageError("This decoder has no layers to choose from; apply a budget before optimize_for_inference.")
-    return layers
+def _first_layers(decoder: nn.Module, count: int) -> nn.Module:
+    if isinstance(decoder, LastLayer):
+        return LastLayer(_first_layers(decoder.decoder, count))
+    layers: Any = decoder.layers
+    return _with_parts(decoder, layers=layers[: _checked("layers", count, len(layers))])
 
 
 def _source(module: nn.Module) -> QuerySource:

@@ -1,4 +1,4 @@
-"""Matrix products on a CPU with AVX-512, through oneDNN.
+"""Matrix products on a CPU with AVX-512, through oneDNN: the room's only private operators of torch.
 
 torch gives float32 products to MKL, which uses half of AVX-512 on processors of other makers; oneDNN uses all of it.
 """
@@ -59,6 +59,13 @@ def _is_faster_in_onednn(features: Tensor, outputs: int) -> bool:
     return features.numel() * outputs > _FEW_PRODUCTS and _has_kernels()
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
 @cache
 def _has_kernels() -> bool:
-    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    """Whether torch's private operator is there, and oneDNN uses AVX-512."""
+    is_built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return is_built and torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from anchordetr.rcda.onednn import batched_product
+from anchordetr.rcda.onednn import batched_product, multiplies_bfloat16
 from anchordetr.rcda.operands import Axis, Gradients, Operands, is_wide
 from anchordetr.rcda.operator import empty_gradients, empty_output, register
 
@@ -159,8 +159,7 @@ def _product_dtype(value: Tensor) -> torch.dtype:
     """Return the dtype of the large matrix products; a CPU without instructions for bfloat16 is faster in float32."""
     if value.device.type != "cpu" or value.dtype not in (torch.bfloat16, torch.float16):
         return value.dtype
-    multiplies_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return value.dtype if value.dtype == torch.bfloat16 and multiplies_bfloat16 else torch.float32
+    return value.dtype if value.dtype == torch.bfloat16 and multiplies_bfloat16() else torch.float32
 
 
 rcda_tiled = register("rcda_tiled", _forward, _backward)

@@ -77,15 +77,15 @@ def test_more_objects_than_queries_match_every_query() -> None:
     assert losses.matches.target.unique().numel() == 4
 
 
-def test_cells_add_losses_of_their_own() -> None:
+def test_locations_add_losses_of_their_own() -> None:
     criterion = build_criterion(3)
     target = Target(torch.rand(2, 4) / 2 + 0.25, torch.tensor([0, 2]))
     queries = predictions_of(torch.randn(2, 1, 4, 3), torch.rand(2, 1, 4, 4))
-    cells = predictions_of(torch.randn(1, 1, 6, 3), torch.rand(1, 1, 6, 4))
-    alone, of_cells = criterion(queries, [target]), criterion(cells, [target])
-    both = criterion(replace(queries, auxiliary={"cells": cells}), [target])
-    torch.testing.assert_close(both.total, alone.total + of_cells.total)
-    assert both.terms["class_encoder"] == of_cells.terms["class"]
+    locations = predictions_of(torch.randn(1, 1, 6, 3), torch.rand(1, 1, 6, 4))
+    alone, of_locations = criterion(queries, [target]), criterion(locations, [target])
+    both = criterion(replace(queries, auxiliary={"encoder": locations}), [target])
+    torch.testing.assert_close(both.total, alone.total + of_locations.total)
+    assert both.terms["class_encoder"] == of_locations.terms["class"]
     assert both.terms["class"] == alone.terms["class"]
 
 
@@ -94,7 +94,7 @@ def test_known_objects_are_not_matched_and_each_counts_once() -> None:
     targets = [Target(torch.rand(2, 4), torch.tensor([0, 2])), Target(torch.rand(1, 4), torch.tensor([1]))]
     objects = torch.tensor([[[0, 1, -1], [0, 1, -1]], [[0, -1, -1], [0, -1, -1]]])
     main = predictions_of(torch.randn(2, 2, 4, 3), torch.rand(2, 2, 4, 4))
-    known = replace(predictions_of(logits, boxes), objects=objects)
+    known = replace(predictions_of(logits, boxes), target_indices=objects)
     terms = build_criterion(3)(replace(main, auxiliary={"denoising": known}), targets).terms
     for layer, suffix in ((0, "_0"), (1, "")):
         wanted, distance, overlap = torch.zeros(2, 6, 3), torch.tensor(0.0), torch.tensor(0.0)

@@ -144,8 +144,13 @@ def test_what_the_model_has_not_is_refused(
         apply_budget(build_model(small_model.model_copy(update=changes)), budget)
 
 
-def test_a_prepared_network_says_when_to_choose(small_model: ModelConfig) -> None:
-    prepared = build_model(small_model).optimize_for_inference()
-    with pytest.raises(UsageError, match="before optimize_for_inference"):
-        apply_budget(prepared, Budget(layers=1))
-    assert apply_budget(prepared, Budget()) is prepared
+def test_a_budget_of_a_fused_network_is_the_fused_network_of_a_budget(small_model: ModelConfig) -> None:
+    model, budget = build(small_model), Budget(4, 1, 2)
+    fused = model.optimize_for_inference()
+    part = apply_budget(fused, budget)
+    assert part.encoder is fused.encoder
+    with torch.inference_mode():
+        expected, found = apply_budget(model, budget).optimize_for_inference()(IMAGES), part(IMAGES)
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.logits, expected.logits)
+    assert apply_budget(fused, Budget()) is fused

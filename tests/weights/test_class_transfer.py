@@ -56,7 +56,7 @@ def test_everything_but_the_class_head_is_kept(
     assert all(torch.allclose(new[name], old[name], atol=1e-6) for name in kept)
     assert end.class_names == ["circle", "rectangle", "triangle"]
     for row, source in {0: 3, 2: 1}.items():
-        is_same = torch.allclose(new["heads.class_head.weight"][row], old["class_head.weight"][source], atol=1e-6)
+        is_same = torch.allclose(new["heads.class_head.weight"][row], old["heads.class_head.weight"][source], atol=1e-6)
         assert is_same == (match == "name")
     assert "kept" in shown
     assert "newly initialised" in shown
