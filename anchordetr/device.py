@@ -11,6 +11,7 @@ import torch
 from anchordetr.errors import UsageError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}  # torch's own names too
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -30,7 +31,8 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the context in which the network runs in ``fp32``, ``bf16`` or ``fp16``."""
-    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+    dtype = DTYPES[precision]
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
 
 
 def peak_memory() -> int:

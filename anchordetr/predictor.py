@@ -18,6 +18,7 @@ from anchordetr.data.transforms import eval_transform, prepare_image
 from anchordetr.detections import Detections
 from anchordetr.device import autocast
 from anchordetr.errors import InputError
+from anchordetr.grouping import group_by
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.optimize.budget import Budget, apply_budget
 from anchordetr.postprocess import postprocess
@@ -118,8 +119,7 @@ def detect(
     """
     device = next(model.parameters()).device
     found: dict[int, Detections] = {}
-    for shape in sorted({image.shape for image in images}):
-        members = [i for i, image in enumerate(images) if image.shape == shape]
+    for members in group_by(image.shape for image in images).values():
         batch = ImageBatch.from_list([images[i] for i in members]).to(device)
         with autocast(device, precision):
             predictions = model(batch)

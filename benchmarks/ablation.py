@@ -1,12 +1,14 @@
-"""One part changed at a time: how fast do networks learn that are alike but for it? AP against images seen.
+"""AP against images seen of networks that differ in one part: how fast each of them learns.
 
 python benchmarks/ablation.py --data shapes --variants headline --seeds 0 1 2 --output runs/ablation
-python benchmarks/ablation.py --data ../shared/data/bccd --variants ladder patterns --output runs/ablation
+python benchmarks/ablation.py --data path/to/coco --variants ladder patterns --output runs/ablation
+python benchmarks/ablation.py --data path/to/coco --set model.backbone_weights=tf_efficientnet_lite0.safetensors
 
 Every run leaves a JSON file in OUTPUT/DATA/results; runs that have one are not trained again, and a run that was
 stopped goes on where it was. A table (summary.md) and curves (curves.png) are written anew each time.
 
-Networks start as the paper's do: without the library's own helps (`model.init`, `model.encoder_loss`).
+Networks are initialised and trained as the paper's, without `model.init=local` and `model.encoder_loss`. On photographs
+the backbone has ImageNet weights, which timm fetches at first use unless `model.backbone_weights` names a file.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ BASE: dict[str, Any] = {
 }
 PHOTOGRAPHS: dict[str, Any] = {
     "model.backbone": "tf_efficientnet_lite0",
-    "model.backbone_weights": "../shared/data/backbones/tf_efficientnet_lite0.safetensors",
+    "model.pretrained_backbone": True,
     "model.freeze_batch_norm": True,
     "model.frozen_stages": 1,
     "model.features": "c3",
@@ -63,7 +65,7 @@ PHOTOGRAPHS: dict[str, Any] = {
 }
 EPOCHS = {"shapes": 6, "photographs": 60}
 
-DETR_QUERIES = {"model.anchors": "none", "model.num_anchors": 108, "model.num_patterns": 0}
+DETR_QUERIES = {"model.queries": "embeddings", "model.num_anchors": 108, "model.num_patterns": 0}
 SUM = {
     "model.init": "local",
     "model.encoder_loss": True,
@@ -83,23 +85,23 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grid": {"model.anchors": "grid"},
     "separate_encoders": {"model.share_position_encoder": False},
     "sine_alone": {"model.position_encoder": "sine"},
-    "local_start": {"model.init": "local"},
-    "locations": {"model.encoder_loss": True},
-    "local_start_cells": {"model.init": "local", "model.encoder_loss": True},
+    "local_init": {"model.init": "local"},
+    "encoder_loss": {"model.encoder_loss": True},
+    "local_init_encoder_loss": {"model.init": "local", "model.encoder_loss": True},
     "denoising": {"model.denoising_groups": 3},
     "query_groups": {"model.query_groups": 3},
-    "refine": {"model.box_refinement": True},
+    "box_refinement": {"model.box_refinement": True},
     "varifocal": {"loss.classification": "varifocal"},
     "rotary": {"model.attention": "rcda_rotary"},
-    "fused": {"model.features": "c3_c4_c5", "model.fusion_level": "c3"},
+    "feature_fusion": {"model.features": "c3_c4_c5", "model.fusion_level": "c3"},
     "anchors_from_data": {"train.anchors_from_data": True},
     "sum": SUM,
-    "sum_without_start": {**SUM, "model.init": "paper"},
+    "sum_without_local_init": {**SUM, "model.init": "paper"},
     "sum_with_groups": {**SUM, "model.query_groups": 3},
     "sum_with_varifocal": {**SUM, "loss.classification": "varifocal"},
     "sum_with_rotary": {**SUM, "model.attention": "rcda_rotary"},
-    "sum_without_cells": {**SUM, "model.encoder_loss": False},
-    "sum_without_refine": {**SUM, "model.box_refinement": False},
+    "sum_without_encoder_loss": {**SUM, "model.encoder_loss": False},
+    "sum_without_box_refinement": {**SUM, "model.box_refinement": False},
     "sum_on_one_map": {**SUM, "model.features": "c3", "model.fusion_level": None},
 }
 GROUPS: dict[str, list[str]] = {
@@ -107,29 +109,29 @@ GROUPS: dict[str, list[str]] = {
     "ladder": ["detr_queries", "anchors", "anchors_patterns", "anchor_detr"],
     "patterns": ["1_pattern", "anchor_detr", "9_patterns"],
     "parts": ["anchor_detr", "grid", "anchors_patterns", "separate_encoders", "sine_alone"],
-    "past_the_paper": [
+    "beyond_the_paper": [
         "anchor_detr",
-        "local_start",
-        "locations",
-        "local_start_cells",
+        "local_init",
+        "encoder_loss",
+        "local_init_encoder_loss",
         "denoising",
         "query_groups",
-        "refine",
+        "box_refinement",
         "varifocal",
         "rotary",
-        "fused",
+        "feature_fusion",
         "anchors_from_data",
         "sum",
     ],
     "sums": [
         "anchor_detr",
         "sum",
-        "sum_without_start",
+        "sum_without_local_init",
         "sum_with_groups",
         "sum_with_varifocal",
         "sum_with_rotary",
-        "sum_without_cells",
-        "sum_without_refine",
+        "sum_without_encoder_loss",
+        "sum_without_box_refinement",
         "sum_on_one_map",
     ],
     "all": list(VARIANTS),
@@ -137,7 +139,7 @@ GROUPS: dict[str, list[str]] = {
 
 
 def chosen_variants(names: list[str]) -> list[str]:
-    """Return the variants that names of variants and of groups stand for, each once.
+    """Return the variants named directly or by a group, each once.
 
     Raises:
         UsageError: there is no such variant or group.
@@ -149,14 +151,14 @@ def chosen_variants(names: list[str]) -> list[str]:
 
 
 def base_config(data: str, changes: dict[str, Any]) -> Config:
-    """Return what all networks on a data set have in common."""
+    """Return the configuration that all networks on a data set share."""
     of_data = {} if data == "shapes" else PHOTOGRAPHS
     epochs = EPOCHS["shapes" if data == "shapes" else "photographs"]
     return preset("anchordetr_tiny").updated({**BASE, **of_data, "train.epochs": epochs}).updated(changes)
 
 
 def train_variant(name: str, config: Config, data: str, folder: Path, device: str, images: int) -> Result:
-    """Train one network, or go on with it, and return what is known of it."""
+    """Train one network, or resume its run, and return the result."""
     detector = Detector(config, device=device)
     is_resumed = is_started(folder)
     start = time.perf_counter()

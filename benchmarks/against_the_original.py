@@ -1,4 +1,4 @@
-"""How much faster the library is than the original's order of operations, measured in turn in one process.
+"""Speed of the library relative to the original's order of operations, measured in turn in one process.
 
 python benchmarks/against_the_original.py inference    # an image of 800x1088, about two minutes on 2 cores
 python benchmarks/against_the_original.py training     # a step on two images of 512x640
@@ -10,8 +10,9 @@ import argparse
 import os
 from collections.abc import Callable
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which measures memory, stays silent
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which measures memory, is silent
 
+import original_criterion
 import original_order
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from torch import nn
 from anchordetr import AnchorDETR, ImageBatch, Target, create_model
 from anchordetr.criterion import build_criterion
 from anchordetr.layers.recompute import recomputing
-from anchordetr.profiling.timing import describe_machine, hold
+from anchordetr.profiling.timing import compare, describe_machine
 from anchordetr.training.optim import build_optimizer
 from anchordetr.weights.official_names import from_original
 
@@ -28,18 +29,21 @@ CPU = torch.device("cpu")
 
 
 def build() -> tuple[original_order.AnchorDETR, AnchorDETR]:
-    """The rival and the library's network, with the same random weights."""
+    """Return the baseline and the library's network, with the same random weights."""
     torch.manual_seed(0)
-    rival = original_order.AnchorDETR(CLASSES)
+    baseline = original_order.AnchorDETR(CLASSES)
     model = create_model("anchordetr_r50_dc5", CLASSES, pretrained_backbone=False)
     counters = {name: value for name, value in model.state_dict().items() if name.endswith("num_batches_tracked")}
-    model.load_state_dict(from_original(rival.state_dict()) | counters)
-    return rival, model
+    model.load_state_dict(from_original(baseline.state_dict()) | counters)
+    return baseline, model
 
 
 def inference(height: int, width: int) -> dict[str, Callable[[], object]]:
-    """One image; the rival and the network as built predict from all layers, prepared networks from the last."""
-    rival, model = build()
+    """Return candidates that run on one image.
+
+    Baseline and network as built predict from all decoder layers, optimized networks from the last.
+    """
+    baseline, model = build()
     pixels, padding = torch.randn(1, 3, height, width), torch.zeros(1, height, width, dtype=torch.bool)
     images = ImageBatch(pixels, ((height, width),))
     networks = {
@@ -47,24 +51,24 @@ def inference(height: int, width: int) -> dict[str, Callable[[], object]]:
         "optimized float32": model.optimize_for_inference(),
         "optimized bfloat16": model.optimize_for_inference(torch.bfloat16),
     }
-    rival.eval()
+    baseline.eval()
 
     def without_gradient(network: nn.Module, *inputs: object) -> Callable[[], object]:
         return torch.inference_mode()(lambda: network(*inputs))
 
-    runs = {name: without_gradient(network, images) for name, network in networks.items()}
-    return {"as the original": without_gradient(rival, pixels, padding), **runs}
+    candidates = {name: without_gradient(network, images) for name, network in networks.items()}
+    return {"as the original": without_gradient(baseline, pixels, padding), **candidates}
 
 
 def training(height: int, width: int, objects: int) -> dict[str, Callable[[], object]]:
-    """One step on two images: forward, losses, backward, optimizer."""
-    rival, model = build()
+    """Return candidates that do one step on two images: forward, losses, backward, optimizer."""
+    baseline, model = build()
     pixels, padding = torch.randn(2, 3, height, width), torch.zeros(2, height, width, dtype=torch.bool)
     images = ImageBatch(pixels, ((height, width),) * 2)
     targets = [Target(torch.rand(objects, 4) / 4 + 0.25, torch.randint(CLASSES, (objects,))) for _ in range(2)]
-    parameters = [value for value in rival.parameters() if value.requires_grad]
+    parameters = [value for value in baseline.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-6, weight_decay=1e-4)
-    step = original_order.training_step(rival.train(), original_order.Criterion(CLASSES), optimizer)
+    step = original_criterion.training_step(baseline.train(), original_criterion.Criterion(CLASSES), optimizer)
     criterion = build_criterion(CLASSES)
     fused = build_optimizer(model.train(), lr=1e-6, backbone_lr=1e-6, weight_decay=1e-4)
 
@@ -98,11 +102,13 @@ def main() -> None:
     size = arguments.size or {"inference": "800x1088", "training": "512x640"}[arguments.what]
     height, width = map(int, size.split("x"))
     is_training = arguments.what == "training"
-    runs = training(height, width, arguments.objects) if is_training else inference(height, width)
+    candidates = training(height, width, arguments.objects) if is_training else inference(height, width)
     print(f"{arguments.what} at {size}, {describe_machine(CPU)}")
-    for timing in hold(arguments.what, runs, "as the original", CPU, arguments.rounds):
+    for timing in compare(arguments.what, candidates, "as the original", CPU, arguments.rounds):
         peak = timing.peak_bytes / 2**20
-        print(f"{timing.rival:24s} {timing.seconds:7.3f} s   {timing.ratio:5.2f} times as fast   peak {peak:6.0f} MiB")
+        print(
+            f"{timing.candidate:24s} {timing.seconds:7.3f} s   {timing.ratio:5.2f} times as fast   peak {peak:6.0f} MiB"
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""DETR, Conditional DETR, Deformable DETR and RT-DETR of `transformers` beside the library's network.
+"""DETR, Conditional DETR, Deformable DETR and RT-DETR of `transformers` compared with the library's network.
 
 pip install transformers
-python benchmarks/compare_peers.py --data ../shared/data/bccd --output runs/peers
+python benchmarks/compare_peers.py --data path/to/coco --output runs/peers
 python benchmarks/compare_peers.py --data shapes --models ours detr --seeds 0 1 2 --set data.short_side=96
 
 All see the same images in the same order, with the same backbone, sizes, optimizer, schedule and evaluation; losses
 are each network's own (peers.py). The time and the memory of a training step are measured first, in turn in one
-process. Every run leaves a JSON file, and is not trained again if it has one; a run that was stopped goes on.
+process. Every run leaves a JSON file, and is not trained again if it has one; a run that was stopped is resumed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from training_curves import (
     epochs_for,
     is_started,
     markdown,
+    mean_and_deviation,
     read_history,
     report,
     run_command,
     run_once,
-    spread,
 )
 
 from anchordetr.config import Config, parse_assignments
@@ -52,18 +52,18 @@ from anchordetr.files import write_text
 from anchordetr.metrics import Metrics
 from anchordetr.models.builders import build_model
 from anchordetr.predictor import detect
-from anchordetr.profiling.timing import describe_machine, hold
+from anchordetr.profiling.timing import compare, describe_machine
 from anchordetr.training.builder import build_trainer
 from anchordetr.training.run import TrainingRun
 from anchordetr.training.trainer import Trainer
 
-HELPS: dict[str, Any] = {"model.init": "local", "model.encoder_loss": True}
-PAST_THE_PAPER: dict[str, Any] = {**HELPS, "model.box_refinement": True, "model.denoising_groups": 3}
+LOCAL_INIT: dict[str, Any] = {"model.init": "local", "model.encoder_loss": True}
+BEYOND_THE_PAPER: dict[str, Any] = {**LOCAL_INIT, "model.box_refinement": True, "model.denoising_groups": 3}
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
-    "ours_with_helps": HELPS,
-    "ours_past_the_paper": PAST_THE_PAPER,
-    "ours_with_rotary": {**PAST_THE_PAPER, "model.attention": "rcda_rotary"},
+    "ours_local_init": LOCAL_INIT,
+    "ours_beyond_the_paper": BEYOND_THE_PAPER,
+    "ours_with_rotary": {**BEYOND_THE_PAPER, "model.attention": "rcda_rotary"},
 }
 MODELS = (*OURS, *PEERS)
 
@@ -78,7 +78,7 @@ def build_network(name: str, config: Config) -> Any:
 def make_trainer(
     name: str, config: Config, train_set: DetectionDataset, val_set: DetectionDataset, folder: Path
 ) -> Trainer:
-    """Return the library's trainer with a network of either kind, which goes on where the folder's run has stopped."""
+    """Return the library's trainer with a network of either kind, which resumes the folder's run if there is one."""
     network = build_network(name, config).to(choose_device(config.train.device))
     data, backbone = config.data, network.backbone
     transform = eval_transform(data.short_side, data.long_side, backbone.mean, backbone.std)
@@ -86,15 +86,12 @@ def make_trainer(
     def metrics(model: nn.Module) -> Metrics:
         return evaluate(partial(detect, model), val_set, transform, config.train.batch_size, data.workers)
 
-    run = TrainingRun(folder, config, write_model=_keep_no_model)
-    trainer = build_trainer(network, train_set, metrics, run, run.load_state() if is_started(folder) else None)
+    run = TrainingRun(folder, config, write_model=lambda folder, model: None)
+    state = run.load_state() if is_started(folder) else None
+    trainer = build_trainer(network, train_set, metrics, run, state)
     if name in PEERS:
         trainer.criterion = PeerCriterion()
     return trainer
-
-
-def _keep_no_model(folder: Path, model: nn.Module) -> None:
-    """Write nothing: a run leaves its state and its log."""
 
 
 def train_model(
@@ -105,7 +102,7 @@ def train_model(
     folder: Path,
     images: int,
 ) -> Result:
-    """Train one network, or go on with it, and return what is known of it."""
+    """Train one network, or resume its run, and return the result."""
     is_resumed = is_started(folder)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
@@ -135,20 +132,20 @@ def measure_steps(
     device = choose_device(config.train.device)
     with tempfile.TemporaryDirectory() as folder:
         trainers = {name: make_trainer(name, config, *sets, Path(folder)) for name in names}
-        group = next(trainers[names[0]].data.steps())
+        batches = next(trainers[names[0]].data.steps())
 
         def step(trainer: Trainer) -> Callable[[], object]:
             trainer.network.train()
-            return lambda: trainer.train_step(group)
+            return lambda: trainer.train_step(batches)
 
-        runs = {name: step(trainer) for name, trainer in trainers.items()}
-        timings = hold("training step", runs, names[0], device, rounds)
+        candidates = {name: step(trainer) for name, trainer in trainers.items()}
+        timings = compare("training step", candidates, names[0], device, rounds)
     return {"timings": [vars(timing) for timing in timings], "machine": describe_machine(device)}
 
 
 def peers_table(results: list[Result], timings: list[Result]) -> str:
     """Return the table of all networks: final AP, parameters, a step's time and memory."""
-    steps = {timing["rival"]: timing for timing in timings}
+    steps = {timing["candidate"]: timing for timing in timings}
     rows = []
     for name, runs in by_name(results).items():
         step = steps[name]
@@ -156,8 +153,8 @@ def peers_table(results: list[Result], timings: list[Result]) -> str:
             {
                 "network": name,
                 "images seen": f"{runs[0]['history'][-1]['images']:,}",
-                "AP": spread([run["history"][-1]["ap"] for run in runs]),
-                "AP50": spread([run["history"][-1]["ap50"] for run in runs]),
+                "AP": mean_and_deviation([run["history"][-1]["ap"] for run in runs]),
+                "AP50": mean_and_deviation([run["history"][-1]["ap50"] for run in runs]),
                 "parameters": f"{runs[0]['parameters']:,}",
                 "beyond the backbone": f"{runs[0]['parameters'] - runs[0]['parameters_of_the_backbone']:,}",
                 "seconds a step": f"{step['seconds']:.3f}",
@@ -167,7 +164,7 @@ def peers_table(results: list[Result], timings: list[Result]) -> str:
     return markdown(rows)
 
 
-def compare(data: str, arguments: argparse.Namespace) -> None:
+def compare_networks(data: str, arguments: argparse.Namespace) -> None:
     """Train every network with every seed on one data set, and report on all of them."""
     config = base_config(data, parse_assignments(arguments.set)).updated({"train.device": arguments.device})
     sets = (open_dataset(data, "train", config.data.layout), open_dataset(data, "val", config.data.layout))
@@ -192,7 +189,7 @@ def compare(data: str, arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data/bccd", help="a folder of photographs, or 'shapes'")
+    parser.add_argument("--data", required=True, help="a folder of photographs, or 'shapes'")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int)
@@ -203,7 +200,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/peers"))
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    compare(arguments.data, arguments)
+    compare_networks(arguments.data, arguments)
 
 
 if __name__ == "__main__":

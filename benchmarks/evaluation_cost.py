@@ -1,4 +1,4 @@
-"""What COCO's evaluation costs here, beside pycocotools alone, in CPU seconds on generated results.
+"""CPU seconds of COCO's evaluation, compared with pycocotools alone, on generated results.
 
 python benchmarks/evaluation_cost.py --images 5000    # two and a half minutes
 """
@@ -43,7 +43,7 @@ class GeneratedBoxes(DetectionDataset):
 
 
 def results(dataset: DetectionDataset, rng: np.random.Generator) -> np.ndarray:
-    """A hundred rows for each image, the first ones near its objects: image id, x, y, w, h, score, category id."""
+    """Return a hundred rows per image, the first ones near its objects: image id, x, y, w, h, score, category id."""
     rows = np.empty((len(dataset), DETECTIONS, 7))
     rows[..., 1:5] = rng.uniform((0, 0, 8, 8), (300, 300, 300, 300), (len(dataset), DETECTIONS, 4))
     rows[..., 5] = rng.random((len(dataset), DETECTIONS))
@@ -70,7 +70,7 @@ def pycocotools_alone(truth: dict[str, object], detections: list[dict[str, objec
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
-    """CPU time of one call."""
+    """Return the CPU time of one call."""
     start = time.process_time()
     run()
     return time.process_time() - start

@@ -1,16 +1,17 @@
-"""Anchor DETR with the original implementation's order of operations: the rival that our speed is measured against.
+"""Anchor DETR with the original implementation's order of operations: the baseline of our speed.
 
-Written anew from the paper and from what the golden cases say. Parameters carry the original's names, so that its
-checkpoints load; `anchordetr.weights.official_names.from_original` takes the weights from here to the library.
+Re-created from the paper and the golden cases. Parameters have the original's names, so that its checkpoints load;
+`anchordetr.weights.official_names.from_original` takes the weights from here to the library.
 
 What it does as the original does, and the library does not:
 
 - frozen batch norm as a product and a sum after each convolution;
 - five projections of the attention, each at full resolution; keys are projected, then averaged;
-- Z, the answer of the row attention, is held in memory for all queries;
+- Z, the output of the row attention, is in memory for all queries;
 - positions and masks are repeated for each location, and the positions of the queries are encoded again in every layer;
 - every layer has its class and box predictions, in inference too;
-- each layer's matching brings the costs of all queries against all objects of the batch to the CPU.
+- each layer's matching brings the costs of all queries against all objects of the batch to the CPU
+  (`original_criterion.py`).
 
 `benchmarks/against_the_original.py` runs the comparison.
 """
@@ -19,23 +20,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
 
 import torch
 import torchvision
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models._utils import IntermediateLayerGetter
-from torchvision.ops import (
-    FrozenBatchNorm2d,
-    box_convert,
-    generalized_box_iou,
-    generalized_box_iou_loss,
-    sigmoid_focal_loss,
-)
+from torchvision.ops import FrozenBatchNorm2d
 
-Answers = dict[str, Tensor]
+Outputs = dict[str, Tensor]
 
 
 def sine(coordinate: Tensor, channels: int) -> Tensor:
@@ -130,8 +123,8 @@ class EncoderLayer(nn.Module):
         rows, columns = x + pos_row, x + pos_col
         locations = height * width
         queries = rows.reshape(batch, locations, channels), columns.reshape(batch, locations, channels)
-        answer = self.self_attn(*queries, rows, columns, x, padding)
-        x = self.norm1(x + answer.view(batch, height, width, channels))
+        output = self.self_attn(*queries, rows, columns, x, padding)
+        x = self.norm1(x + output.view(batch, height, width, channels))
         return self.ffn(x).permute(0, 3, 1, 2)
 
 
@@ -201,7 +194,7 @@ class Transformer(nn.Module):
         self.bbox_embed = nn.ModuleList([BoxHead(channels)] * layers)
         nn.init.uniform_(self.position.weight)
 
-    def forward(self, x: Tensor, padding: Tensor) -> Answers:
+    def forward(self, x: Tensor, padding: Tensor) -> Outputs:
         """x (B, C, H, W), padding (B, H, W) -> logits (L, B, Q, K), boxes (L, B, Q, 4)."""
         batch, channels = x.shape[:2]
         patterns, anchors = len(self.pattern.weight), len(self.position.weight)
@@ -246,76 +239,8 @@ class AnchorDETR(nn.Module):
         self.input_proj = nn.ModuleList([projection])
         self.transformer = Transformer(classes, layers, channels, heads, hidden, anchors)
 
-    def forward(self, pixels: Tensor, padding: Tensor) -> Answers:
-        """Normalised pixels (B, 3, H, W), padding (B, H, W) True = padding -> answers of all layers."""
+    def forward(self, pixels: Tensor, padding: Tensor) -> Outputs:
+        """Normalised pixels (B, 3, H, W), padding (B, H, W) True = padding -> outputs of all layers."""
         features = self.backbone["body"](pixels)["0"]
         small = F.interpolate(padding[None].float(), size=features.shape[-2:])[0].bool()
         return self.transformer(self.input_proj[0](features), small)
-
-
-Target = dict[str, Tensor]
-
-
-class Criterion(nn.Module):
-    """The losses of each layer, one layer after the other, each with a matching of its own."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, answers: Answers, targets: Sequence[Target]) -> Tensor:
-        """Answers of all layers, targets with ``boxes`` (T, 4) cx cy w h and ``labels`` (T,) -> the weighted sum."""
-        count = max(sum(len(target["labels"]) for target in targets), 1)
-        layers = zip(answers["logits"], answers["boxes"], strict=True)
-        return torch.stack([self._layer(logits, boxes, targets) for logits, boxes in layers]).sum() / count
-
-    def _layer(self, logits: Tensor, boxes: Tensor, targets: Sequence[Target]) -> Tensor:
-        matches = match(logits, boxes, targets)
-        image = torch.cat([torch.full_like(query, index) for index, (query, _) in enumerate(matches)])
-        query = torch.cat([query for query, _ in matches])
-        wanted_boxes, labels = (
-            torch.cat([target[key][rows] for target, (_, rows) in zip(targets, matches, strict=True)])
-            for key in ("boxes", "labels")
-        )
-        one_hot = torch.zeros_like(logits)
-        one_hot[image, query, labels] = 1
-        focal = sigmoid_focal_loss(logits, one_hot, alpha=0.25, gamma=2, reduction="sum")
-        found = boxes[image, query]
-        giou = generalized_box_iou_loss(_corners(found), _corners(wanted_boxes), reduction="sum")
-        return 2 * focal + 5 * F.l1_loss(found, wanted_boxes, reduction="sum") + 2 * giou
-
-
-@torch.no_grad()
-def match(logits: Tensor, boxes: Tensor, targets: Sequence[Target]) -> list[tuple[Tensor, Tensor]]:
-    """Match one layer: query and object indices of each image, from costs against the objects of all images."""
-    p = logits.flatten(0, 1).sigmoid()
-    found = boxes.flatten(0, 1)
-    labels = torch.cat([target["labels"] for target in targets])
-    wanted = torch.cat([target["boxes"] for target in targets])
-    negative = 0.75 * p**2 * -(1 - p + 1e-8).log()
-    positive = 0.25 * (1 - p) ** 2 * -(p + 1e-8).log()
-    cost = 2 * (positive[:, labels] - negative[:, labels]) + 5 * torch.cdist(found, wanted, p=1)
-    cost = (cost - 2 * generalized_box_iou(_corners(found), _corners(wanted))).view(*logits.shape[:2], -1).cpu()
-    blocks = cost.split([len(target["labels"]) for target in targets], dim=-1)
-    pairs = [linear_sum_assignment(block[index]) for index, block in enumerate(blocks)]
-    return [(torch.as_tensor(query), torch.as_tensor(rows)) for query, rows in pairs]
-
-
-def _corners(boxes: Tensor) -> Tensor:
-    return box_convert(boxes, "cxcywh", "xyxy")
-
-
-def training_step(
-    model: AnchorDETR, criterion: Criterion, optimizer: torch.optim.Optimizer, clip_norm: float = 0.1
-) -> Callable[[Tensor, Tensor, Sequence[Target]], float]:
-    """Return a function that does one step on pixels, padding and targets, and returns the loss."""
-
-    def step(pixels: Tensor, padding: Tensor, targets: Sequence[Target]) -> float:
-        loss = criterion(model(pixels, padding), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
-        return loss.item()
-
-    return step

@@ -2,7 +2,7 @@
 
 A peer has its own encoder, decoder, heads, matching and losses, with the weights of the losses that its class has by
 default. Its backbone, images, augmentation, optimizer, schedule and evaluation are the library's, as are the numbers
-of channels, heads, layers and queries. All start from random weights but for the backbone.
+of channels, heads, layers and queries. All but the backbone is initialised at random.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Call = Callable[..., Any]
 
 
 class OneBackbone(nn.Module):
-    """Stands where a peer has its backbone: the same network, weights and frozen parts for all of them.
+    """The library's backbone in the place of a peer's: the same network, weights and frozen parts for all of them.
 
     Args:
         body: from images to a list of maps.
-        min_locations: how many locations the peer must find in a map.
+        min_locations: how many locations the peer needs in a map.
     """
 
     def __init__(self, body: nn.Module, min_locations: int) -> None:
@@ -63,7 +63,7 @@ class OneBackbone(nn.Module):
 
 
 class Peer(nn.Module):
-    """A detector of `transformers` that the library's trainer and evaluator can hold.
+    """A detector of `transformers` with the interface that the library's trainer and evaluator expect.
 
     Args:
         backbone: the library's; the first part, so that its parameters have the backbone's learning rate.
@@ -96,7 +96,7 @@ class Peer(nn.Module):
 
 
 def softmax_scores_as_logits(logits: Tensor) -> Tensor:
-    """Return logits (B, Q, K) whose sigmoids are DETR's scores: each query answers with its best class alone.
+    """Return logits (B, Q, K) whose sigmoids are DETR's scores: each query predicts its best class alone.
 
     Args:
         logits: (B, Q, K + 1), the last class means that there is no object.
@@ -141,18 +141,18 @@ def build_peer(name: str, config: ModelConfig) -> Peer:
     }
     make_config, make_network = classes[name]
     network = make_network(make_config(**_sizes(config, backbone), **_own_sizes(name, config, backbone)))
-    start_as_published(name, network)
+    init_as_published(name, network)
     network.model.backbone = OneBackbone(backbone.body, config.num_queries if name == "rt_detr" else 0)
     return Peer(backbone=backbone, network=network, has_no_object=name == "detr")
 
 
 @torch.no_grad()
-def start_as_published(name: str, network: nn.Module) -> None:
-    """Give a peer's network the random weights of its paper.
+def init_as_published(name: str, network: nn.Module) -> None:
+    """Initialise a peer's network as its paper does.
 
-    Layers start as torch's do, matrices of encoder and decoder by Xavier's rule; with a focal loss scores start at 0.01
-    (Lin et al., ICCV 2017) and boxes at their reference points, in Deformable DETR with small sides. Deformable
-    attentions and reference points stay as `transformers` makes them, which is as published.
+    Layers are initialised by torch's defaults, matrices of encoder and decoder by Xavier's rule; with a focal loss
+    scores start at 0.01 (Lin et al., ICCV 2017) and boxes at their reference points, in Deformable DETR with small
+    sides. Deformable attentions and reference points stay as `transformers` makes them, which is as published.
     """
     kept = {part for part, module in network.named_modules() if hasattr(module, "sampling_offsets")} | {"model"}
     for part, module in network.named_modules():
@@ -173,7 +173,7 @@ def start_as_published(name: str, network: nn.Module) -> None:
 
 
 def _sizes(config: ModelConfig, backbone: Backbone) -> dict[str, Any]:
-    """What all peers' configurations call alike; their own backbone only tells its channels, and is then replaced."""
+    """Settings that all peers' configurations share; the backbone named here is replaced."""
     return {
         "backbone_config": {
             "model_type": "timm_backbone",
@@ -195,7 +195,7 @@ def _sizes(config: ModelConfig, backbone: Backbone) -> dict[str, Any]:
 
 
 def _own_sizes(name: str, config: ModelConfig, backbone: Backbone) -> dict[str, Any]:
-    """Deformable DETR and RT-DETR read the one map too, and RT-DETR's pyramid has nothing to fuse then."""
+    """Settings of one peer: Deformable DETR and RT-DETR read the one map too, so RT-DETR's pyramid fuses nothing."""
     if name == "deformable_detr":
         return {"num_feature_levels": 1, "disable_custom_kernels": True}
     if name == "rt_detr":

@@ -1,6 +1,6 @@
 """Runs that are kept as JSON, and what is read from them: AP against images seen, as a table and as curves.
 
-For `ablation.py` and `compare_peers.py`, which train networks that shall be told apart.
+For `ablation.py` and `compare_peers.py`, which compare networks by training them.
 """
 
 from __future__ import annotations
@@ -110,15 +110,15 @@ def reached(results: Sequence[Result], ap: float) -> Reached:
     return Reached(mean(counted), sum(value is not None for value in images), len(results))
 
 
-def ratio(reference: Reached, other: Reached) -> str:
-    """Return how many times as many images the reference needed: exact, a bound, or a dash where nothing is known."""
-    if other.is_bound and reference.is_bound:
+def ratio(baseline: Reached, other: Reached) -> str:
+    """Return the images that the baseline needed over those of another: exact, a bound, or a dash if unknown."""
+    if other.is_bound and baseline.is_bound:
         return "-"
-    sign = ">" if reference.is_bound else "<" if other.is_bound else ""
-    return f"{sign} {reference.images / other.images:.2f}".strip()
+    sign = ">" if baseline.is_bound else "<" if other.is_bound else ""
+    return f"{sign} {baseline.images / other.images:.2f}".strip()
 
 
-def spread(values: Sequence[float]) -> str:
+def mean_and_deviation(values: Sequence[float]) -> str:
     """Return the mean, the standard deviation where there are several values, and how many there are."""
     deviation = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
     return f"{mean(values):.3f}{deviation} ({len(values)})"
@@ -132,15 +132,15 @@ def by_name(results: Sequence[Result]) -> dict[str, list[Result]]:
     return groups
 
 
-def summary_rows(results: Sequence[Result], target: float, reference: str) -> list[dict[str, str]]:
+def summary_rows(results: Sequence[Result], target: float, baseline: str) -> list[dict[str, str]]:
     """Return one row for each variant.
 
     Args:
         target: the AP whose first crossing is compared.
-        reference: the variant that the others are compared with; without its runs there is no ratio.
+        baseline: the variant that the others are compared with; without its runs there is no ratio.
     """
     groups = by_name(results)
-    yardstick = reached(groups[reference], target) if reference in groups else None
+    needed_by_baseline = reached(groups[baseline], target) if baseline in groups else None
     rows = []
     for name, runs in groups.items():
         needed = reached(runs, target)
@@ -149,10 +149,10 @@ def summary_rows(results: Sequence[Result], target: float, reference: str) -> li
             {
                 "variant": name,
                 "images seen": f"{runs[0]['history'][-1]['images']:,}",
-                "AP": spread([run["history"][-1]["ap"] for run in runs]),
-                "AP50": spread([run["history"][-1]["ap50"] for run in runs]),
+                "AP": mean_and_deviation([run["history"][-1]["ap"] for run in runs]),
+                "AP50": mean_and_deviation([run["history"][-1]["ap50"] for run in runs]),
                 f"images to AP {target:g}": str(needed),
-                f"{reference} needs times as many": ratio(yardstick, needed) if yardstick else "-",
+                f"{baseline} needs times as many": ratio(needed_by_baseline, needed) if needed_by_baseline else "-",
                 "parameters": f"{runs[0]['parameters']:,}",
                 "seconds": f"{mean(seconds):.0f}" if seconds else "resumed",
             }
@@ -166,18 +166,18 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def report(results: Sequence[Result], target: float, reference: str, folder: Path) -> str:
+def report(results: Sequence[Result], target: float, baseline: str, folder: Path) -> str:
     """Write ``summary.json``, ``summary.md`` and ``curves.png`` of all runs, and return the table.
 
     Raises:
-        UsageError: the target is no AP to be reached.
+        UsageError: the target is not an AP above 0 and at most 1.
     """
     if not 0 < target <= 1:
         raise UsageError(f"--target-ap is {target:g}; it must be above 0 and at most 1.")
-    rows = summary_rows(results, target, reference)
+    rows = summary_rows(results, target, baseline)
     machines = {json.dumps(result["machine"]) for result in results}
     table = markdown(rows)
-    write_json(folder / "summary.json", {"target": target, "reference": reference, "rows": rows})
+    write_json(folder / "summary.json", {"target": target, "baseline": baseline, "rows": rows})
     notes = [f"`{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`", *sorted(machines)]
     write_text(folder / "summary.md", table + "\n" + "".join(f"- {note}\n" for note in notes))
     curves = {
@@ -189,7 +189,7 @@ def report(results: Sequence[Result], target: float, reference: str, folder: Pat
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run an example's command; a mistake or a stop is told in one line, as the ``anchordetr`` command does."""
+    """Run a benchmark's command and report a mistake or a stop in one line, as the ``anchordetr`` command does."""
     try:
         command()
     except (UsageError, InputError, Stopped) as error:

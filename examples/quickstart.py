@@ -1,4 +1,4 @@
-"""Train on a small data set, evaluate, save, load and predict: the library's main path in one screen.
+"""Train on a small data set, evaluate, load and predict: the library's main path in one screen.
 
 python examples/quickstart.py                                    # generated images, nothing to download
 python examples/quickstart.py --data path/to/coco --images path/to/photos --epochs 20
@@ -15,7 +15,7 @@ from anchordetr import Detections, Detector
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shapes", help="data set folder, or 'shapes'")
-    parser.add_argument("--images", help="images to predict: file, folder, pattern or address")
+    parser.add_argument("--images", help="images to predict: file, folder, glob pattern or URL")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/quickstart"))
     arguments = parser.parse_args()
@@ -28,8 +28,8 @@ def main() -> None:
     assert detector.evaluate(arguments.data) == metrics
 
     if arguments.images is not None:
-        answer = detector.predict(arguments.images, threshold=0.3)
-        for index, detections in enumerate([answer] if isinstance(answer, Detections) else answer):
+        found = detector.predict(arguments.images, threshold=0.3)
+        for index, detections in enumerate([found] if isinstance(found, Detections) else found):
             for name, score, box in zip(
                 detections.data["class_name"], detections.confidence, detections.xyxy, strict=True
             ):

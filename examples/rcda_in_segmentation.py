@@ -1,4 +1,4 @@
-"""Labelling pixels with a small network whose context comes from row-column attention.
+"""Semantic segmentation with a small network whose context comes from row-column attention.
 
 python examples/rcda_in_segmentation.py   # a minute on 2 cores, downloads nothing
 
@@ -49,7 +49,7 @@ class Segmenter(nn.Module):
 
 
 def draw(count: int, size: int, patch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images (count, 1, size, size) and labels (count, size, size)."""
+    """Return images (count, 1, size, size) and labels (count, size, size)."""
     images = 0.5 * torch.randn(count, 1, size, size, generator=generator)
     labels = torch.zeros(count, size, size, dtype=torch.int64)
     for image, label in zip(images, labels, strict=True):
@@ -62,7 +62,7 @@ def draw(count: int, size: int, patch: int, generator: torch.Generator) -> tuple
 
 
 def mean_iou(predicted: Tensor, labels: Tensor, classes: int) -> float:
-    """Mean over the classes of intersection over union."""
+    """Return intersection over union, its mean over the classes."""
     ious = [
         ((predicted == index) & (labels == index)).sum() / ((predicted == index) | (labels == index)).sum()
         for index in range(classes)

@@ -19,7 +19,7 @@ from anchordetr.rcda import RowColumnAttention
 
 
 class TokenAttention(nn.Module):
-    """Row-column attention for a row of H·W tokens."""
+    """Row-column attention over the H·W tokens of an image."""
 
     def __init__(self, channels: int, heads: int, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class TokenAttention(nn.Module):
 
 
 def build_vit(size: int, patch: int) -> nn.Module:
-    """A small vision transformer without class token; only its attention is replaced."""
+    """Return a small vision transformer without class token whose attention is replaced."""
     vit = timm.create_model(
         "vit_tiny_patch16_224",
         img_size=size,
@@ -46,12 +46,12 @@ def build_vit(size: int, patch: int) -> nn.Module:
     for block in vit.blocks:
         block.attn = TokenAttention(vit.embed_dim, block.attn.num_heads, vit.patch_embed.grid_size)
     with torch.no_grad():
-        vit.pos_embed.mul_(25)  # as loud as the patches: at first the pooled keys differ by little else
+        vit.pos_embed.mul_(25)  # as large as the patches: before training little else tells the pooled keys apart
     return vit
 
 
 def draw(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images (count, 3, size, size) and labels (count,): quarter times two plus direction."""
+    """Return images (count, 3, size, size) and labels (count,): quarter times two plus direction."""
     images = torch.randn(count, 3, size, size, generator=generator)
     labels = torch.randint(8, (count,), generator=generator)
     half = size // 2

@@ -23,15 +23,9 @@ from anchordetr.config import Config, ModelConfig
 from anchordetr.data.layouts.synthetic import ShapesDataset
 from anchordetr.models.presets import preset
 
-GOLDEN = Path(__file__).parent / "golden"
-TESTS = GOLDEN.parent
-sys.path[:0] = [
-    str(GOLDEN),
-    str(TESTS),
-    str(TESTS / "weights"),
-    str(TESTS / "benchmarks"),
-    str(TESTS.parent / "benchmarks"),
-]
+TESTS = Path(__file__).parent
+GOLDEN = TESTS / "golden"
+sys.path[:0] = [str(TESTS), str(GOLDEN), str(TESTS.parent / "benchmarks")]
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from anchordetr.profiling.timing import Timing
 
 Model = Annotated[str, typer.Option(help="A preset; see list-models.")]
-Rounds = Annotated[int, typer.Option(min=1, help="How often each rival runs.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How often each candidate runs.")]
 Output = Annotated[Path | None, typer.Option(help="JSON file for the results.")]
 
-app = typer.Typer(no_args_is_help=True, help="Measure speed as ratios, rivals in turn in one process.")
+app = typer.Typer(no_args_is_help=True, help="Measure speed as ratios, candidates in turn in one process.")
 app.command("budget")(budget)
 
 
@@ -43,8 +43,9 @@ def rcda(
 ) -> None:
     """Compare RCDA with scaled_dot_product_attention in self-attention over a map: the operator and whole layers."""
     options.silence_profiler()
-    from anchordetr.device import choose_device
-    from anchordetr.profiling.timing import DTYPES, benchmark_rcda, describe_machine
+    from anchordetr.device import DTYPES, choose_device
+    from anchordetr.profiling.attention_speed import AttentionCase, benchmark_rcda
+    from anchordetr.profiling.timing import describe_machine
     from anchordetr.rcda import BACKENDS
 
     _check_known("dtype", [dtype], DTYPES)
@@ -52,7 +53,8 @@ def rcda(
     _check_known("RCDA backend", chosen, BACKENDS)
     height, width = options.parse_size(size)
     place = choose_device(device)
-    timings = benchmark_rcda(height, width, place, DTYPES[dtype], heads, depth, batch_size, rounds, (*chosen, "auto"))
+    case = AttentionCase(height, width, heads, depth, batch_size, DTYPES[dtype])
+    timings = benchmark_rcda(case, place, (*chosen, "auto"), rounds)
     sizes = {"height": height, "width": width, "heads": heads, "depth": depth, "batch_size": batch_size}
     title = f"self-attention over {height}x{width} locations, {heads} heads of {depth}, {dtype}, {place.type}"
     result = {"sizes": sizes, "dtype": dtype, "rounds": rounds, "machine": describe_machine(place)}
@@ -75,16 +77,17 @@ def inference(
     """Compare a network as built with the same network after optimize_for_inference; random weights."""
     options.silence_profiler()
     from anchordetr.config import parse_assignments
-    from anchordetr.device import choose_device
+    from anchordetr.device import DTYPES, choose_device
     from anchordetr.models.presets import preset
-    from anchordetr.profiling.model_speed import benchmark_inference
-    from anchordetr.profiling.timing import DTYPES, describe_machine
+    from anchordetr.profiling.model_speed import benchmark_inference, random_images
+    from anchordetr.profiling.timing import describe_machine
 
     chosen = [name for name in dtypes.split(",") if name]
     _check_known("dtype", chosen, DTYPES)
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))
-    timings = benchmark_inference(config, height, width, place, batch_size, chosen, rounds, compile)
+    images = random_images(batch_size, height, width, place)
+    timings = benchmark_inference(config, images, chosen, rounds, compile)
     sizes = {"height": height, "width": width, "batch_size": batch_size}
     result = {"model": model, "sizes": sizes, "rounds": rounds, "machine": describe_machine(place)}
     title = f"{model}, {batch_size} image(s) of {height}x{width}, {place.type}"
@@ -108,12 +111,12 @@ def train_step(
     from anchordetr.config import parse_assignments
     from anchordetr.device import choose_device
     from anchordetr.models.presets import preset
-    from anchordetr.profiling.model_speed import benchmark_training
+    from anchordetr.profiling.model_speed import benchmark_training, random_images
     from anchordetr.profiling.timing import describe_machine
 
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))
-    timings = benchmark_training(config, height, width, place, batch_size, objects, rounds)
+    timings = benchmark_training(config, random_images(batch_size, height, width, place), objects, rounds)
     sizes = {"height": height, "width": width, "batch_size": batch_size, "objects": objects}
     result = {"model": model, "sizes": sizes, "rounds": rounds, "machine": describe_machine(place)}
     title = f"{model}, {batch_size} images of {height}x{width} with {objects} objects each, {place.type}"
@@ -161,9 +164,9 @@ def _check_known(what: str, names: Iterable[str], known: Collection[str]) -> Non
 
 
 def _report(
-    title: str, yardstick: str, result: dict[str, Any], timings: list[Timing], output: Path | None, json: bool
+    title: str, baseline: str, result: dict[str, Any], timings: list[Timing], output: Path | None, json: bool
 ) -> None:
-    """Write the result to a file if wanted, and print it as a table or as JSON."""
+    """Write the result to a file if one is named, and print it as a table or as JSON."""
     result = {**result, "timings": [asdict(timing) for timing in timings]}
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -172,9 +175,9 @@ def _report(
         print_json(result)
         return
     table = Table(title=title)
-    for column in ("contest", "rival", "ms", f"time of '{yardstick}' / its time", "peak MiB"):
-        table.add_column(column, justify="left" if column in ("contest", "rival") else "right")
+    for column in ("case", "candidate", "ms", f"time of '{baseline}' / its time", "peak MiB"):
+        table.add_column(column, justify="left" if column in ("case", "candidate") else "right")
     for timing in timings:
         milliseconds, peak = f"{timing.seconds * 1000:.1f}", f"{timing.peak_bytes / 2**20:.1f}"
-        table.add_row(timing.contest, timing.rival, milliseconds, f"{timing.ratio:.2f}", peak)
+        table.add_row(timing.case, timing.candidate, milliseconds, f"{timing.ratio:.2f}", peak)
     Console().print(table)

@@ -38,8 +38,8 @@ def budget(
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
     from anchordetr.files import write_json
-    from anchordetr.optimize.budget import largest_budget
-    from anchordetr.profiling.budget import halves, measure_budgets
+    from anchordetr.optimize.budget import Budget, largest_budget
+    from anchordetr.profiling.budget import BudgetGrid, halves, measure_budgets
     from anchordetr.profiling.timing import describe_machine
     from anchordetr.visualize.plots import plot_budgets
 
@@ -48,20 +48,21 @@ def budget(
     steps = [num_anchors] if detector.config.model.queries == "embeddings" else halves(num_anchors)
     sample = open_dataset(data, split, detector.config.data.layout).image(0)
 
-    def evaluate(anchors: int, patterns: tuple[int, ...], layers: int) -> tuple[float, float]:
-        metrics = detector.evaluate(data, split, anchors, patterns, layers)
-        say(f"{anchors} anchors, patterns {patterns}, {layers} layers: AP {metrics.ap:.3f}")
+    grid = BudgetGrid(
+        anchors=options.parse_numbers("--anchors", anchors) if anchors else steps,
+        num_patterns=num_patterns,
+        layers=options.parse_numbers("--layers", layers) if layers else range(1, num_layers + 1),
+    )
+
+    def evaluate(budget: Budget) -> tuple[float, float]:
+        metrics = detector.evaluate(data, split, **vars(budget))
+        say(f"{budget.anchors} anchors, patterns {budget.patterns}, {budget.layers} layers: AP {metrics.ap:.3f}")
         return metrics.ap, metrics.ap50
 
-    results = measure_budgets(
-        options.parse_numbers("--anchors", anchors) if anchors else steps,
-        num_patterns,
-        options.parse_numbers("--layers", layers) if layers else range(1, num_layers + 1),
-        evaluate,
-        lambda *budget: detector.predict(sample, 0.5, *budget),
-        detector.device,
-        rounds,
-    )
+    def predict(budget: Budget) -> object:
+        return detector.predict(sample, threshold=0.5, **vars(budget))
+
+    results = measure_budgets(grid, evaluate, predict, detector.device, rounds)
     result = {
         "weights": weights,
         "data": data,

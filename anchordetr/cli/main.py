@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from anchordetr import __version__
 from anchordetr.cli import benchmark
 from anchordetr.cli.config import show_config
 from anchordetr.cli.convert import convert
@@ -22,6 +23,13 @@ from anchordetr.cli.replay import replay
 from anchordetr.cli.train import train
 from anchordetr.errors import InputError, Stopped, UsageError
 
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"anchordetr {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -29,6 +37,17 @@ app = typer.Typer(
     help="Anchor DETR: train, evaluate and use a detector whose queries are anchor points. "
     "Add --debug anywhere to see the traceback of an error.",
 )
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hold the options of the command itself."""
+
+
 app.command("demo")(demo)
 app.command("train")(train)
 app.command("eval")(evaluate)

@@ -66,11 +66,11 @@ def profile_memory(
     name = model or "anchordetr_r50_dc5"
     config = preset(name)
     if fits is not None:
-        answers = largest_images(config, height, width, parse_memory(fits), place, _BATCH_SIZES)
+        largest = largest_images(config, height, width, parse_memory(fits), place, _BATCH_SIZES)
         if json:
-            print_json([asdict(answer) for answer in answers])
+            print_json([asdict(fit) for fit in largest])
         else:
-            _print_fits(answers, name, fits, size)
+            _print_fits(largest, name, fits, size)
         return
     memory = profile_model(config, height, width, batch_size, place)
     if json:
@@ -140,11 +140,11 @@ def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
     Console().print(table)
 
 
-def _print_fits(answers: list[Fit], name: str, fits: str, size: str) -> None:
+def _print_fits(largest: list[Fit], name: str, fits: str, size: str) -> None:
     table = Table(title=f"largest images of the shape of {size} that {name} can take in {fits}, float32")
     for column in ("mode", "batch size", "height x width"):
         table.add_column(column)
-    for answer in answers:
-        image = f"{answer.height} x {answer.width}" if answer.height else "none"
-        table.add_row(answer.mode, str(answer.batch_size), image)
+    for fit in largest:
+        image = f"{fit.height} x {fit.width}" if fit.height else "none"
+        table.add_row(fit.mode, str(fit.batch_size), image)
     Console().print(table)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anchordetr.errors import InputError, UsageError, closest_match, reason
 from anchordetr.feature_levels import is_dilated, strides_of
+from anchordetr.grouping import group_by
 from anchordetr.layers.frozen_norm import fold_frozen_norms
 from anchordetr.layers.fx_graph import runs_by_modules
 from anchordetr.registry import BACKBONES
@@ -60,8 +61,7 @@ class Backbone(nn.Module):
 
     def _forward_by_size(self, images: ImageBatch) -> list[PaddedMap]:
         rows: list[list[Tensor]] = [[] for _ in images.sizes]
-        for height, width in sorted(set(images.sizes)):
-            members = [i for i, size in enumerate(images.sizes) if size == (height, width)]
+        for (height, width), members in group_by(images.sizes).items():
             maps = self.body(images.pixels[members, :, :height, :width])
             for position, member in enumerate(members):
                 rows[member] = [features[position] for features in maps]

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.errors import UsageError, closest_match
+from anchordetr.feature_levels import STRIDES
 from anchordetr.profiling.peak_memory import free_memory, peak_bytes
 from anchordetr.profiling.timing import time_in_turn, with_gradient, without_gradient
 from anchordetr.rcda import BACKENDS, RowColumnAttention
 from anchordetr.rcda.tiled import tile_bytes
 
-STRIDES = {"c5": 32, "dc5": 16, "c4": 16, "c3": 8}
 KINDS = (*(f"rcda {backend}" for backend in BACKENDS), "standard", "fused")
 _FLOAT_BYTES = 4
 _ROUNDS = 3
@@ -106,7 +106,7 @@ def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, 
     kind            inference        training
     =============== ================ ==================
     rcda reference  Z + A + 4u       2Z + A + 6u
-    rcda dense     2S + A + 4u      3S + 4u
+    rcda dense      2S + A + 4u      3S + 4u
     rcda sdpa       2.25S + 9u       3S + 6u
     rcda tiled      5u + T           10u + 2T
     rcda triton     5u               10u

@@ -8,9 +8,11 @@ from functools import partial
 from itertools import product
 from math import ceil
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
+from anchordetr.optimize.budget import Budget
 from anchordetr.profiling.timing import time_in_turn
 
 Patterns = tuple[int, ...]
@@ -18,11 +20,15 @@ Patterns = tuple[int, ...]
 
 @dataclass(frozen=True)
 class BudgetResult:
-    """One budget.
+    """Time and accuracy with one budget.
 
     Attributes:
-        anchors, layers: how many. patterns: their numbers. queries: anchors times patterns.
-        seconds: for one image, median of the rounds. ap, ap50: COCO's, fractions of 1.
+        anchors: how many.
+        patterns: their numbers.
+        layers: how many.
+        queries: anchors times patterns.
+        seconds: for one image, median of the rounds.
+        ap, ap50: COCO's, fractions of 1.
     """
 
     anchors: int
@@ -34,41 +40,78 @@ class BudgetResult:
     ap50: float
 
 
+class _Choice(NamedTuple):
+    """A budget whose numbers are all known."""
+
+    anchors: int
+    patterns: Patterns
+    layers: int
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(*self)
+
+
+@dataclass(frozen=True)
+class BudgetGrid:
+    """The budgets to measure: every combination of these numbers of anchors and of layers.
+
+    Attributes:
+        anchors: numbers of anchors.
+        num_patterns: P of the trained network.
+        layers: numbers of decoder layers.
+    """
+
+    anchors: Sequence[int]
+    num_patterns: int
+    layers: Sequence[int]
+
+    def of_one_pattern(self) -> list[_Choice]:
+        """Return one choice per pattern: that pattern alone, with the most anchors and layers."""
+        return [_Choice(max(self.anchors), (number,), max(self.layers)) for number in range(self.num_patterns)]
+
+    def with_patterns(self, patterns: Patterns) -> list[_Choice]:
+        """Return all combinations of anchors and layers, each with these patterns."""
+        return [_Choice(anchors, patterns, layers) for anchors, layers in product(self.anchors, self.layers)]
+
+
 def halves(count: int) -> list[int]:
     """Return a number, its half and its quarter, rounded up."""
     return [count, ceil(count / 2), ceil(count / 4)]
 
 
 def measure_budgets(
-    anchors: Sequence[int],
-    num_patterns: int,
-    layers: Sequence[int],
-    evaluate: Callable[[int, Patterns, int], tuple[float, float]],
-    predict: Callable[[int, Patterns, int], object],
+    grid: BudgetGrid,
+    evaluate: Callable[[Budget], tuple[float, float]],
+    predict: Callable[[Budget], object],
     device: torch.device,
     rounds: int,
 ) -> list[BudgetResult]:
-    """Measure AP and time of budgets, the largest first: all numbers of anchors and layers, all patterns and one.
+    """Measure AP and time of the grid's budgets, the largest first, with all patterns and with the best one.
 
-    Which one is found by measuring each pattern alone with the most anchors and layers; all these are returned too.
+    Which pattern is best is found by evaluating each one alone; these budgets are among the results too.
 
     Args:
-        anchors, layers: numbers to combine.
-        num_patterns: P.
-        evaluate: returns AP and AP50 with so many anchors, these patterns and so many layers.
-        predict: runs on one image with the same.
+        evaluate: returns AP and AP50 with a budget.
+        predict: runs on one image with a budget.
         rounds: how often each budget predicts; all take turns.
 
     Raises:
         UsageError: the network has less than a budget asks for.
     """
-    alone: list[tuple[int, Patterns, int]] = [(max(anchors), (number,), max(layers)) for number in range(num_patterns)]
-    scores = {rung: evaluate(*rung) for rung in alone}
-    _, best, _ = max(scores, key=lambda rung: scores[rung])
-    steps = [rung for choice in (tuple(range(num_patterns)), best) for rung in product(anchors, [choice], layers)]
-    rungs = sorted({*steps, *alone}, key=lambda rung: (-len(rung[1]), rung[1], -rung[0], -rung[2]))
-    scores |= {rung: evaluate(*rung) for rung in rungs if rung not in scores}
-    names = {str(rung): rung for rung in rungs}
-    runs = {name: partial(predict, *rung) for name, rung in names.items()}
-    seconds = {names[name]: median(times) for name, times in time_in_turn(runs, device, rounds).items()}
-    return [BudgetResult(*rung, rung[0] * len(rung[1]), seconds[rung], *scores[rung]) for rung in rungs]
+    scores = {choice: evaluate(choice.budget) for choice in grid.of_one_pattern()}
+    best = max(scores, key=lambda choice: scores[choice]).patterns
+    everything = tuple(range(grid.num_patterns))
+    choices = sorted({*scores, *grid.with_patterns(everything), *grid.with_patterns(best)}, key=_largest_first)
+    scores |= {choice: evaluate(choice.budget) for choice in choices if choice not in scores}
+    names = {str(choice): choice for choice in choices}
+    candidates = {name: partial(predict, choice.budget) for name, choice in names.items()}
+    seconds = {names[name]: median(times) for name, times in time_in_turn(candidates, device, rounds).items()}
+    return [
+        BudgetResult(*choice, choice.anchors * len(choice.patterns), seconds[choice], *scores[choice])
+        for choice in choices
+    ]
+
+
+def _largest_first(choice: _Choice) -> tuple[int, Patterns, int, int]:
+    return -len(choice.patterns), choice.patterns, -choice.anchors, -choice.layers

@@ -1,4 +1,4 @@
-"""Speed of whole networks: prediction as built and prepared, training steps, and the matching inside them."""
+"""Speed of whole networks: inference as built and optimized, training steps, and the matching inside them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from torch import nn
 
 from anchordetr.config import Config
 from anchordetr.criterion import build_criterion
+from anchordetr.device import DTYPES
 from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
-from anchordetr.profiling.timing import DTYPES, Timing, hold
+from anchordetr.profiling.timing import Timing, compare
 from anchordetr.types import ImageBatch, Target
+
+_BASELINE = "as built"
+
+
+def random_images(count: int, height: int, width: int, device: torch.device) -> ImageBatch:
+    """Return ``count`` images of noise, all of one size in pixels."""
+    return ImageBatch(torch.randn(count, 3, height, width, device=device), ((height, width),) * count)
 
 
 def benchmark_inference(
     config: Config,
-    height: int,
-    width: int,
-    device: torch.device,
-    batch_size: int = 1,
+    images: ImageBatch,
     dtypes: Sequence[str] = ("float32", "bfloat16"),
     rounds: int = 5,
     compiled: bool = False,
@@ -30,43 +35,35 @@ def benchmark_inference(
 
     Args:
         config: of the network, which starts from random weights.
-        height, width: of the images in pixels.
-        dtypes: names from ``anchordetr.profiling.timing.DTYPES``.
-        rounds: how often each rival runs.
-        compiled: run each prepared network through ``torch.compile`` too.
+        images: run through the network as one batch, on their device.
+        dtypes: names from :data:`~anchordetr.device.DTYPES`.
+        rounds: how often each candidate runs.
+        compiled: run each optimized network through ``torch.compile`` too.
     """
+    device = images.pixels.device
     model = _random_model(config, device).eval()
-    images = _images(batch_size, height, width, device)
-    rivals: dict[str, nn.Module] = {"as built": model}
-    rivals |= {f"optimized {name}": model.optimize_for_inference(DTYPES[name]) for name in dtypes}
+    networks: dict[str, nn.Module] = {_BASELINE: model}
+    networks |= {f"optimized {name}": model.optimize_for_inference(DTYPES[name]) for name in dtypes}
     if compiled:
-        rivals |= {f"compiled {name}": _compile(rivals[f"optimized {name}"]) for name in dtypes}
-    runs = {name: _prediction(rival, images) for name, rival in rivals.items()}
-    return hold("inference", runs, "as built", device, rounds)
+        networks |= {f"compiled {name}": _compile(networks[f"optimized {name}"]) for name in dtypes}
+    candidates = {name: _prediction(network, images) for name, network in networks.items()}
+    return compare("inference", candidates, _BASELINE, device, rounds)
 
 
-def benchmark_training(
-    config: Config,
-    height: int,
-    width: int,
-    device: torch.device,
-    batch_size: int = 2,
-    objects: int = 20,
-    rounds: int = 5,
-) -> list[Timing]:
-    """Compare training steps: as built, with gradient checkpointing, in bfloat16; beside them the matching alone.
+def benchmark_training(config: Config, images: ImageBatch, objects: int = 20, rounds: int = 5) -> list[Timing]:
+    """Compare training steps: as built, with gradient checkpointing, in bfloat16, and the matching alone.
 
     A step is forward, losses, backward and optimizer. The matching's ratio says how many matchings take a step's time.
 
     Args:
         config: of the network, which starts from random weights.
+        images: the batch of each step, on its device.
         objects: in each image.
+        rounds: how often each candidate runs.
     """
+    device = images.pixels.device
     model = _random_model(config, device).train()
-    images = _images(batch_size, height, width, device)
-    boxes = torch.rand(batch_size, objects, 4, device=device) / 4 + 0.25
-    labels = torch.randint(config.model.num_classes, (batch_size, objects), device=device)
-    targets = [Target(*pair) for pair in zip(boxes, labels, strict=True)]
+    targets = _random_targets(len(images), objects, config.model.num_classes, device)
     criterion = build_criterion(config.model.num_classes, config.loss)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=1e-6, fused=True)
@@ -84,14 +81,20 @@ def benchmark_training(
         return run
 
     with torch.no_grad():
-        answers = model(images, targets)
-    runs = {
-        "as built": step(),
+        predictions = model(images, targets)
+    candidates = {
+        _BASELINE: step(),
         "gradient checkpointing": step(recomputed=model.layers),
         "bfloat16": step(in_bfloat16=True),
-        "matching alone": lambda: criterion.matcher(answers, targets),
+        "matching alone": lambda: criterion.matcher(predictions, targets),
     }
-    return hold("training step", runs, "as built", device, rounds)
+    return compare("training step", candidates, _BASELINE, device, rounds)
+
+
+def _random_targets(images: int, objects: int, num_classes: int, device: torch.device) -> list[Target]:
+    boxes = torch.rand(images, objects, 4, device=device) / 4 + 0.25
+    labels = torch.randint(num_classes, (images, objects), device=device)
+    return [Target(*pair) for pair in zip(boxes, labels, strict=True)]
 
 
 def _compile(network: nn.Module) -> nn.Module:
@@ -102,10 +105,6 @@ def _compile(network: nn.Module) -> nn.Module:
 def _random_model(config: Config, device: torch.device) -> AnchorDETR:
     torch.manual_seed(0)
     return build_model(config.model.without_pretraining()).to(device)
-
-
-def _images(count: int, height: int, width: int, device: torch.device) -> ImageBatch:
-    return ImageBatch(torch.randn(count, 3, height, width, device=device), ((height, width),) * count)
 
 
 def _prediction(model: nn.Module, images: ImageBatch) -> Callable[[], object]:

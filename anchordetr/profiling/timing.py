@@ -1,4 +1,4 @@
-"""Speed as ratios: rivals measured in turn in one process, forwards and backwards, medians of many rounds."""
+"""Speed as ratios: candidates measured in turn in one process, forwards and backwards, medians of many rounds."""
 
 from __future__ import annotations
 
@@ -14,47 +14,62 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from anchordetr.profiling.peak_memory import peak_bytes
-from anchordetr.rcda import RowColumnAttention, rcda
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One rival in one contest.
+    """Time and memory of one candidate in one case.
 
     Attributes:
-        contest: what was measured, for example ``operator forward``. rival: who did it.
+        case: what was measured, for example ``operator forward``.
+        candidate: what was run.
         seconds: median of the rounds.
-        ratio: the yardstick's median in this contest over ``seconds``; above 1 is faster than the yardstick.
-        peak_bytes: most memory held at once beyond the inputs.
+        ratio: the baseline's median in this case over ``seconds``; above 1 is faster than the baseline.
+        peak_bytes: peak memory beyond the inputs.
     """
 
-    contest: str
-    rival: str
+    case: str
+    candidate: str
     seconds: float
     ratio: float
     peak_bytes: int
 
 
-def time_in_turn(
-    rivals: Mapping[str, Callable[[], object]], device: torch.device, rounds: int
-) -> dict[str, list[float]]:
-    """Return the seconds of every round of every rival; each round runs all, every second one in reverse order.
+def compare(
+    case: str, candidates: Mapping[str, Callable[[], object]], baseline: str, device: torch.device, rounds: int
+) -> list[Timing]:
+    """Time the candidates of a case in turn, measure their peak memory, and relate them to the baseline.
 
-    Each rival runs twice before the first round, so that compiling and tuning are not counted.
+    Args:
+        case: its name, for the results.
+        candidates: calls by name, the baseline among them.
+        baseline: the candidate whose time is divided by each other's.
+        rounds: how often each candidate runs.
     """
-    names = list(rivals)
+    medians = {name: median(seconds) for name, seconds in time_in_turn(candidates, device, rounds).items()}
+    return [
+        Timing(case, name, seconds, medians[baseline] / seconds, peak_bytes(candidates[name], device))
+        for name, seconds in medians.items()
+    ]
+
+
+def time_in_turn(
+    candidates: Mapping[str, Callable[[], object]], device: torch.device, rounds: int
+) -> dict[str, list[float]]:
+    """Return the seconds of each round by candidate; a round runs all of them, every second round in reverse order.
+
+    Each candidate runs twice before the first round, so that compilation and tuning are not counted.
+    """
+    names = list(candidates)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for name in names * 2:
-        _timed(rivals[name], device)
+        _timed(candidates[name], device)
     for index in range(rounds):
         for name in names if index % 2 == 0 else reversed(names):
-            seconds[name].append(_timed(rivals[name], device))
+            seconds[name].append(_timed(candidates[name], device))
     return seconds
 
 
@@ -68,124 +83,8 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def benchmark_rcda(
-    height: int,
-    width: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    heads: int = 8,
-    depth: int = 32,
-    batch: int = 1,
-    rounds: int = 15,
-    backends: tuple[str, ...] = ("reference", "tiled"),
-) -> list[Timing]:
-    """Compare RCDA with dense attention in self-attention over a map: the operator and the whole layer.
-
-    The rival ``sdpa`` is ``scaled_dot_product_attention`` over the same locations with queries and keys of ``depth``
-    channels, as a standard layer of the same width would call it.
-
-    Args:
-        height, width: locations of the map.
-        heads, depth: M and D; the layer has M · D channels.
-        rounds: how often each rival runs.
-        backends: of :func:`rcda`.
-    """
-    rivals = _operators(height, width, device, dtype, heads, depth, batch, backends)
-    layers = _layers(height, width, device, dtype, heads, depth, batch)
-    contests = {
-        "operator forward": {name: without_gradient(run) for name, (run, _) in rivals.items()},
-        "operator forward + backward": {name: with_gradient(*rival) for name, rival in rivals.items()},
-        "layer forward": {name: without_gradient(run) for name, (run, _) in layers.items()},
-        "layer forward + backward": {name: with_gradient(*rival) for name, rival in layers.items()},
-    }
-    return [timing for contest, runs in contests.items() for timing in hold(contest, runs, "sdpa", device, rounds)]
-
-
-def hold(
-    contest: str, runs: Mapping[str, Callable[[], object]], yardstick: str, device: torch.device, rounds: int
-) -> list[Timing]:
-    """Time rivals in turn, measure their peak memory, and compare them with the one that is the yardstick."""
-    medians = {name: median(seconds) for name, seconds in time_in_turn(runs, device, rounds).items()}
-    return [
-        Timing(contest, name, seconds, medians[yardstick] / seconds, peak_bytes(runs[name], device))
-        for name, seconds in medians.items()
-    ]
-
-
-_Rival = tuple[Callable[[], Tensor], list[Tensor]]
-
-
-def _operators(
-    height: int,
-    width: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    heads: int,
-    depth: int,
-    batch: int,
-    backends: tuple[str, ...],
-) -> dict[str, _Rival]:
-    """Return calls and their inputs."""
-
-    def random(*shape: int) -> Tensor:
-        return torch.randn(batch, heads, *shape, device=device).to(dtype).requires_grad_()
-
-    locations = height * width
-    query, key, cell_value = (random(locations, depth) for _ in range(3))
-    q_x, q_y, value = random(locations, depth), random(locations, depth), random(height, width, depth)
-    k_x, k_y = random(width, depth), random(height, depth)
-
-    def call(backend: str) -> Callable[[], Tensor]:
-        return lambda: rcda(q_x, q_y, k_x, k_y, value, backend=backend)
-
-    rivals: dict[str, _Rival] = {
-        "sdpa": (lambda: F.scaled_dot_product_attention(query, key, cell_value), [query, key, cell_value])
-    }
-    return rivals | {f"rcda {backend}": (call(backend), [q_x, q_y, k_x, k_y, value]) for backend in backends}
-
-
-def _layers(
-    height: int, width: int, device: torch.device, dtype: torch.dtype, heads: int, depth: int, batch: int
-) -> dict[str, _Rival]:
-    channels = heads * depth
-    features = torch.randn(batch, height, width, channels, device=device).to(dtype).requires_grad_()
-    fused = _FusedAttention(channels, heads).to(device, dtype)
-    standard = nn.MultiheadAttention(channels, heads, batch_first=True).to(device, dtype)
-    decoupled = RowColumnAttention(channels, heads).to(device, dtype)
-    for module in (fused, standard, decoupled):
-        module.eval()
-    locations = features.flatten(1, 2)
-
-    def multi_head() -> Tensor:
-        output: Tensor = standard(locations, locations, locations, need_weights=False)[0]
-        return output
-
-    return {
-        "sdpa": (lambda: fused(locations), [features, *fused.parameters()]),
-        "nn.MultiheadAttention": (multi_head, [features, *standard.parameters()]),
-        "RowColumnAttention": (lambda: decoupled(features), [features, *decoupled.parameters()]),
-    }
-
-
-class _FusedAttention(nn.Module):
-    """Standard self-attention at its best: one product for queries, keys and values, then sdpa."""
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.in_proj = nn.Linear(channels, 3 * channels)
-        self.out_proj = nn.Linear(channels, channels)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, N, C) -> (B, N, C)."""
-        query, key, value = self.in_proj(features).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        output: Tensor = self.out_proj(attended.transpose(1, 2).flatten(-2))
-        return output
-
-
 def without_gradient(run: Callable[[], Tensor]) -> Callable[[], object]:
-    """Return a call of ``run`` that records nothing for a backward pass."""
+    """Return a call of ``run`` under ``torch.no_grad``."""
 
     def call() -> Tensor:
         with torch.no_grad():
@@ -205,7 +104,7 @@ def with_gradient(run: Callable[[], Tensor], inputs: list[Tensor]) -> Callable[[
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return what a measurement depends on: processor, threads, versions and the commit of a checkout."""
+    """Return what a measurement depends on: processor, threads, versions and the commit of the checkout."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": name,
@@ -231,7 +130,7 @@ def _processor() -> str:
 def _commit() -> str | None:
     """Return the checkout's commit, with a plus where files were changed; None outside of a checkout."""
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
             cwd=Path(__file__).parent,
             capture_output=True,
@@ -240,4 +139,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    return result.stdout.strip()

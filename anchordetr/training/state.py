@@ -37,7 +37,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     version = state.pop("format_version", 1)
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{file} has format version {version}, and this anchordetr resumes version {FORMAT_VERSION}. Start a new run "
-            f"from the weights of this one (--weights {folder}), or resume it with the anchordetr that wrote it."
+            f"{file} has format version {version}, and this anchordetr resumes version {FORMAT_VERSION}. Start a new "
+            f"run from its weights (--weights {folder}), or resume it with the anchordetr that wrote it."
         )
     return state

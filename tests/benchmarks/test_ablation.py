@@ -12,26 +12,13 @@ from typing import Any
 import ablation
 import pytest
 import training_curves as curves
+from small_ablation import SMALL
 
 from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
-from anchordetr.models.builders import build_position_encoder, build_queries
+from anchordetr.models.builders import build_queries
 from anchordetr.training.display import ProgressDisplay
-
-SMALL = [
-    "model.backbone=test_resnet.r160_in1k",
-    "model.backbone_weights=null",
-    "model.features=c4",
-    "model.embed_dim=32",
-    "model.num_heads=4",
-    "model.decoder_layers=2",
-    "data.short_side=48",
-    "data.train_short_sides=[48]",
-    "train.eval_every=1",
-    "train.batch_size=4",
-    "train.lr_batch_size=4",
-]
 
 
 def history(*points: tuple[int, float]) -> list[dict[str, float]]:
@@ -78,7 +65,7 @@ def test_runs_that_do_not_get_there_make_a_bound() -> None:
     assert curves.ratio(to_reach["never"], to_reach["never"]) == "-"
 
 
-def test_the_table_gives_mean_spread_and_number_of_seeds() -> None:
+def test_the_table_gives_mean_deviation_and_number_of_seeds() -> None:
     results = [result("detr", 0, (400, 0.2)), result("ours", 0, (400, 0.3)), result("ours", 1, (400, 0.5))]
     rows = curves.summary_rows(results, 0.2, "detr")
     assert [row["variant"] for row in rows] == ["detr", "ours"]
@@ -122,8 +109,8 @@ def test_every_variant_of_the_paper_is_a_network_with_as_many_queries(data: str)
     assert not base.model.encoder_loss
     for name, changes in ablation.VARIANTS.items():
         config = base.updated(changes)
-        queries = build_queries(config.model)(build_position_encoder(config.model))
-        assert queries.points.shape == (1, 108, 2), name
+        source = build_queries(config.model)
+        assert source.num_anchors * source.num_patterns == 108, name
         assert name not in paper or (config.model.init == "paper" and not config.model.encoder_loss)
     with pytest.raises(UsageError, match=r"Unknown configuration key 'model.wings'"):
         base.updated({"model.wings": 2})
@@ -144,7 +131,7 @@ def test_a_small_ablation(
     kept = json.loads((folder / "results" / "detr_queries_seed0.json").read_text())
     assert [entry["images"] for entry in kept["history"]] == [8, 16]
     assert kept["changes"] == ablation.VARIANTS["detr_queries"]
-    assert kept["config"]["model"]["anchors"] == "none"
+    assert kept["config"]["model"]["queries"] == "embeddings"
     assert kept["machine"]["commit"] == kept["commit"]
     table = capsys.readouterr().out
     assert "| detr_queries | 16 |" in table

@@ -1,4 +1,4 @@
-"""The peers behind the library's trainer: their scores, their starts, and one small comparison from end to end."""
+"""The peers behind the library's trainer: scores, initialisation, and one small comparison from end to end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import peers
 import pytest
 import torch
 import training_curves
-from test_ablation import SMALL
+from small_ablation import SMALL
 from torch import nn
 
 from anchordetr.config import ModelConfig
@@ -76,7 +76,7 @@ def test_a_peer_learns_with_the_librarys_backbone(name: str, small_model: ModelC
 
 @pytest.mark.usefixtures("with_transformers")
 @pytest.mark.parametrize("name", peers.PEERS)
-def test_a_peer_starts_as_published(name: str, small_model: ModelConfig) -> None:
+def test_a_peer_is_initialised_as_published(name: str, small_model: ModelConfig) -> None:
     peer = build(name, small_model).eval()
     with torch.no_grad():
         predictions = peer(ImageBatch(torch.randn(1, 3, 64, 96), ((64, 96),)))
@@ -88,13 +88,13 @@ def test_a_peer_starts_as_published(name: str, small_model: ModelConfig) -> None
     assert all((norm.weight == 1).all() for norm in norms)
     if name != "detr":
         assert predictions.logits.sigmoid().max() < 0.2
-        assert predictions.boxes[..., :2].std(dim=2).min() > 0.03  # the queries look at places of their own
+        assert predictions.boxes[..., :2].std(dim=2).min() > 0.03  # the queries differ in their places
 
 
 @pytest.mark.usefixtures("with_transformers")
-def test_rt_detr_needs_as_many_cells_as_queries(small_model: ModelConfig) -> None:
+def test_rt_detr_needs_as_many_locations_as_queries(small_model: ModelConfig) -> None:
     peer = build("rt_detr", small_model.model_copy(update={"num_anchors": 36})).eval()
-    with pytest.raises(UsageError, match="chooses its 72 queries among the locations of the map, and here are 24"):
+    with pytest.raises(UsageError, match=r"72 queries among a map's locations, here 24"):
         peer(ImageBatch(torch.randn(1, 3, 64, 96), ((64, 96),)))
 
 
@@ -104,11 +104,11 @@ def test_a_small_comparison(
 ) -> None:
     pytest.importorskip("matplotlib")
     flags = ["--data", coco_folder, "--output", tmp_path, "--epochs", "1", "--rounds", "1", "--target-ap", "0.5"]
-    arguments = [*flags, "--models", "ours", "ours_with_helps", "detr", "deformable_detr", "--set", *SMALL]
+    arguments = [*flags, "--models", "ours", "ours_local_init", "detr", "deformable_detr", "--set", *SMALL]
     monkeypatch.setattr(sys, "argv", ["compare_peers.py", *map(str, arguments)])
     training_curves.run_command(compare_peers.main)
     table = capsys.readouterr().out
-    for name in ("ours", "ours_with_helps", "detr", "deformable_detr"):
+    for name in ("ours", "ours_local_init", "detr", "deformable_detr"):
         kept = json.loads((tmp_path / coco_folder.name / "results" / f"{name}_seed0.json").read_text())
         assert [entry["images"] for entry in kept["history"]] == [8]
         assert f"| {name} | 8 | {kept['history'][-1]['ap']:.3f} (1) |" in table

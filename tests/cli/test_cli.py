@@ -243,11 +243,11 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     result = json.loads((tmp_path / "speed.json").read_text())
     assert result["sizes"]["width"] == 5
     assert {"device", "torch", "commit"} <= result["machine"].keys()
-    assert {timing["rival"] for timing in result["timings"]} >= {"sdpa", "rcda reference", "rcda auto"}
+    assert {timing["candidate"] for timing in result["timings"]} >= {"sdpa", "rcda reference", "rcda auto"}
 
 
 @pytest.mark.parametrize(
-    ("command", "rivals"),
+    ("command", "candidates"),
     [
         (["inference", "--dtypes", "float32"], ["as built", "optimized float32"]),
         (["train-step", "--objects", "3"], ["as built", "gradient checkpointing", "bfloat16", "matching alone"]),
@@ -255,14 +255,14 @@ def test_benchmark_rcda(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     ids=["inference", "train-step"],
 )
 def test_benchmark_of_a_network(
-    command: list[str], rivals: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], candidates: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     sizes = ["--model", "anchordetr_tiny", "--size", "64x96", "--rounds", 1, "--device", "cpu"]
     assert call("benchmark", *command, *sizes, *changes, "--output", tmp_path / "speed.json", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert json.loads((tmp_path / "speed.json").read_text()) == printed
-    assert [timing["rival"] for timing in printed["timings"]] == rivals
+    assert [timing["candidate"] for timing in printed["timings"]] == candidates
     assert printed["timings"][0]["ratio"] == 1.0
     assert all(timing["peak_bytes"] > 0 for timing in printed["timings"])
 

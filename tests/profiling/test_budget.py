@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from anchordetr.profiling.budget import halves, measure_budgets
+from anchordetr.optimize.budget import Budget
+from anchordetr.profiling.budget import BudgetGrid, halves, measure_budgets
 from anchordetr.visualize.plots import plot_budgets
 
 CPU = torch.device("cpu")
@@ -19,19 +20,23 @@ def test_halves_round_up() -> None:
 
 
 def test_the_best_pattern_alone_stands_for_one(tmp_path: Path) -> None:
-    evaluated, predicted = [], []
+    evaluated: list[Budget] = []
+    predicted: list[Budget] = []
 
-    def evaluate(anchors: int, patterns: tuple[int, ...], layers: int) -> tuple[float, float]:
-        evaluated.append((anchors, patterns, layers))
-        return 0.01 * anchors * layers * sum((0.1, 0.3, 0.2)[number] for number in patterns), 0.5
+    def evaluate(budget: Budget) -> tuple[float, float]:
+        evaluated.append(budget)
+        share = sum((0.1, 0.3, 0.2)[number] for number in budget.patterns)
+        return 0.01 * budget.anchors * budget.layers * share, 0.5
 
-    results = measure_budgets([4, 2], 3, [1, 2], evaluate, lambda *budget: predicted.append(budget), CPU, rounds=1)
+    results = measure_budgets(BudgetGrid([4, 2], 3, [1, 2]), evaluate, predicted.append, CPU, rounds=1)
     both = [(4, 2), (4, 1), (2, 2), (2, 1)]
     expected = [(4, (0,), 2), *((a, (1,), n) for a, n in both), (4, (2,), 2)]
     expected = [*((a, (0, 1, 2), n) for a, n in both), *expected]
     assert [(row.anchors, row.patterns, row.layers) for row in results] == expected
-    assert sorted(evaluated) == sorted(expected)
-    assert {predicted.count(budget) for budget in expected} == {3}
+    budgets = [Budget(*choice) for choice in expected]
+    assert len(evaluated) == len(budgets)
+    assert set(evaluated) == set(budgets)
+    assert {predicted.count(budget) for budget in budgets} == {3}
     assert (results[0].queries, results[0].ap, results[0].ap50) == (12, pytest.approx(0.048), 0.5)
     assert all(row.seconds > 0 for row in results)
     pytest.importorskip("matplotlib", reason="needs the extra anchordetr[plots]")
@@ -40,5 +45,6 @@ def test_the_best_pattern_alone_stands_for_one(tmp_path: Path) -> None:
 
 
 def test_one_pattern_is_measured_once() -> None:
-    results = measure_budgets([4], 1, [1, 2], lambda *budget: (0.1, 0.2), lambda *budget: None, CPU, rounds=1)
+    grid = BudgetGrid([4], 1, [1, 2])
+    results = measure_budgets(grid, lambda budget: (0.1, 0.2), lambda budget: None, CPU, rounds=1)
     assert [(row.patterns, row.layers) for row in results] == [((0,), 2), ((0,), 1)]

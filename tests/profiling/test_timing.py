@@ -1,31 +1,36 @@
-"""The measurement of speed: who is measured, in which order, and what is reported; never how fast."""
+"""The measurement of speed: which candidates run, in which order, and what is reported; never how fast."""
 
 from __future__ import annotations
 
+import time
+
+import pytest
 import torch
 
-from anchordetr.profiling.timing import benchmark_rcda, describe_machine, time_in_turn
+from anchordetr.profiling.timing import compare, describe_machine, time_in_turn
 
 CPU = torch.device("cpu")
 
 
-def test_rivals_run_in_turn_in_both_orders() -> None:
+def test_candidates_run_in_turn_in_both_orders() -> None:
     calls: list[str] = []
     seconds = time_in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, CPU, rounds=2)
     assert "".join(calls) == "abab" + "ab" + "ba"
     assert {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
 
 
-def test_every_contest_has_its_rivals_and_ratios_to_sdpa() -> None:
-    timings = benchmark_rcda(5, 6, CPU, torch.float32, heads=2, depth=8, rounds=1, backends=("reference", "auto"))
-    rivals: dict[str, list[str]] = {}
-    for timing in timings:
-        rivals.setdefault(timing.contest, []).append(timing.rival)
-        assert timing.seconds > 0
-        assert timing.peak_bytes > 0
-        assert timing.rival != "sdpa" or timing.ratio == 1.0
-    assert rivals["operator forward"] == ["sdpa", "rcda reference", "rcda auto"]
-    assert rivals["layer forward + backward"] == ["sdpa", "nn.MultiheadAttention", "RowColumnAttention"]
+def test_candidates_are_compared_with_the_baseline() -> None:
+    tensors = [torch.empty(0)]
+
+    def allocate() -> None:
+        tensors[0] = torch.empty(4000)
+
+    fast, slow = compare("wait", {"fast": allocate, "slow": lambda: time.sleep(0.01)}, "slow", CPU, rounds=3)
+    assert (fast.case, fast.candidate, slow.candidate) == ("wait", "fast", "slow")
+    assert slow.ratio == 1.0
+    assert slow.seconds >= 0.01
+    assert fast.ratio == slow.seconds / fast.seconds > 1
+    assert fast.peak_bytes == pytest.approx(16000, abs=200)
 
 
 def test_the_machine_is_described() -> None:
