@@ -10,8 +10,9 @@ import torch
 
 from anchordetr.errors import UsageError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-DTYPES |= {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES.values()}  # torch's own names too
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {**PRECISIONS, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Types of computation by their short names, and by torch's own."""
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -24,7 +24,7 @@ from anchordetr.config import (
 )
 from anchordetr.config.table import REWRITE_COMMAND, SETTINGS_PAGE, section_titles, settings_page, settings_table
 from anchordetr.config.training import Precision
-from anchordetr.device import DTYPES
+from anchordetr.device import PRECISIONS
 from anchordetr.errors import InputError, UsageError
 from anchordetr.models.presets import PRESETS, preset
 from anchordetr.registry import ANCHORS, ATTENTIONS, DATA_LAYOUTS, POSITION_ENCODERS, QUERY_SOURCES, Registry
@@ -247,7 +247,7 @@ def test_the_registered_names_are_shown(key: str, names: Registry, module: str) 
 
 
 def test_precisions_are_those_of_the_device() -> None:
-    assert set(get_args(Precision)) == set(DTYPES)
+    assert set(get_args(Precision)) == set(PRECISIONS)
 
 
 def test_the_page_of_settings_is_up_to_date() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from typing import Annotated, NoReturn
 
 import typer
 
-from anchordetr import __version__
 from anchordetr.cli import benchmark
 from anchordetr.cli.config import show_config
 from anchordetr.cli.convert import convert
@@ -26,7 +26,7 @@ from anchordetr.errors import InputError, Stopped, UsageError
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
-        print(f"anchordetr {__version__}")
+        print(f"anchordetr {metadata.version('anchordetr')}")
         raise typer.Exit
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from anchordetr.config import Config, parse_config
 from anchordetr.config.renamed import upgrade
-from anchordetr.device import DTYPES
+from anchordetr.device import PRECISIONS
 from anchordetr.errors import InputError, UsageError, closest_match
 from anchordetr.files import write_atomically, write_json
 from anchordetr.models.anchor_detr import TRAINING_ONLY
@@ -76,8 +76,8 @@ def write_model(folder: Path, saved: SavedModel, precision: str = "fp32") -> Non
             the bytes, stay in float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if precision not in DTYPES:
-        raise UsageError(f"Unknown precision '{precision}'.{closest_match(precision, DTYPES)}")
+    if precision not in PRECISIONS:
+        raise UsageError(f"Unknown precision '{precision}'.{closest_match(precision, PRECISIONS)}")
     values = describe(saved)
     weights = {name: _stored(tensor, precision) for name, tensor in saved.weights.items()}
     metadata = {"format": "pt", "config": json.dumps(values)}
@@ -192,7 +192,7 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) 
 
 
 def _stored(tensor: Tensor, precision: str) -> Tensor:
-    dtype = None if precision == "fp32" else DTYPES[precision]
+    dtype = None if precision == "fp32" else PRECISIONS[precision]
     tensor = tensor.detach().cpu().contiguous()
     return tensor.to(dtype) if dtype and tensor.is_floating_point() and tensor.numel() >= _LARGE else tensor
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from anchordetr import Detector
-from anchordetr import detector as detector_module
 from anchordetr.config import Config, ModelConfig
 from anchordetr.layers.memory import Memory
 from anchordetr.layers.position import MapPositions
@@ -20,6 +19,7 @@ from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
 from anchordetr.profiling.peak_memory import peak_bytes
+from anchordetr.training import builder
 
 IMAGES = [torch.randn(3, 96, 128), torch.randn(3, 80, 128)]
 
@@ -84,7 +84,7 @@ def test_a_detector_trains_with_it(
         held.append(len(layers))
         return recomputing(layers)
 
-    monkeypatch.setattr(detector_module, "recomputing", counted)
+    monkeypatch.setattr(builder, "recomputing", counted)
     plain, recomputed = (Detector(small_config, device="cpu") for _ in range(2))
     plain.train(coco_folder, tmp_path / "plain", epochs=1)
     recomputed.train(coco_folder, tmp_path / "recomputed", epochs=1, gradient_checkpointing=True)

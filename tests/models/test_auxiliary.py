@@ -153,7 +153,7 @@ def test_gradient_checkpointing_changes_nothing(small_model: ModelConfig) -> Non
 
     plain, recomputed = gradients(False), gradients(True)
     for name, value in plain.items():
-        torch.testing.assert_close(recomputed[name], value, atol=5e-5, rtol=1e-4, msg=name)
+        torch.testing.assert_close(recomputed[name], value, atol=2e-4, rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("classification", ["focal", "varifocal"])
