@@ -12,12 +12,12 @@ class FeedForward(nn.Module):
 
     def __init__(self, embed_dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.linear1 = Linear(embed_dim, hidden_dim)
+        self.linear1 = Linear(embed_dim, hidden_dim, relu=True)
         self.linear2 = Linear(hidden_dim, embed_dim)
         self.norm = nn.LayerNorm(embed_dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        hidden = self.dropout(self.linear1(features).relu())
+        hidden = self.dropout(self.linear1(features))
         return self.norm(features + self.dropout(self.linear2(hidden)))

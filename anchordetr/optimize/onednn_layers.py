@@ -7,30 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class FusedLinear(nn.Module):
-    """A linear layer, with ReLU in the same kernel if wanted.
-
-    Args:
-        weight: (S, C). bias: (S,). relu: whether ReLU follows.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, relu: bool = False) -> None:
-        super().__init__()
-        self.weight = _fixed(weight)
-        self.bias = _fixed(bias)
-        self.relu = relu
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(..., C) -> (..., S)."""
-        if fuses(features):
-            rows = features.flatten(0, -2)
-            activation = "relu" if self.relu else "none"
-            output: Tensor = torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, activation, [], "")
-            return output.unflatten(0, features.shape[:-1])
-        output = F.linear(features, self.weight, self.bias)
-        return output.relu_() if self.relu else output
-
-
 class FusedConvolution(nn.Module):
     """A convolution, with a shortcut's sum and ReLU in the same kernel if wanted; layout channels-last.
 

@@ -16,22 +16,25 @@ _FEW_PRODUCTS = 1 << 22
 
 def batched_product(a: Tensor, b: Tensor) -> Tensor:
     """Return a (P, n, S) times b (P, S, K), without gradient: (P, n, K)."""
-    if len(a) == 1 and _is_faster_in_onednn(a, b.shape[-1]):
+    if len(a) == 1 and _is_slow_in_mkl(a, b.shape[-1]):
         return linear_pointwise(a[0], b[0].t()).unsqueeze(0)
     return torch.bmm(a, b)
 
 
-def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Apply a linear layer as ``F.linear`` does: (..., C) and weight (S, C) -> (..., S)."""
-    if torch.is_autocast_enabled(features.device.type) or not _is_faster_in_onednn(features, len(weight)):
-        return F.linear(features, weight, bias)
-    if not torch.is_grad_enabled():
-        return linear_pointwise(features.flatten(0, -2), weight, bias).unflatten(0, features.shape[:-1])
-    if torch.get_num_threads() == 1:  # torch does not give 1×1 convolutions to oneDNN then
-        return F.linear(features, weight, bias)
-    rows = features.reshape(1, 1, -1, features.shape[-1]).permute(0, 3, 1, 2)
-    output = F.conv2d(rows, weight[:, :, None, None], bias)
-    return output.permute(0, 2, 3, 1).reshape(*features.shape[:-1], len(weight))
+def linear(features: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """Apply a linear layer as ``F.linear`` does, and ReLU if asked for: (..., C) and weight (S, C) -> (..., S)."""
+    if torch.is_autocast_enabled(features.device.type):
+        output = F.linear(features, weight, bias)
+    elif not torch.is_grad_enabled() and _fuses_linear(features, len(weight)):
+        rows = linear_pointwise(features.flatten(0, -2), weight, bias, "relu" if relu else "none")
+        return rows.unflatten(0, features.shape[:-1])
+    elif _is_slow_in_mkl(features, len(weight)) and torch.get_num_threads() > 1:
+        pixels = features.reshape(1, 1, -1, features.shape[-1]).permute(0, 3, 1, 2)
+        output = F.conv2d(pixels, weight[:, :, None, None], bias)  # goes to oneDNN, with several threads
+        output = output.permute(0, 2, 3, 1).reshape(*features.shape[:-1], len(weight))
+    else:
+        output = F.linear(features, weight, bias)
+    return output.relu_() if relu else output
 
 
 def linear_pointwise(rows: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
@@ -45,18 +48,38 @@ def linear_pointwise(rows: Tensor, weight: Tensor, bias: Tensor | None = None, a
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` by way of :func:`linear`."""
+    """``nn.Linear`` by way of :func:`linear`.
+
+    Args:
+        in_features, out_features: C and S.
+        relu: whether ReLU follows.
+    """
+
+    def __init__(self, in_features: int, out_features: int, relu: bool = False) -> None:
+        super().__init__(in_features, out_features)
+        self.relu = relu
 
     def forward(self, features: Tensor) -> Tensor:
         """(..., C) -> (..., S)."""
-        return linear(features, self.weight, self.bias)
+        return linear(features, self.weight, self.bias, self.relu)
 
 
-def _is_faster_in_onednn(features: Tensor, outputs: int) -> bool:
-    """Whether a product of features with a matrix of so many columns is large, and of a kind that MKL is slow with."""
-    if torch.compiler.is_compiling() or features.device.type != "cpu" or features.dtype != torch.float32:
-        return False
-    return features.numel() * outputs > _FEW_PRODUCTS and _has_kernels()
+def _is_slow_in_mkl(features: Tensor, outputs: int) -> bool:
+    """Whether a product of features with a matrix of so many columns is a large one of float32 on a CPU."""
+    return features.dtype == torch.float32 and _is_large(features, outputs) and _has_kernels()
+
+
+def _fuses_linear(features: Tensor, outputs: int) -> bool:
+    """Whether a linear layer without gradient goes to oneDNN; in bfloat16 torch would copy the bias into the output."""
+    if features.dtype == torch.bfloat16:
+        return _is_large(features, outputs) and multiplies_bfloat16() and _has_kernels()
+    return _is_slow_in_mkl(features, outputs)
+
+
+def _is_large(features: Tensor, outputs: int) -> bool:
+    """Whether a product on a CPU, outside of ``torch.compile``, has enough to do."""
+    is_on_cpu = features.device.type == "cpu" and not torch.compiler.is_compiling()
+    return is_on_cpu and features.numel() * outputs > _FEW_PRODUCTS
 
 
 def multiplies_bfloat16() -> bool:
