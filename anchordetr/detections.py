@@ -23,7 +23,7 @@ class Detections:
     Attributes:
         xyxy: (n, 4) float32 x1, y1, x2, y2 in pixels of the image as given.
         confidence: (n,) float32 scores in [0, 1]. class_id: (n,) int64 class indices.
-        anchor_xy: (n, 2) float32, the anchor in pixels that each answer came from. pattern_id: (n,) int64.
+        anchor_xy: (n, 2) float32, the anchor in pixels that each detection came from. pattern_id: (n,) int64.
         data: arrays of n more values each: ``class_name``, and ``category_id``, the data set's own id.
         image: (H, W, 3) uint8 RGB, the image, if it was kept.
         source: the file or address the image came from, if there was one.

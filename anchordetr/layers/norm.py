@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """Group normalisation whose statistics see valid locations only, so that padding changes no image's answer."""
+    """Group normalisation with statistics of the valid locations only, so that padding changes no prediction."""
 
     def forward(self, features: Tensor, mask_x: Tensor | None = None, mask_y: Tensor | None = None) -> Tensor:
         """Normalise a map.
@@ -16,7 +16,7 @@ class MaskedGroupNorm(nn.GroupNorm):
             mask_x: (B, W), mask_y: (B, H): boolean, True = valid; None where nothing is padded.
 
         Returns:
-            (B, C, H, W); what stands in padded locations means nothing.
+            (B, C, H, W); the values at padded locations are undefined.
         """
         if mask_x is None or mask_y is None:
             return super().forward(features)

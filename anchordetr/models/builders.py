@@ -22,7 +22,7 @@ from anchordetr.layers.projection import InputProjection, Projection
 from anchordetr.layers.proposals import EncoderHead, EncoderPredictions, ProposalQueries
 from anchordetr.layers.query_sources import AnchorQueries, EmbeddingQueries, Patterns, QuerySource
 from anchordetr.models.anchor_detr import AnchorDETR
-from anchordetr.models.initialization import start_locally
+from anchordetr.models.initialization import initialize_locally
 from anchordetr.models.presets import preset
 from anchordetr.rcda.onednn import Linear
 from anchordetr.registry import ANCHORS, ATTENTIONS, BACKBONES, POSITION_ENCODERS, QUERY_SOURCES
@@ -64,7 +64,7 @@ def build_model(config: ModelConfig) -> AnchorDETR:
         training_sources=build_training_sources(config),
     )
     if config.init == "local":
-        start_locally(model)
+        initialize_locally(model)
     return model
 
 

@@ -1,8 +1,8 @@
-"""Starting values with which attention looks at its own place from the first step.
+"""Local initialization (``model.init: local``): attention is concentrated at a query's own position at first.
 
-With the usual random values the position encodings hardly differ between cells: on an 8×8 map a query gives its own
-column 0.126 of its attention, where 0.125 is uniform, and training first has to find out that places matter. The
-paper's schedule has the time for that; a few thousand steps have not.
+With the usual random values the position encodings of neighbouring locations hardly differ: on an 8×8 map a query
+gives its own column 0.126 of its attention, where 0.125 is uniform, and training first has to learn to use positions.
+The paper's schedule is long enough for that; a few thousand steps are not.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ROTARY_BIAS = 1.6  # adds 1.6² to the logit of a query's own column, whatever 
 
 
 @torch.no_grad()
-def start_locally(model: nn.Module) -> None:
-    """Change the starting values of a network in place.
+def initialize_locally(model: nn.Module) -> None:
+    """Initialize a network in place.
 
-    - Anchors stand on a grid, and patterns begin alike.
-    - The position MLPs read the fast channels of the sine encoding, so that near places differ.
-    - RCDA's keys begin as its queries, so that like positions attend to each other; its values pass unchanged.
-      With rotary positions queries and keys share a bias, which turns alike at like places.
+    - Anchors lie on a grid, and patterns are nearly equal.
+    - The position MLPs read the high-frequency channels of the sine encoding, so that neighbouring positions differ.
+    - RCDA's key projections equal its query projections, so that equal positions attend to each other; values pass
+      unchanged. With rotary positions queries and keys share a bias, which is rotated equally at equal positions.
     """
     for module in model.modules():
         if isinstance(module, LearnedAnchors):
@@ -38,15 +38,15 @@ def start_locally(model: nn.Module) -> None:
         elif isinstance(module, Patterns):
             module.weight.mul_(_PATTERN_SCALE)
         elif isinstance(module, SineMLPPositionEncoder):
-            _spread(module.mlp_1d, [0])
-            _spread(module.mlp_2d, [0, module.embed_dim // 2])
+            _read_fast_channels(module.mlp_1d, [0])
+            _read_fast_channels(module.mlp_2d, [0, module.embed_dim // 2])
         elif isinstance(module, RowColumnAttention):
-            _tie(module)
+            _tie_queries_and_keys(module)
         elif isinstance(module, RotaryMapAttention):
             depth = module.attention.embed_dim // module.attention.num_heads
             module.attention.in_proj_bias[: 4 * module.attention.embed_dim].fill_(_ROTARY_BIAS / depth**0.25)
         elif isinstance(module, nn.MultiheadAttention):
-            _start_blocks(module.in_proj_weight, 3)
+            _xavier_blocks(module.in_proj_weight, 3)
 
 
 def _grid(count: int) -> Tensor:
@@ -56,7 +56,7 @@ def _grid(count: int) -> Tensor:
     return torch.cartesian_prod(centre, centre)[:count]
 
 
-def _spread(mlp: nn.Sequential, fast_channels: list[int]) -> None:
+def _read_fast_channels(mlp: nn.Sequential, fast_channels: list[int]) -> None:
     first, last = mlp[0], mlp[-1]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
@@ -68,8 +68,8 @@ def _spread(mlp: nn.Sequential, fast_channels: list[int]) -> None:
     nn.init.zeros_(last.bias)
 
 
-def _tie(attention: RowColumnAttention) -> None:
-    _start_blocks(attention.in_proj_weight, 5)
+def _tie_queries_and_keys(attention: RowColumnAttention) -> None:
+    _xavier_blocks(attention.in_proj_weight, 5)
     query_x, query_y, key_x, key_y, value = attention.in_proj_weight.chunk(5)
     key_x.copy_(query_x)
     key_y.copy_(query_y)
@@ -77,6 +77,6 @@ def _tie(attention: RowColumnAttention) -> None:
     nn.init.eye_(attention.out_proj.weight)
 
 
-def _start_blocks(weight: Tensor, blocks: int) -> None:
+def _xavier_blocks(weight: Tensor, blocks: int) -> None:
     for block in weight.chunk(blocks):
         nn.init.xavier_uniform_(block)

@@ -1,4 +1,4 @@
-"""A backbone's network for inference: batch norm folded into convolutions, sums and ReLU fused into them."""
+"""A backbone for inference: batch norm folded into convolutions, residual sums and ReLU run in their kernels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RELUS = (F.relu, torch.relu)
 
 
 class FoldedBody(nn.Module):
-    """A backbone's body prepared for inference; its maps equal the body's up to rounding.
+    """The body of a backbone, fused for inference; its maps equal the body's up to rounding.
 
     Args:
         body: see :class:`~anchordetr.layers.backbone.Backbone`; it is copied. A body that ``torch.fx`` cannot trace
@@ -42,7 +42,7 @@ class FoldedBody(nn.Module):
 
 
 def fold_backbone(backbone: Backbone, dtype: torch.dtype) -> Backbone:
-    """Return a copy of a backbone, prepared for inference."""
+    """Return a copy of a backbone, fused for inference."""
     return Backbone(FoldedBody(backbone.body, dtype)).eval()
 
 

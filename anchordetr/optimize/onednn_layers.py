@@ -1,4 +1,4 @@
-"""Layers for inference: what follows them in the same kernel where oneDNN can do so, nothing kept for training."""
+"""Layers for inference: oneDNN runs ReLU and residual sums in the kernel of a convolution, pooling keeps no indices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class FusedConvolution(nn.Module):
-    """A convolution, with a shortcut's sum and ReLU in the same kernel if wanted; layout channels-last.
+    """A convolution with an optional residual sum and ReLU in the same kernel; layout channels-last.
 
     Args:
         convolution: whose weights are taken, its padding given in numbers. relu: whether ReLU follows.
@@ -23,7 +23,7 @@ class FusedConvolution(nn.Module):
         self.relu = relu
 
     def forward(self, features: Tensor, shortcut: Tensor | None = None) -> Tensor:
-        """Convolve (B, C, H, W), add ``shortcut``, whose memory holds the answer then, and apply ReLU."""
+        """Convolve (B, C, H, W), add ``shortcut``, which is overwritten with the output, and apply ReLU."""
         if fuses(features):
             return self._fused(features, shortcut)
         output = F.conv2d(features, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -43,9 +43,9 @@ class FusedConvolution(nn.Module):
 
 
 class LeanMaxPool(nn.Module):
-    """Max pooling without the places of the maxima.
+    """Max pooling without the indices of the maxima.
 
-    On a CPU torch writes them down for a backward pass too: eight bytes beside the two or four of each answer.
+    On a CPU torch stores them for a backward pass: eight bytes beside the two or four of each output.
 
     Args:
         kernel_size: odd, the side of the square window; the padding is half of it. stride: in both directions.

@@ -76,10 +76,10 @@ def _on_cpu(run: Callable[[Enter], object]) -> dict[str, StageMemory]:
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         run(enter)
     events = profile.kineto_results.events()
-    wanted = [event for event in events if event.name() == "[memory]" or event.name().startswith(_MARK)]
+    relevant = [event for event in events if event.name() == "[memory]" or event.name().startswith(_MARK)]
     stages: dict[str, StageMemory] = {}
     current, held = "", 0
-    for event in sorted(wanted, key=lambda event: event.start_ns()):
+    for event in sorted(relevant, key=lambda event: event.start_ns()):
         if event.name() != "[memory]":
             current = event.name().removeprefix(_MARK)
             stages[current] = StageMemory(held, held)

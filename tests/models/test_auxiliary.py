@@ -1,4 +1,4 @@
-"""What learns in training only: it changes no answer, costs nothing in eval mode, and travels with saved models."""
+"""What learns in training only: it changes no prediction, costs nothing in eval mode, and travels with saved models."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def build(config: ModelConfig, **changes: Any) -> AnchorDETR:
 
 
 @pytest.mark.parametrize("changes", PARTS.values(), ids=PARTS.keys())
-def test_the_answer_and_its_gradient_are_those_without(changes: dict[str, Any], small_model: ModelConfig) -> None:
+def test_the_prediction_and_its_gradient_are_those_without(changes: dict[str, Any], small_model: ModelConfig) -> None:
     plain, rich = build(small_model), build(small_model, **changes)
     assert all(torch.equal(value, rich.state_dict()[name]) for name, value in plain.state_dict().items())
     expected, found = plain(IMAGES), rich(IMAGES, TARGETS)
@@ -54,16 +54,16 @@ def test_the_answer_and_its_gradient_are_those_without(changes: dict[str, Any], 
         assert (value.grad is None and other is None) or torch.equal(value.grad, other), name  # type: ignore[arg-type]
 
 
-def test_a_group_answers_as_if_it_were_alone(small_model: ModelConfig) -> None:
+def test_a_group_predicts_as_if_it_were_alone(small_model: ModelConfig) -> None:
     model = build(small_model, query_groups=3)
     auxiliary = model(IMAGES).auxiliary
     assert list(auxiliary) == ["group_1", "group_2"]
     for number in (1, 2):
         alone = build(small_model)
         alone.queries = model.training_sources[f"group_{number}"]
-        answer = alone(IMAGES)
-        assert torch.equal(auxiliary[f"group_{number}"].boxes, answer.boxes)
-        assert torch.equal(auxiliary[f"group_{number}"].anchors, answer.anchors)
+        expected = alone(IMAGES)
+        assert torch.equal(auxiliary[f"group_{number}"].boxes, expected.boxes)
+        assert torch.equal(auxiliary[f"group_{number}"].anchors, expected.anchors)
     assert not torch.equal(auxiliary["group_1"].boxes, auxiliary["group_2"].boxes)
 
 

@@ -1,4 +1,4 @@
-"""An image gets the same answer alone and among images of other sizes."""
+"""An image gets the same prediction alone and among images of other sizes."""
 
 from __future__ import annotations
 

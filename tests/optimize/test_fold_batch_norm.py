@@ -1,4 +1,4 @@
-"""Folding and fusing a backbone changes no answer."""
+"""Folding and fusing a backbone changes no map."""
 
 from __future__ import annotations
 

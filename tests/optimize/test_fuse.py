@@ -1,4 +1,4 @@
-"""A network prepared for inference gives the last layer's answers of the network it came from."""
+"""A network fused for inference gives the last layer's predictions of the network it came from."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def build(config: ModelConfig, **changes: Any) -> AnchorDETR:
 
 @pytest.mark.parametrize("images", [IMAGES[:2], IMAGES], ids=["one_size", "padded"])
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS.keys())
-def test_the_same_answers(changes: dict[str, Any], images: list[Tensor], small_model: ModelConfig) -> None:
+def test_the_same_predictions(changes: dict[str, Any], images: list[Tensor], small_model: ModelConfig) -> None:
     model = build(small_model, **changes)
-    prepared = model.optimize_for_inference()
+    fused = model.optimize_for_inference()
     with torch.inference_mode():
-        expected, found = model(images), prepared(images)
+        expected, found = model(images), fused(images)
     assert found.logits.shape == (1, *expected.logits.shape[1:])
     torch.testing.assert_close(found.logits[0], expected.logits[-1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(found.boxes[0], expected.boxes[-1], atol=2e-5, rtol=0)
@@ -86,48 +86,50 @@ def test_other_dtypes_are_refused(small_model: ModelConfig) -> None:
         build(small_model).optimize_for_inference(torch.int8)
 
 
-def test_a_network_in_training_mode_is_prepared_as_in_eval_mode(small_model: ModelConfig) -> None:
+def test_a_network_in_training_mode_is_fused_as_in_eval_mode(small_model: ModelConfig) -> None:
     model = build(small_model, dropout=0.5)
     with torch.inference_mode():
         expected = model(IMAGES).boxes[-1]
-    prepared = model.train().optimize_for_inference()
+    fused = model.train().optimize_for_inference()
     assert model.training
     with torch.inference_mode():
-        torch.testing.assert_close(prepared(IMAGES).boxes[0], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(fused(IMAGES).boxes[0], expected, atol=1e-5, rtol=0)
 
 
 def test_the_network_itself_stays_as_it_was(small_model: ModelConfig) -> None:
     model = build(small_model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    prepared = model.optimize_for_inference()
+    fused = model.optimize_for_inference()
     with torch.no_grad():
-        answer = prepared(IMAGES)
+        before_change = fused(IMAGES)
         for name, value in model.state_dict().items():
             assert torch.equal(value, before[name])
         for parameter in model.parameters():
             parameter.add_(1.0)
-        assert torch.equal(prepared(IMAGES).boxes, answer.boxes)
-    assert not any(parameter.requires_grad for parameter in prepared.parameters())
+        assert torch.equal(fused(IMAGES).boxes, before_change.boxes)
+    assert not any(parameter.requires_grad for parameter in fused.parameters())
     model.train()(IMAGES).boxes.sum().backward()
     assert model.queries.anchors.points.grad is not None
 
 
-def test_the_originals_answers(golden: Callable[[str], dict[str, Tensor]], golden_json: Callable[[str], Any]) -> None:
+def test_the_originals_predictions(
+    golden: Callable[[str], dict[str, Tensor]], golden_json: Callable[[str], Any]
+) -> None:
     tensors = golden("r50_dc5")
     model = create_model("anchordetr_r50_dc5", num_classes=91, pretrained_backbone=False)
     model.load_state_dict(from_original(pseudo_state_dict(golden_json("keys_r50_dc5"))))
-    prepared = model.optimize_for_inference()
+    fused = model.optimize_for_inference()
     with torch.inference_mode():
-        predictions = prepared([pseudo_image(*row) for row in tensors["images"].tolist()])
+        predictions = fused([pseudo_image(*row) for row in tensors["images"].tolist()])
     torch.testing.assert_close(predictions.logits[-1][:, ::9], tensors["logits"], atol=1e-4, rtol=0)
     torch.testing.assert_close(predictions.boxes[-1], tensors["boxes"], atol=1e-5, rtol=0)
 
 
-def test_the_prepared_network_is_one_graph_for_torch_compile(small_model: ModelConfig) -> None:
-    prepared = build(small_model).optimize_for_inference()
+def test_the_fused_network_is_one_graph_for_torch_compile(small_model: ModelConfig) -> None:
+    fused = build(small_model).optimize_for_inference()
     batch = ImageBatch.from_list(IMAGES[:2])
-    compiled = torch.compile(prepared, backend="aot_eager", fullgraph=True)
+    compiled = torch.compile(fused, backend="aot_eager", fullgraph=True)
     with torch.inference_mode():
-        expected, found = prepared(batch), compiled(batch)
+        expected, found = fused(batch), compiled(batch)
     torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=1e-5)

@@ -147,10 +147,10 @@ def test_exports(backend: str) -> None:
 def test_autocast_computes_in_bfloat16(backend: str) -> None:
     layer, inputs = Layer(backend), layer_inputs()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        answer = layer(*inputs)
-    assert answer.dtype == torch.bfloat16
-    torch.testing.assert_close(answer.float(), layer(*inputs), atol=0.05, rtol=0)
-    answer.float().sum().backward()
+        output = layer(*inputs)
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), layer(*inputs), atol=0.05, rtol=0)
+    output.float().sum().backward()
     assert layer.attention.in_proj_weight.grad is not None
     assert layer.attention.in_proj_weight.grad.dtype == torch.float32
 

@@ -89,8 +89,8 @@ def test_attention_with_rotary_positions_compiles_without_a_graph_break() -> Non
     points, columns, rows = torch.rand(1, 15, 2), torch.rand(1, 5), torch.rand(1, 3)
 
     def attend(features: Tensor) -> Tensor:
-        answer: Tensor = module(features, rotate=rotary.between(points, columns, rows))
-        return answer
+        output: Tensor = module(features, rotate=rotary.between(points, columns, rows))
+        return output
 
     features = torch.randn(2, 3, 5, 16)
     torch.testing.assert_close(torch.compile(attend, fullgraph=True, backend="aot_eager")(features), attend(features))
