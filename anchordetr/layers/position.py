@@ -68,8 +68,12 @@ class PointPositions:
         return replace(self, points=points)
 
     def select(self, rows: Tensor) -> PointPositions:
-        """Return the positions of some of the points."""
-        return self.at(self.points[:, rows])
+        """Return the positions of some of the points, with the encodings that were computed already."""
+        selected = self.at(self.points[:, rows])
+        for name in ("x", "y", "joint"):
+            if name in vars(self):
+                object.__setattr__(selected, name, getattr(self, name)[:, rows])
+        return selected
 
 
 @dataclass(frozen=True)

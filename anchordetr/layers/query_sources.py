@@ -24,10 +24,12 @@ class QuerySource(nn.Module):
 
     Attributes:
         num_anchors, num_patterns: A and P of its queries.
+        is_constant: whether the queries depend on the weights alone, and neither on images nor on targets.
     """
 
     num_anchors: int
     num_patterns: int = 1
+    is_constant: bool = False
 
     def choose_anchors(self, count: int) -> Tensor:
         """Return the rows (count,), ascending, of the anchors that a smaller budget keeps: the first ones."""
@@ -100,6 +102,8 @@ class AnchorQueries(QuerySource):
         patterns: the content of the queries.
     """
 
+    is_constant = True
+
     def __init__(self, *, anchors: nn.Module, patterns: Patterns) -> None:
         super().__init__()
         self.anchors = anchors
@@ -132,6 +136,8 @@ class EmbeddingQueries(QuerySource):
 
     The reference point of every query is the center of the image, whose inverse sigmoid is zero.
     """
+
+    is_constant = True
 
     def __init__(self, *, num_queries: int, patterns: Patterns, embed_dim: int) -> None:
         super().__init__()

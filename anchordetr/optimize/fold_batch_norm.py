@@ -7,6 +7,7 @@ import operator
 from typing import Any
 
 import torch
+from timm.utils.model import reparameterize_model
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -33,7 +34,9 @@ class FoldedBody(nn.Module):
         self.channels, self.strides = body.channels, body.strides
         self.mean, self.std = body.mean, body.std
         self.dtype = dtype
-        self.network = fold(copy.deepcopy(body).eval()).requires_grad_(False).to(dtype)
+        self.network = (
+            fold(reparameterize_model(copy.deepcopy(body).eval(), inplace=True)).requires_grad_(False).to(dtype)
+        )
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, H', W') per level."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anchordetr.layers.heads import Decoded, Heads
 from anchordetr.layers.memory import Memory
-from anchordetr.layers.position import SinePositionEncoder
+from anchordetr.layers.position import MapPositions, SinePositionEncoder
+from anchordetr.layers.projection import Projection
 from anchordetr.layers.queries import Queries
+from anchordetr.layers.query_sources import QuerySource
 from anchordetr.optimize.fold_batch_norm import fold_backbone
+from anchordetr.types import Target
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -22,8 +26,9 @@ def fuse(network: Network, dtype: torch.dtype | None = None) -> Network:
     """Return a copy of a network for inference; the network stays as it is, and later changes do not reach the copy.
 
     Batch norm is folded into the convolutions of the backbone, every block that has a ``fuse()`` method fuses itself,
-    query sources of training are gone, and only the last decoder layer predicts: logits (1, B, Q, K) and boxes
-    (1, B, Q, 4) in float32. The copy stays on the network's device, and it cannot be trained.
+    queries that depend on weights alone are computed once, query sources of training are gone, and only the last
+    decoder layer predicts: logits (1, B, Q, K) and boxes (1, B, Q, 4) in float32. The copy stays on the network's
+    device, and it cannot be trained.
 
     Args:
         network: an :class:`~anchordetr.models.anchor_detr.AnchorDETR`, of any parts.
@@ -47,8 +52,46 @@ def fuse(network: Network, dtype: torch.dtype | None = None) -> Network:
     for module in list(fused.modules()):
         if hasattr(type(module), "fuse"):
             module.fuse()
-    result: Network = fused.eval().requires_grad_(False)
+    fused.eval().requires_grad_(False)
+    if getattr(fused.queries, "is_constant", False):
+        fused.queries = ConstantQueries(fused.queries, _empty_memory(fused.projection, dtype), fused.heads)
+    result: Network = fused
     return result
+
+
+class ConstantQueries(QuerySource):
+    """Queries that were computed once, with their encodings.
+
+    Args:
+        source: of queries that depend on its weights alone.
+        memory: any memory with the position encoder and the dtype of those to come.
+        heads: of the network.
+    """
+
+    def __init__(self, source: QuerySource, memory: Memory, heads: Heads) -> None:
+        super().__init__()
+        self.source = source
+        self.num_anchors, self.num_patterns = source.num_anchors, source.num_patterns
+        self.queries: Queries = source(memory, heads)
+        for encoding in ("x", "y", "joint"):
+            getattr(self.queries.positions, encoding)
+
+    def choose_anchors(self, count: int) -> Tensor:
+        """Return the rows that the source chooses."""
+        return self.source.choose_anchors(count)
+
+    def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
+        """Return the queries that all images share."""
+        return self.queries
+
+
+def _empty_memory(projection: Projection, dtype: torch.dtype) -> Memory:
+    """Return a memory of one location."""
+    encoder = projection.key_encoder
+    device = next((value.device for value in projection.parameters()), None)
+    center = torch.full((1, 1), 0.5, device=device)
+    values = torch.zeros(1, 1, 1, encoder.embed_dim, dtype=dtype, device=device)
+    return Memory(values, MapPositions(center, center, encoder, dtype), projection.query_encoder or encoder)
 
 
 class LastLayer(nn.Module):

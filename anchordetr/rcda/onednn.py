@@ -52,11 +52,12 @@ class Linear(nn.Linear):
 
     Args:
         in_features, out_features: C and S.
+        bias: whether one is added.
         relu: whether ReLU follows.
     """
 
-    def __init__(self, in_features: int, out_features: int, relu: bool = False) -> None:
-        super().__init__(in_features, out_features)
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, relu: bool = False) -> None:
+        super().__init__(in_features, out_features, bias)
         self.relu = relu
 
     def forward(self, features: Tensor) -> Tensor:

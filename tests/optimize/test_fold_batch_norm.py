@@ -141,3 +141,12 @@ def test_a_network_that_cannot_be_traced_keeps_its_operations() -> None:
 
     block = Block(depends_on_values)
     assert fold(block) is block
+
+
+def test_branches_that_timm_can_merge_become_one_convolution() -> None:
+    body = TimmBody("repghostnet_050", "c4", freeze_batch_norm=False).eval()
+    folded = FoldedBody(body, torch.float32)
+    pixels = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(folded(pixels), body(pixels), atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())

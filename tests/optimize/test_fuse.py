@@ -12,8 +12,11 @@ from torch import Tensor
 
 from anchordetr import create_model
 from anchordetr.config import ModelConfig
+from anchordetr.layers.feed_forward import FeedForward
+from anchordetr.layers.position import SinePositionEncoder
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
+from anchordetr.optimize.budget import Budget, apply_budget
 from anchordetr.types import ImageBatch
 from anchordetr.weights.official_names import from_original
 
@@ -133,3 +136,50 @@ def test_the_fused_network_is_one_graph_for_torch_compile(small_model: ModelConf
         expected, found = fused(batch), compiled(batch)
     torch.testing.assert_close(found.boxes, expected.boxes, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-4, rtol=1e-5)
+
+
+class DoublingFeedForward(FeedForward):
+    """A plug-in block whose second linear layer is scaled in every call, until it is fused."""
+
+    scale = 2.0
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.norm(features + self.scale * self.linear2(self.linear1(features)))
+
+    def fuse(self) -> None:
+        self.linear2.weight.data.mul_(self.scale)
+        self.linear2.bias.data.mul_(self.scale)
+        self.scale = 1.0
+
+
+def test_a_block_fuses_itself(small_model: ModelConfig) -> None:
+    model = build(small_model)
+    layer = model.encoder.layers[0]
+    layer.feed_forward = DoublingFeedForward(32, 32)
+    fused = model.optimize_for_inference()
+    assert fused.encoder.layers[0].feed_forward.scale == 1.0
+    assert layer.feed_forward.scale == 2.0
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(IMAGES).boxes[0], model(IMAGES).boxes[-1], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"queries": "embeddings"}, {"box_refinement": True}], ids=str)
+def test_constant_queries_are_encoded_once(
+    changes: dict[str, Any], small_model: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused = build(small_model, decoder_layers=1, **changes).optimize_for_inference()
+    calls: list[str] = []
+    monkeypatch.setattr(type(fused.queries.source), "forward", lambda *_: calls.append("source"))
+    encode = SinePositionEncoder.encode_2d
+    monkeypatch.setattr(SinePositionEncoder, "encode_2d", lambda *args: calls.append("joint") or encode(*args))
+    with torch.inference_mode():
+        fused(IMAGES)
+        apply_budget(fused, Budget(patterns=1))(IMAGES)
+    assert calls == []
+
+
+def test_proposals_are_made_for_every_image(small_model: ModelConfig) -> None:
+    fused = build(small_model, queries="proposals").optimize_for_inference()
+    with torch.inference_mode():
+        anchors = fused(IMAGES[:2]).anchors
+    assert not torch.equal(anchors[0], anchors[1])
