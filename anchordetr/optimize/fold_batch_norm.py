@@ -34,9 +34,8 @@ class FoldedBody(nn.Module):
         self.channels, self.strides = body.channels, body.strides
         self.mean, self.std = body.mean, body.std
         self.dtype = dtype
-        self.network = (
-            fold(reparameterize_model(copy.deepcopy(body).eval(), inplace=True)).requires_grad_(False).to(dtype)
-        )
+        merged = reparameterize_model(copy.deepcopy(body).eval(), inplace=True)
+        self.network = fold(merged).requires_grad_(False).to(dtype)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, H', W') per level."""
