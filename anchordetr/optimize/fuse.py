@@ -1,4 +1,4 @@
-"""From a network to a faster one for inference, which computes the same."""
+"""Fusion of a network for inference: a faster copy that computes the same."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fuse(network: Network, dtype: torch.dtype | None = None) -> Network:
 
 
 class LastLayer(nn.Module):
-    """A decoder of which the last layer's output alone goes to the heads.
+    """A decoder that returns the output of its last layer only.
 
     Args:
         decoder: see ``layers/decoder.py``.
