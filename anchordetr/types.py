@@ -106,7 +106,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The model's output for a batch: logits and boxes of every decoder layer; those of the last one are the detections.
+    """The model's output for a batch: logits and boxes of every decoder layer, of which the last are the detections.
 
     Query ``q`` belongs to pattern ``q // num_anchors`` and anchor ``q % num_anchors``.
 

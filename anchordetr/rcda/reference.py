@@ -58,7 +58,7 @@ def location_mask(operands: Operands) -> Tensor | None:
 
 
 def contract(a_x: Tensor, a_y: Tensor, value: Tensor) -> Tensor:
-    """Sum value (B, M, H, W, Dv) over W with weights a_x (B, M, N, W), then over H with a_y (B, M, N, H): (B, M, N, Dv)."""
+    """Sum value (B, M, H, W, Dv) over columns with a_x (B, M, N, W), then over rows with a_y (B, M, N, H)."""
     z = einsum("bmnw,bmhwd->bmnhd", a_x, value)
     return einsum("bmnh,bmnhd->bmnd", a_y, z)
 
