@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Detections:
-    """The objects found in one image, the surest first; fields as in ``supervision.Detections``.
+    """The objects found in one image, most confident first; fields as in ``supervision.Detections``.
 
     Attributes:
         xyxy: (n, 4) float32 x1, y1, x2, y2 in pixels of the image as given.
@@ -42,7 +42,7 @@ class Detections:
         return len(self.xyxy)
 
     def __getitem__(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
-        """Return the detections that a slice, a mask or indices choose."""
+        """Return the detections selected by a slice, a mask or indices."""
         return Detections(
             self.xyxy[rows],
             self.confidence[rows],
@@ -58,12 +58,12 @@ class Detections:
         """Draw the boxes with names and scores on the image, and save it if a path is given.
 
         Raises:
-            InputError: the image was not kept.
+            InputError: ``image`` is None.
         """
         from PIL import Image, ImageDraw
 
         if self.image is None:
-            raise InputError("These detections hold no image; predict with keep_images=True to plot them.")
+            raise InputError("These detections hold no image; to plot them, set image to an RGB uint8 array (H, W, 3).")
         names = self.data.get("class_name", self.class_id.astype(str))
         drawn = Image.fromarray(self.image)
         canvas = ImageDraw.Draw(drawn)
@@ -75,7 +75,7 @@ class Detections:
         return drawn
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Return COCO results: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h) and ``score`` each."""
+        """Return COCO results: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h in pixels) and ``score`` each."""
         categories = self.data.get("category_id", self.class_id)
         return [
             {
@@ -88,7 +88,7 @@ class Detections:
         ]
 
     def to_supervision(self) -> supervision.Detections:
-        """Return ``supervision.Detections`` with the same fields, anchor and pattern among its ``data``.
+        """Return ``supervision.Detections`` with the same fields; anchors and patterns are in its ``data``.
 
         Raises:
             ImportError: supervision is not installed.
@@ -118,7 +118,7 @@ PALETTE = (
 
 
 def _draw_box(canvas: ImageDraw.ImageDraw, box: list[float], label: str, color: str, width: int) -> None:
-    """Draw a rectangle of at least one pixel, and its label on a filled background inside of the image."""
+    """Draw a rectangle of at least one pixel, and its label on a filled background, not beyond the left or top edge."""
     x1, y1, x2, y2 = box
     canvas.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=width)
     font_size = 8.0 + 3 * width

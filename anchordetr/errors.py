@@ -1,4 +1,4 @@
-"""Errors of user input; each message is a sentence that says what to do next."""
+"""Errors caused by user input; each message is a sentence that says what to do next."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Stopped(Exception):
     """A run was stopped by a signal after its state was saved; the message says how to resume it.
 
     Attributes:
-        signal_number: the signal.
+        signal_number: the number of the signal.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:

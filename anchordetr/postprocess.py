@@ -18,9 +18,9 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
     Detections are sorted by descending confidence. One query can give detections of several classes.
 
     Args:
-        predictions: of B images.
+        predictions: those of B images.
         sizes: (height, width) of each image in pixels, to which the boxes are scaled.
-        top_k: the largest number of detections per image; there are at most queries × classes.
+        top_k: the largest number of detections per image; Q·K if that is smaller.
     """
     logits, boxes = predictions.logits[-1].float(), predictions.boxes[-1].float()
     num_classes = logits.shape[-1]
@@ -38,5 +38,5 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """Return the rows of ``index``: values (B, Q, S), index (B, k) -> (B, k, S)."""
+    """Gather rows: values (B, Q, S), index (B, k) -> (B, k, S)."""
     return values.gather(1, index.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

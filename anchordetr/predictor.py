@@ -25,7 +25,7 @@ from anchordetr.postprocess import postprocess
 from anchordetr.types import ImageBatch
 
 Backend = Callable[[Sequence[Tensor], Sequence[tuple[int, int]]], list[Detections]]
-"""From normalised (3, H, W) images and the (height, width) in pixels of the boxes to come, to detections of each."""
+"""(normalised (3, H, W) images, the (height, width) in pixels to scale their boxes to) -> detections per image."""
 
 _WHOLE = Budget()
 _CHUNK = 8
@@ -33,10 +33,10 @@ _CHUNK = 8
 
 @dataclass(frozen=True)
 class Predictor:
-    """Reads images, runs a backend on them, and names what it finds.
+    """Reads images, runs a backend on them, and adds class names to the detections.
 
     Attributes:
-        backend: for a network ``partial(detect, model)``.
+        backend: a :data:`Backend`; for a network, ``partial(detect, model)``.
         transform: prepares images for the backend, see :func:`~anchordetr.data.transforms.eval_transform`.
         class_names, category_ids: name and data-set id of each class index.
     """
@@ -54,10 +54,10 @@ class Predictor:
         Args:
             source: a path, URL, PIL image, RGB uint8 array (H, W, 3) or tensor (3, H, W): returns detections. A list, a
                 folder or a glob pattern: returns a list.
-            threshold: only scores of at least this are returned.
+            threshold: the lowest confidence that is returned.
 
         Raises:
-            InputError: an image cannot be read; the message names it.
+            InputError: the list is empty, or an image cannot be read; the message names it.
         """
         if isinstance(source, (list, tuple)):
             if not source:
@@ -70,14 +70,14 @@ class Predictor:
     def predict_each(
         self, sources: Sequence[ImageSource], threshold: float = 0.5, skip_broken: bool = False
     ) -> Iterator[Detections]:
-        """Yield the detections of one image after the other, with eight images in memory.
+        """Yield the detections of each image in order, with at most eight images in memory.
 
         Args:
             sources, threshold: as in :meth:`predict`.
-            skip_broken: an image that cannot be read is named in a warning and left out.
+            skip_broken: skip images that cannot be read, with a warning for each, instead of raising.
 
         Raises:
-            InputError: an image cannot be read; the message names it.
+            InputError: an image cannot be read, and ``skip_broken`` is false; the message names it.
         """
         load = load_or_skip if skip_broken else load_image
         for start in range(0, len(sources), _CHUNK):
@@ -98,7 +98,7 @@ class Predictor:
 
 
 def transform_for(model: AnchorDETR, settings: DataConfig) -> v2.Transform:
-    """Return the transform that prepares images for a network as settings say."""
+    """Return the transform that prepares images for a network, with the sizes of the data settings."""
     return eval_transform(settings.short_side, settings.long_side, model.backbone.mean, model.backbone.std)
 
 
@@ -106,12 +106,12 @@ def transform_for(model: AnchorDETR, settings: DataConfig) -> v2.Transform:
 def detect(
     model: nn.Module, images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], precision: str = "fp32"
 ) -> list[Detections]:
-    """Run a network on prepared images; only images of one shape run together, so that none is padded.
+    """Run a network on prepared images, batched by shape so that none is padded.
 
     Args:
         model: an :class:`~anchordetr.models.anchor_detr.AnchorDETR` in eval mode.
         images: normalised (3, H, W) images of any sizes.
-        sizes: (height, width) in pixels of each image that its boxes come in.
+        sizes: (height, width) in pixels to which the boxes of each image are scaled.
         precision: ``fp32``, ``bf16`` or ``fp16``.
 
     Returns:
@@ -128,9 +128,9 @@ def detect(
 
 
 class PreparedCopy:
-    """A network's fused copy, made at its first use and again after the weights have changed.
+    """Cache of a network's fused copy, made on first use and again after the weights have changed.
 
-    Budgets take parts of the one copy.
+    Budgets select parts of that one copy.
     """
 
     def __init__(self) -> None:
@@ -138,10 +138,10 @@ class PreparedCopy:
         self._state: list[tuple[int, int]] = []
 
     def of(self, model: AnchorDETR, budget: Budget = _WHOLE) -> AnchorDETR:
-        """Return the network fused for inference, or a budget's part of it.
+        """Return the network fused for inference, or the part of it that a budget selects.
 
         Raises:
-            UsageError: the network has less than the budget asks for.
+            UsageError: the budget exceeds what the network has.
         """
         state = [(id(value), value._version) for value in (*model.parameters(), *model.buffers())]
         if state != self._state:
@@ -153,5 +153,5 @@ class PreparedCopy:
         return self._copies[budget]
 
     def drop(self) -> None:
-        """Forget the copies, for the sake of memory."""
+        """Drop the copies to free their memory."""
         self._copies = {}

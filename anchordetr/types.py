@@ -1,4 +1,4 @@
-"""What travels between the rooms: image batches, targets, predictions.
+"""Image batches, targets and predictions: the data that the packages exchange.
 
 Dimension letters used everywhere: ``B`` batch, ``H W`` feature height and width, ``C`` channels, ``M`` heads,
 ``D`` channels per head, ``A`` anchors, ``N`` queries of an attention, ``Q`` = anchors × patterns, ``K`` classes,
@@ -64,7 +64,7 @@ class ImageBatch:
 
 
 def pad_and_stack(maps: Sequence[Tensor]) -> Tensor:
-    """Stack (C, H, W) tensors of different heights and widths, with zeros at the right and at the bottom."""
+    """Stack (C, H, W) tensors of any sizes to (B, C, H, W), padded with zeros at the right and at the bottom."""
     height = max(features.shape[-2] for features in maps)
     width = max(features.shape[-1] for features in maps)
     return torch.stack(
@@ -106,7 +106,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The model's output for a batch: one set of boxes per decoder layer, those of the last layer are the detections.
+    """The model's output for a batch: logits and boxes of every decoder layer, of which the last are the detections.
 
     Query ``q`` belongs to pattern ``q // num_anchors`` and anchor ``q % num_anchors``.
 
@@ -115,11 +115,11 @@ class Predictions:
         boxes: (L, B, Q, 4) cx, cy, w, h as fractions of the unpadded image.
         anchors: (B, Q, 2) x, y as fractions of the unpadded image.
         num_anchors: number of anchor points A; Q is A times the number of patterns.
-        pattern_ids: (P,) int64, which of the trained network's patterns these are; None is all of them.
-        auxiliary: what else learns in training, by name: ``encoder``, a prediction of every location of the encoded
-            map, ``group_1``, ... of further groups of queries, ``denoising`` of denoising queries; empty in eval mode.
-        target_indices: (B, G, Q/G) which of its image's targets each query has to predict, -1 for none, in G groups
-            that each hold every target; None where the matching decides.
+        pattern_ids: (P,) int64 ids of the trained network's patterns that were used; None means all of them.
+        auxiliary: further predictions that the loss includes, by name: ``encoder`` of every location of the encoded
+            map, ``group_1``, ... of further query groups, ``denoising`` of denoising queries; empty in eval mode.
+        target_indices: (B, G, Q/G) index of the target, within its image, that each query has to predict, -1 for no
+            object; each of the G groups contains every target once. None if the matcher assigns the targets.
     """
 
     logits: Tensor

@@ -106,7 +106,7 @@ def test_saved_and_loaded_it_answers_the_same(detector: Detector, image: np.ndar
 
 
 def test_bad_model_folders_are_explained(detector: Detector, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no saved model"):
+    with pytest.raises(InputError, match="is not a saved model"):
         Detector.from_pretrained(tmp_path)
     folder = tmp_path / "model"
     detector.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Validated configuration of model, data, loss and training. Classes never see it; builders turn it into objects."""
+"""Validated configuration of model, data, loss and training. Network modules do not depend on it; builders do."""
 
 from anchordetr.config.model import ModelConfig
 from anchordetr.config.renamed import RENAMED, upgrade

@@ -23,7 +23,7 @@ class ModelConfig(Section):
     backbone: str = Field(
         default="resnet50.tv_in1k",
         examples=["resnet50.tv_in1k", "resnet101.tv_in1k"],
-        description="Any timm network that gives feature maps, by timm's name, or a registered name.",
+        description="Any timm network that returns feature maps, by its name in timm, or a registered name.",
     )
     pretrained_backbone: bool = Field(
         default=True, description="Start from timm's ImageNet weights of the backbone, fetched over the network."
@@ -45,7 +45,7 @@ class ModelConfig(Section):
     features: FeatureSet = Field(
         default="c5",
         description="Feature levels that are read: `c3`, `c4`, `c5` of stride 8, 16, 32, and `dc5`, the last stage "
-        "dilated to stride 16; joined by `_` several of them. A finer map finds smaller objects and costs more.",
+        "dilated to stride 16; several are joined by `_`. A finer map finds smaller objects and costs more.",
     )
     fusion_level: FusionLevel | None = Field(
         default=None,
@@ -73,8 +73,8 @@ class ModelConfig(Section):
     )
     num_anchors: PositiveInt = Field(
         default=300,
-        description="Number of anchor points A, or of what `queries` has in their place. A times `num_patterns` is "
-        "the largest number of objects that can be found in one image.",
+        description="Number of anchor points A, or of queries per pattern where there are none. A times "
+        "`num_patterns` is the largest number of objects that can be found in one image.",
     )
     num_patterns: NonNegativeInt = Field(
         default=3,
@@ -113,24 +113,26 @@ class ModelConfig(Section):
     )
     encoder_loss: bool = Field(
         default=False,
-        description="In training let each location of the encoded map predict too, with losses of its own, so that "
-        "backbone and encoder get gradients that do not pass the decoder.",
+        description="In training, let each location of the encoded map predict too, with its own losses, so that "
+        "backbone and encoder get gradients that do not pass through the decoder.",
     )
     box_refinement: bool = Field(
         default=False, description="Let each decoder layer start from the boxes of the layer before, not from anchors."
     )
     query_groups: PositiveInt = Field(
         default=1,
-        description="Groups of queries that learn side by side in training, each matched with all objects; inference "
+        description="Groups of queries that are trained in parallel, each matched with all objects; inference "
         "uses the first one. 1 is the paper's.",
     )
     denoising_groups: NonNegativeInt = Field(
         default=0,
-        description="Groups of denoising queries in training: every group holds each object once, moved by noise, to "
-        "be found again. 0 is none.",
+        description="Groups of denoising queries in training: every group contains each object once, with noise, "
+        "and the decoder learns to undo the noise. 0 is none.",
     )
     denoising_point_noise: float = Field(
-        default=0.4, ge=0.0, description="How far the point of a denoising query moves at most, in halves of the box."
+        default=0.4,
+        ge=0.0,
+        description="Largest shift of the point of a denoising query, as a fraction of half the box.",
     )
     denoising_label_noise: float = Field(
         default=0.2, ge=0.0, le=1.0, description="Probability that a denoising query gets a random label."
@@ -143,11 +145,11 @@ class ModelConfig(Section):
 
     @property
     def num_queries(self) -> int:
-        """Q: the most objects that can be found in one image."""
+        """Q, the largest number of objects that can be found in one image."""
         return self.num_anchors * max(self.num_patterns, 1)
 
     def without_pretraining(self) -> Self:
-        """Return the same network with a backbone that starts from random weights, for weights of its own."""
+        """Return the same network without pretrained backbone weights, to load weights of the whole network into."""
         return self.model_copy(update={"pretrained_backbone": False, "backbone_weights": None})
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Configuration keys and values that have new names: refused where a user writes them, renamed in what was saved."""
+"""Renamed configuration keys and values: refused in what a user writes, upgraded in what was saved."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def explain_renamed(key: str, value: Any) -> str | None:
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a saved model or a training state of format version 1 with today's names.
+    """Return the configuration of a saved model or training state of format version 1 with current names.
 
     Args:
-        values: ``{"section": {"key": value}}``; entries that are no mappings, and names of today, stay as they are.
+        values: ``{"section": {"key": value}}``; entries that are not mappings, and current names, stay as they are.
     """
     return {
         section: _upgrade_section(section, content) if isinstance(content, Mapping) else content

@@ -1,4 +1,4 @@
-"""What all sections of the configuration have in common."""
+"""The base class of the sections of the configuration."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from anchordetr.errors import UsageError, closest_match
 
 
 class Section(BaseModel):
-    """Keys that belong together; frozen, unknown keys are refused.
+    """Keys that belong together. Instances are frozen, and unknown keys are refused.
 
     Attributes:
-        prefix: what stands before a key of this section, such as ``model.``.
+        prefix: prepended to the keys of this section in messages, such as ``model.``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -12,7 +12,7 @@ SETTINGS_PAGE = "docs/settings.md"
 REWRITE_COMMAND = f"anchordetr config --markdown > {SETTINGS_PAGE}"
 _INTRODUCTION = f"""# Settings
 
-<!-- `{REWRITE_COMMAND}` writes this page; descriptions stand in anchordetr/config/. -->
+<!-- `{REWRITE_COMMAND}` writes this page; descriptions are in anchordetr/config/. -->
 
 `--set section.key=value` changes one, `--config FILE` several, in YAML or JSON; in Python it is
 `preset(name).updated({{"section.key": value}})`. `anchordetr config MODEL` prints the settings of a preset as a file
@@ -28,9 +28,9 @@ class Setting:
 
     Attributes:
         key: ``section.key``.
-        values: what it takes, in words.
-        default: as YAML.
-        description: what it means; names of keys and values stand between backticks.
+        values: the values it accepts, in words.
+        default: the default value as YAML.
+        description: what it means; names of keys and values are in backticks.
     """
 
     key: str
@@ -72,7 +72,7 @@ def _page_section(name: str, title: str) -> str:
 
 
 def _describe_values(schema: dict[str, Any]) -> str:
-    """Return what a key takes, from its JSON schema: ``integer > 0``, or ``c3``, ``c4`` or ``null``."""
+    """Return the values that a key accepts, from its JSON schema: ``integer > 0``, or ``c3``, ``c4`` or ``null``."""
     if "anyOf" in schema:
         return ", ".join(_describe_values(choice) for choice in schema["anyOf"])
     if "enum" in schema:

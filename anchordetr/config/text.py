@@ -30,7 +30,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file of changes to a preset; a section without keys changes nothing.
 
     Raises:
-        InputError: the file is missing or is no mapping in YAML or JSON.
+        InputError: the file is missing or does not hold a mapping in YAML or JSON.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -44,7 +44,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["train.lr=1e-3", ...]`` into ``{"train.lr": 0.001}``; values are read as YAML, numbers as Python does.
+    """Turn ``["train.lr=1e-3", ...]`` into ``{"train.lr": 0.001}``; values are read as JSON if possible, else as YAML.
 
     Raises:
         UsageError: an assignment has no ``=``, or its value is not valid YAML.

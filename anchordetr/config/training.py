@@ -1,4 +1,4 @@
-"""The sections ``data``, ``loss`` and ``train`` of the configuration: what a training is made of beside the network."""
+"""The sections ``data``, ``loss`` and ``train`` of the configuration: all of a training run but the network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class DataConfig(Section):
     layout: str = Field(
         default="auto",
         examples=["auto", "coco", "roboflow", "shapes", "voc", "yolo"],
-        description="Layout of the data set's files; `auto` finds out which one it is. Or a registered name.",
+        description="Layout of the data set's files; `auto` detects it. Or a registered name.",
     )
     short_side: PositiveInt = Field(
         default=800, description="Pixels of the short side to which images are resized in evaluation and prediction."
     )
     long_side: PositiveInt = Field(
-        default=1333, description="Most pixels of the long side; an image that would exceed it is resized to it."
+        default=1333,
+        description="Largest number of pixels of the long side; an image that would exceed it is resized to it.",
     )
     train_short_sides: tuple[PositiveInt, ...] = Field(
         default=tuple(range(480, 801, 32)), description="Pixels of the short side that training chooses from at random."
@@ -36,10 +37,11 @@ class DataConfig(Section):
     flips: tuple[Literal["horizontal", "vertical"], ...] = Field(
         default=("horizontal",),
         description="Directions in which training images are mirrored, each with probability 0.5. Add `vertical` where "
-        "objects have no upright, as under a microscope or from above.",
+        "objects have no upright orientation, as under a microscope or from above.",
     )
     workers: NonNegativeInt = Field(
-        default=2, description="Processes that load images, for each training process; 0 loads in that process itself."
+        default=2,
+        description="Processes that load images, for each training process; 0 loads in the training process itself.",
     )
     skip_broken: bool = Field(
         default=False,
@@ -64,7 +66,9 @@ class LossConfig(Section):
         default=0.25, ge=0.0, le=1.0, description="Weight of objects against background in focal loss and class cost."
     )
     focal_gamma: float = Field(
-        default=2.0, ge=0.0, description="How much focal loss and class cost play down predictions that are right."
+        default=2.0,
+        ge=0.0,
+        description="Focusing parameter of focal loss and class cost: the larger, the less easy examples count.",
     )
     classification: Literal["focal", "varifocal"] = Field(
         default="focal",
@@ -84,20 +88,20 @@ class TrainConfig(Section):
     )
     accumulate: PositiveInt = Field(
         default=1,
-        description="Parts into which each process splits its share of a step; more parts need less memory, and only "
-        "unfrozen batch norm notices the difference.",
+        description="Parts into which each process splits its share of a step; more parts need less memory, and change "
+        "results only where batch norm is not frozen.",
     )
     lr: float = Field(default=1e-4, gt=0.0, description="Learning rate of everything but the backbone.")
     backbone_lr: float = Field(default=1e-5, ge=0.0, description="Learning rate of the backbone.")
     lr_batch_size: PositiveInt = Field(default=8, description="The `batch_size` that the learning rates are meant for.")
     scale_lr: bool = Field(
-        default=False, description="Multiply the learning rates by `batch_size` / `lr_batch_size`; a note says so."
+        default=False, description="Multiply the learning rates by `batch_size` / `lr_batch_size`; a message says so."
     )
     weight_decay: float = Field(default=1e-4, ge=0.0, description="Weight decay of AdamW, for all weights.")
     schedule: Literal["step", "cosine"] = Field(
         default="step",
         description="How the learning rates fall: to a tenth after `drop_at` (`step`), or along a cosine to zero at "
-        "the end, which needs no guess when to drop (`cosine`).",
+        "the end, which needs no choice of when to drop (`cosine`).",
     )
     warmup: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Share of all steps in which the learning rates rise from zero."
@@ -111,8 +115,8 @@ class TrainConfig(Section):
     clip_norm: float = Field(
         default=0.1,
         gt=0.0,
-        description="Largest norm of the gradient; a longer one is scaled down to it. 0.1 suits long trainings, 1.0 "
-        "short ones.",
+        description="Largest norm of the gradient; a longer one is scaled down to it. 0.1 suits long training runs, "
+        "1.0 short ones.",
     )
     ema: float = Field(
         default=0.0,
@@ -128,7 +132,8 @@ class TrainConfig(Section):
     )
     eval_every: PositiveInt = Field(default=1, description="Epochs from one evaluation to the next.")
     save_every: NonNegativeInt = Field(
-        default=0, description="Steps after which the training state is saved, besides after each epoch; 0 is never."
+        default=0,
+        description="Steps after which the training state is saved, in addition to after each epoch; 0 is never.",
     )
     patience: NonNegativeInt = Field(
         default=0, description="Evaluations without a better AP after which training stops; 0 is never."
@@ -143,11 +148,11 @@ class TrainConfig(Section):
         description="Use deterministic algorithms only, slower on a GPU; an operation that has none stops the run.",
     )
     tensorboard: bool = Field(
-        default=False, description="Write for TensorBoard too; needs the extra `anchordetr[tensorboard]`."
+        default=False, description="Write TensorBoard logs too; needs the extra `anchordetr[tensorboard]`."
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Save memory: the backward pass computes the features of the transformer's layers again.",
+        description="Save memory: the backward pass recomputes the features of the transformer's layers.",
     )
     device: str = Field(
         default="auto",

@@ -1,4 +1,4 @@
-"""IoU and generalised IoU of boxes cx, cy, w, h with broadcasting."""
+"""IoU and generalised IoU of boxes (cx, cy, w, h), with broadcasting."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def generalized_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Return the intersection over union in [0, 1]; arguments as of :func:`generalized_iou`."""
+    """Return the intersection over union in [0, 1]; arguments as for :func:`generalized_iou`."""
     intersection, union, _ = _areas(boxes, others)
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny)
 

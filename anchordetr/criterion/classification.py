@@ -26,7 +26,7 @@ class ClassLoss(Protocol):
         """Return the loss per logit.
 
         Args:
-            logits: (...). target_scores: (...) in [0, 1], 0 for the background.
+            logits: (...), before the sigmoid. target_scores: (...) in [0, 1], 0 for the background.
         """
 
 
@@ -43,11 +43,11 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
 
     def target_scores(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Return ones (P,); arguments as of :class:`ClassLoss`."""
+        """Return ones (P,); arguments as for :class:`ClassLoss`."""
         return boxes.new_ones(len(boxes))
 
     def forward(self, logits: Tensor, target_scores: Tensor) -> Tensor:
-        """Return the loss per logit; arguments as of :class:`ClassLoss`."""
+        """Return the loss per logit; arguments as for :class:`ClassLoss`."""
         loss: Tensor = sigmoid_focal_loss(logits, target_scores, alpha=self.alpha, gamma=self.gamma, reduction="none")
         return loss
 
@@ -68,10 +68,10 @@ class VarifocalLoss(nn.Module):
 
     @torch.no_grad()
     def target_scores(self, boxes: Tensor, target_boxes: Tensor) -> Tensor:
-        """Return the IoUs (P,), without gradient; arguments as of :class:`ClassLoss`."""
+        """Return the IoUs (P,), without gradient; arguments as for :class:`ClassLoss`."""
         return iou(boxes, target_boxes)
 
     def forward(self, logits: Tensor, target_scores: Tensor) -> Tensor:
-        """Return the loss per logit; arguments as of :class:`ClassLoss`."""
+        """Return the loss per logit; arguments as for :class:`ClassLoss`."""
         weight = torch.where(target_scores > 0, target_scores, self.alpha * logits.sigmoid() ** self.gamma)
         return weight * F.binary_cross_entropy_with_logits(logits, target_scores, reduction="none")

@@ -34,7 +34,7 @@ class SetCriterion(nn.Module):
     """Set-prediction loss: matches predictions with targets and sums the losses of all layers with equal weights.
 
     Args:
-        matcher: module from predictions and targets to :class:`Matches`.
+        matcher: module (predictions, targets) -> :class:`Matches`, such as :class:`HungarianMatcher`.
         num_classes: K of the predictions.
         class_loss: a :class:`~anchordetr.criterion.classification.ClassLoss`; the focal loss by default.
         class_weight, box_weight, giou_weight: weights of the three losses.

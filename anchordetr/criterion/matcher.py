@@ -45,6 +45,8 @@ def known_matches(target_indices: Tensor, layers: int) -> Matches:
 class HungarianMatcher(nn.Module):
     """One-to-one assignment with minimal cost: focal class cost, L1 distance of cx, cy, w, h, and negative GIoU.
 
+    DETR's matching (Carion et al., ECCV 2020, section 3.1) with the class cost of Deformable DETR.
+
     Args:
         class_weight, box_weight, giou_weight: weights of the three costs.
         focal_alpha, focal_gamma: parameters of the focal class cost.
@@ -112,5 +114,5 @@ def _assign(cost: NDArray[np.float32], layer: int, image: int) -> NDArray[np.int
     return np.stack([np.full_like(query, layer), np.full_like(query, image), query, target])
 
 
-# replaces non-finite costs, so that such pairs are avoided; the trainer stops on non-finite losses
+# in place of non-finite costs, to avoid such pairs; the trainer stops on non-finite losses
 _INFEASIBLE = 1e9

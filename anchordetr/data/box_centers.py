@@ -40,8 +40,8 @@ def box_centres(annotations: AnnotationTable, flips: Sequence[str] = ()) -> NDAr
 def representatives(centres: NDArray[np.float64], count: int, seed: int) -> NDArray[np.float64]:
     """Return ``count`` k-means cluster centres of the given points, initialised with random ones of them.
 
-    At most 50,000 points are used, a random sample of more. If there are no more than ``count`` distinct points, all
-    of them are returned, followed by uniformly random points.
+    Of more than 50,000 points, a random sample of 50,000 is used. If at most ``count`` points are distinct, all of
+    them are returned, followed by uniformly random points.
 
     Args:
         centres: (T, 2) in [0, 1].

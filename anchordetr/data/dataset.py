@@ -35,7 +35,7 @@ class ImageRecord(NamedTuple):
 
 
 class Names:
-    """A sequence of strings in two arrays, the UTF-8 bytes of all and the end of each."""
+    """A sequence of n strings in two arrays: all UTF-8 bytes, and n + 1 offsets of their starts and ends."""
 
     def __init__(self, letters: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         self.letters = letters

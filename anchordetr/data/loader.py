@@ -262,7 +262,7 @@ def eval_loader(
     workers: int,
     share: tuple[int, int] = (0, 1),
 ) -> DataLoader[Any]:
-    """Return a loader of :class:`EvalBatch`; arguments as of :class:`EvalSamples`."""
+    """Return a loader of :class:`EvalBatch`; arguments as for :class:`EvalSamples`."""
     return DataLoader(
         EvalSamples(dataset, transform, share),
         batch_size=batch_size,

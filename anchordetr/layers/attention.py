@@ -14,7 +14,12 @@ from anchordetr.registry import ATTENTIONS
 
 @ATTENTIONS.register("rcda")
 class RowColumnMapAttention(nn.Module):
-    """Row-column decoupled attention on encoded positions (section 3.4)."""
+    """Row-column decoupled attention with encoded positions (Anchor DETR, section 3.4).
+
+    Args:
+        embed_dim: C. num_heads: M, which must divide C.
+        dropout: probability of dropping attention weights in training.
+    """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -49,7 +54,10 @@ class RowColumnMapAttention(nn.Module):
 
 @ATTENTIONS.register("rcda_rotary")
 class RotaryMapAttention(nn.Module):
-    """Row-column decoupled attention with rotary positions; it reads the coordinates and no encoding."""
+    """Row-column decoupled attention with rotary positions, computed from coordinates instead of encodings.
+
+    Arguments are those of :class:`RowColumnMapAttention`; C / M must be even.
+    """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -57,7 +65,7 @@ class RotaryMapAttention(nn.Module):
         self.rotary = RotaryPositions(embed_dim // num_heads)
 
     def forward(self, query: Queries | Memory, memory: Memory) -> Tensor:
-        """Arguments as of :class:`RowColumnMapAttention`."""
+        """Attend to a map; arguments and result as for :class:`RowColumnMapAttention`."""
         points = query.positions.points.flatten(1, -2)
         output: Tensor = self.attention(
             query.values,
@@ -72,14 +80,17 @@ class RotaryMapAttention(nn.Module):
 
 @ATTENTIONS.register("standard")
 class StandardMapAttention(nn.Module):
-    """Multi-head attention over all locations of the map."""
+    """Multi-head attention over all locations of the map, as in DETR.
+
+    Arguments are those of :class:`RowColumnMapAttention`.
+    """
 
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(embed_dim, num_heads, dropout, batch_first=True)
 
     def forward(self, query: Queries | Memory, memory: Memory) -> Tensor:
-        """Arguments as of :class:`RowColumnMapAttention`."""
+        """Attend to a map; arguments and result as for :class:`RowColumnMapAttention`."""
         padding = None
         if memory.valid_x is not None and memory.valid_y is not None:
             padding = ~(memory.valid_y[:, :, None] & memory.valid_x[:, None, :]).flatten(1)
@@ -90,11 +101,11 @@ class StandardMapAttention(nn.Module):
 
 
 class MultiLevelAttention(nn.Module):
-    """Attention from queries to each of G levels, whose outputs one linear layer joins.
+    """Attention from queries to each of G levels, whose outputs are fused by one linear layer.
 
     Args:
         attention: a map attention, shared by the levels.
-        fuse: linear layer from C·G to C channels, the level fastest.
+        fuse: linear layer from C·G to C channels; input ``c·G + g`` is channel c of level g.
     """
 
     def __init__(self, *, attention: nn.Module, fuse: nn.Linear) -> None:

@@ -31,7 +31,7 @@ class PaddedMap:
 
 
 class Backbone(nn.Module):
-    """Runs a network over a batch, so that in eval mode no image feels another's padding.
+    """Runs a network over a batch; in eval mode, padding does not change the features of any image.
 
     In training a padded batch runs as one tensor. In eval mode images of one size run together, unpadded, and
     their maps are padded afterwards.
@@ -78,18 +78,18 @@ def _pad_maps(maps: Sequence[Tensor]) -> PaddedMap:
 
 
 class TimmBody(nn.Module):
-    """A timm network that gives feature maps.
+    """A timm network that returns feature maps.
 
     Args:
         name: timm's name, with or without a pretrained tag ("resnet50.tv_in1k").
         features: a set of levels (``anchordetr/feature_levels.py``), such as ``dc5`` or ``c4_c5``.
-        pretrained: load timm's weights, from the network unless ``weights`` is given.
-        weights: a file with timm's weights for this network.
+        pretrained: download and load timm's weights.
+        weights: a file with timm's weights for this network, loaded instead of a download.
         freeze_batch_norm: keep batch norm in eval mode and its parameters fixed.
-        frozen_stages: number of stages, the stem counted with the first, whose parameters stay fixed.
+        frozen_stages: number of first stages whose parameters stay fixed; the stem belongs to the first stage.
 
     Raises:
-        UsageError: timm has no such network, or it has no such feature map.
+        UsageError: timm has no such network, or the network has no such feature map.
         InputError: the weights cannot be loaded.
     """
 
@@ -114,7 +114,7 @@ class TimmBody(nn.Module):
             for module in self._batch_norms():
                 module.eval().requires_grad_(False)
             folded = fold_frozen_norms(self.network)
-            self._folded = None if folded is None else folded.forward  # a method, for its modules are the network's
+            self._folded = None if folded is None else folded.forward  # not a submodule: it shares the network's
         self._freeze_stages(frozen_stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -125,7 +125,7 @@ class TimmBody(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> TimmBody:
-        """Set the training mode of everything but frozen batch norm."""
+        """Set the training mode; frozen batch norm stays in eval mode."""
         super().train(mode)
         if self.freeze_batch_norm:
             for module in self._batch_norms():
@@ -136,7 +136,7 @@ class TimmBody(nn.Module):
         return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
     def _freeze_stages(self, count: int) -> None:
-        """Fix the parameters up to the end of stage ``count``, whose map has stride 4 · 2^(count - 1)."""
+        """Freeze the parameters up to the end of stage ``count``, whose map has stride 4 · 2^(count - 1)."""
         stages = [info["module"] for info in self.network.feature_info.info if info["reduction"] == 2 << count]
         if count == 0 or not stages:
             return

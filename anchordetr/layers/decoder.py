@@ -42,7 +42,7 @@ class DecoderLayer(nn.Module):
         self.feed_forward = feed_forward
 
     def forward(self, queries: Queries, memory: Memory) -> Queries:
-        """Update content (B, Q, C); queries see those of their own group."""
+        """Update content (B, Q, C); queries attend to those of their own group only."""
         content = self.self_norm(queries.content + self.dropout(self._attend(queries)))
         attended = self.cross_attention(queries.with_content(content), memory)
         return queries.with_content(self.feed_forward(self.cross_norm(content + self.dropout(attended))))
@@ -51,16 +51,19 @@ class DecoderLayer(nn.Module):
         keys, content, valid = queries.content + queries.positions.joint, queries.content, queries.valid
         padding = None
         if valid is not None:
-            padding = (~valid & valid.any(dim=-1, keepdim=True)).flatten(0, 1)  # a group of padding alone sees itself
+            padding = (~valid & valid.any(dim=-1, keepdim=True)).flatten(0, 1)  # all padding: keep all keys
             keys, content = (values.reshape(*padding.shape, -1) for values in (keys, content))
         attended: Tensor = self.self_attention(keys, keys, content, key_padding_mask=padding, need_weights=False)[0]
         return attended if valid is None else attended.reshape(queries.content.shape)
 
 
 class Decoder(nn.Module):
-    """Decoder layers one after the other, whose queries stay at their anchors.
+    """A stack of decoder layers whose queries stay at their anchors.
 
     The output of every layer is kept for the auxiliary losses.
+
+    Args:
+        layers: :class:`DecoderLayer` modules.
     """
 
     def __init__(self, *, layers: Sequence[nn.Module]) -> None:
@@ -68,7 +71,7 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, queries: Queries, memory: Memory, heads: Heads) -> Decoded:
-        """Let the layers read the memory; ``heads`` are for decoders that move the queries."""
+        """Return the hidden states of every layer, and references (1, B or 1, Q, 2 or 4); ``heads`` are not used."""
         queries = queries.with_content(queries.content.expand(memory.batch_size, -1, -1))
         outputs: list[Tensor] = []
         for layer in self.layers:
@@ -78,13 +81,13 @@ class Decoder(nn.Module):
 
 
 class RefiningDecoder(nn.Module):
-    """Decoder layers that move the queries: the boxes of each layer are the references of the next one.
+    """A stack of decoder layers that move the queries: the boxes of each layer are the references of the next one.
 
-    Iterative box refinement (Deformable DETR, Zhu et al., ICLR 2021, appendix) with positions that are encoded anew
-    (DAB-DETR, Liu et al., ICLR 2022). No gradient flows through the boxes from layer to layer.
+    Iterative box refinement (Deformable DETR, Zhu et al., ICLR 2021, appendix) with positions encoded again
+    for each layer (DAB-DETR, Liu et al., ICLR 2022). No gradient flows through the boxes from layer to layer.
 
     Args:
-        layers: as of :class:`Decoder`, with the same parameters.
+        layers: :class:`DecoderLayer` modules, as in :class:`Decoder`.
     """
 
     def __init__(self, *, layers: Sequence[nn.Module]) -> None:
@@ -92,7 +95,7 @@ class RefiningDecoder(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, queries: Queries, memory: Memory, heads: Heads) -> Decoded:
-        """Let the layers read the memory; the box head of ``heads`` is a ``RefiningBoxHead``."""
+        """Return the hidden states and the references (L, B, Q, 4) of every layer; the box head refines boxes."""
         queries = queries.with_content(queries.content.expand(memory.batch_size, -1, -1))
         outputs: list[Tensor] = []
         boxes = [boxes_at(queries.references).expand(memory.batch_size, -1, -1)]

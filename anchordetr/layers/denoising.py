@@ -1,4 +1,4 @@
-"""Denoising queries: noised targets, from which the decoder learns to predict the targets themselves."""
+"""Denoising queries: noised targets, from which the decoder learns to reconstruct the targets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class LabelEmbedding(nn.Embedding):
     """One vector for each class: (K, C)."""
 
     def for_classes(self, num_classes: int) -> LabelEmbedding:
-        """Return a new embedding of other classes."""
+        """Return a new embedding with random weights for ``num_classes`` classes."""
         return LabelEmbedding(num_classes, self.embedding_dim)
 
 
 class DenoisingQueries(QuerySource):
-    """Queries made from targets: the point is the center plus noise, the content an embedding of the class.
+    """Queries made from targets: the point is the noised center, the content an embedding of the class.
 
     Denoising training (Li et al., CVPR 2022, arXiv 2203.01305) for queries that are points: sizes are not encoded. Each
     coordinate of the center moves by up to ``point_noise`` of half the box; a label is replaced by a random one with
@@ -34,7 +34,7 @@ class DenoisingQueries(QuerySource):
 
     Args:
         num_classes: K. embed_dim: C.
-        groups: number of groups, each with every target.
+        groups: number of groups G, each with every target.
         point_noise, label_noise, negatives: see above.
     """
 
@@ -56,12 +56,13 @@ class DenoisingQueries(QuerySource):
         self.label_noise = label_noise
 
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
-        """Return the queries of a batch; noise comes from torch's generator.
+        """Return the queries of a batch; noise is drawn from torch's default generator.
 
-        A group has a place for each target of the fullest image, at least one.
+        A group has S queries, or 2·S with ``negatives``: S is the largest number of targets of an image, rounded up to
+        a power of two. Queries without a target are padding (``valid`` is False).
 
         Raises:
-            ValueError: there are no targets.
+            ValueError: ``targets`` is None.
         """
         if targets is None:
             raise ValueError("Denoising queries are made from targets: call model(images, targets), or model.eval().")
@@ -83,7 +84,7 @@ class DenoisingQueries(QuerySource):
         )
 
     def _move(self, boxes: Tensor) -> Tensor:
-        """(B, G, rings, S, 4) -> (B, G, rings, S, 2), inside of the image."""
+        """(B, G, rings, S, 4) -> centers (B, G, rings, S, 2), moved but inside the image."""
         ring = torch.arange(self.rings, device=boxes.device)[:, None, None]
         distance = ring + torch.rand_like(boxes[..., :2])
         sign = torch.rand_like(distance).sub(0.5).sign()
@@ -98,7 +99,7 @@ class DenoisingQueries(QuerySource):
 def _side_by_side(targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
     """Return boxes (B, S, 4), labels (B, S) and which of them are objects (B, S).
 
-    S is a power of two, so that kernels that are tuned for each number of queries meet few of them.
+    S is a power of two, so that kernels that are autotuned for each number of queries meet few different numbers.
     """
     boxes = pad_sequence([target.boxes.float() for target in targets], batch_first=True)
     labels = pad_sequence([target.labels for target in targets], batch_first=True)

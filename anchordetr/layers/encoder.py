@@ -61,11 +61,11 @@ class LevelEncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Encoder layers one after the other; with several levels, a level layer follows each of the first ones.
+    """A stack of encoder layers; with several levels, each of the first ones is followed by a level layer.
 
     Args:
         layers: :class:`EncoderLayer` modules.
-        level_layers: :class:`LevelEncoderLayer` modules, at most as many.
+        level_layers: :class:`LevelEncoderLayer` modules, at most as many as ``layers``.
         level_embedding: ``nn.Embedding(G, C)`` that the level layers share; None with one level.
     """
 

@@ -19,14 +19,14 @@ class FeatureFusion(Projection):
     """Levels brought to C channels and one size, summed, smoothed and normalised.
 
     The sum of a feature pyramid (Lin et al., CVPR 2017, arXiv 1612.03144) with one output level only. Finer levels are
-    averaged over the locations that fall into one of the output, coarser levels are repeated. A depthwise 3×3 and a
-    pointwise convolution smooth the sum. Padded locations count nowhere.
+    averaged over each location of the output, coarser levels are upsampled by repetition. A depthwise 3×3 and a
+    pointwise convolution smooth the sum. Padded locations are ignored.
 
     Args:
-        channels: of the backbone's maps. strides: of the backbone's maps, each a multiple of the other or its divisor.
+        channels: of the backbone's maps. strides: of the backbone's maps, each a multiple or a divisor of ``stride``.
         stride: of the output, one of ``strides``.
-        key_encoder, query_encoder: as of :class:`Projection`, with C channels.
-        num_groups: of the norm, divides C.
+        key_encoder, query_encoder: as for :class:`Projection`, with C channels.
+        num_groups: groups of the norm; must divide C.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class FeatureFusion(Projection):
 
 
 def _mean_of_windows(features: Tensor, valid: Tensor | None, side: int) -> Tensor:
-    """Mean over windows of ``side`` locations, of the valid ones only; the values of the others are zero already."""
+    """Average windows of ``side`` × ``side`` locations over the valid ones; the values of the others must be zero."""
     means = F.avg_pool2d(features, side, ceil_mode=True)
     if valid is None:
         return means

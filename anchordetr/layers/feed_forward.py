@@ -8,7 +8,12 @@ from anchordetr.rcda.onednn import Linear
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with ReLU, a residual connection and post-norm."""
+    """Two linear layers with ReLU, a residual connection and post-norm.
+
+    Args:
+        embed_dim: C. hidden_dim: channels between the two layers.
+        dropout: probability of dropping a hidden or an output value in training.
+    """
 
     def __init__(self, embed_dim: int, hidden_dim: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -10,13 +10,15 @@ from anchordetr.layers.fx_graph import follows_lone_convolution, replace_norm, t
 
 
 def fold_frozen_norms(network: nn.Module) -> fx.GraphModule | None:
-    """Return what computes the same with the network's own modules, batch norm in eval mode inside convolutions.
+    """Return an equivalent graph of the network's own modules, with batch norm in eval mode inside convolutions.
 
-    Such a norm is a product and a sum for each channel. Applied to the weights of the convolution before it, it costs
-    neither a pass over the map nor a map kept for the backward pass, only a copy of the weights. Stages after the last
-    map do not run. Maps and gradients are the network's up to rounding. A module that is replaced later is not seen.
-    None if there is no such norm, no graph of the network (:func:`~anchordetr.layers.fx_graph.trace`), or one that
-    would hold tensors as they are now and not see them moved.
+    Such a norm scales and shifts each channel. Applied to the weights of the convolution before it, it costs neither a
+    pass over the map nor a map kept for the backward pass, only a copy of the weights. Maps and gradients equal the
+    network's up to rounding. Stages after the last map do not run, and a module that is replaced later is not seen.
+
+    Returns:
+        The graph, or None if there is no such norm, the network cannot be traced
+        (:func:`~anchordetr.layers.fx_graph.trace`), or its graph holds tensors, which would not move with the network.
     """
     graph = trace(network)
     if graph is None or any(node.op == "get_attr" for node in graph.nodes):
@@ -37,10 +39,10 @@ def fold_frozen_norms(network: nn.Module) -> fx.GraphModule | None:
 
 
 class FrozenConvolution(nn.Module):
-    """A convolution and the batch norm after it: one convolution with other weights while the norm is in eval mode.
+    """A convolution and the batch norm after it, computed as one convolution while the norm is in eval mode.
 
     Args:
-        convolution, norm: modules of a network, which keeps them.
+        convolution, norm: modules that remain part of their network.
     """
 
     def __init__(self, convolution: nn.Module, norm: nn.Module) -> None:

@@ -22,14 +22,14 @@ def trace(network: nn.Module) -> fx.Graph | None:
         return None
     try:
         graph = _Tracer().trace(network)
-    except Exception:  # networks say in many ways that their control flow depends on values
+    except Exception:  # control flow that depends on values raises errors of many types
         return None
     _erase_last_stages(graph, network)
     return graph
 
 
 def runs_by_modules(network: nn.Module) -> bool:
-    """Whether hooks or gradient checkpointing need every module to run by itself, of which a graph knows nothing."""
+    """Whether hooks or gradient checkpointing require calls of the modules, which a graph would bypass."""
     return any(
         module._forward_hooks or module._forward_pre_hooks or getattr(module, "grad_checkpointing", False)
         for module in network.modules()
@@ -43,7 +43,7 @@ def called_module(network: nn.Module, node: Any) -> nn.Module | None:
 
 
 def follows_lone_convolution(network: nn.Module, norm: fx.Node) -> bool:
-    """Whether a node is batch norm in eval mode, and alone reads a convolution that is called once."""
+    """Whether a node is batch norm in eval mode, and the only user of a convolution that is called once."""
     before = norm.args[0] if norm.args else None
     if not _is_fixed_norm(called_module(network, norm)):
         return False
@@ -54,12 +54,12 @@ def follows_lone_convolution(network: nn.Module, norm: fx.Node) -> bool:
 
 
 def is_lone(node: fx.Node) -> bool:
-    """Whether what a node calls is called once and feeds one other node."""
+    """Whether a node has one user, and no other node calls the same module or function."""
     return len(node.users) == 1 and sum(other.target == node.target for other in node.graph.nodes) == 1
 
 
 def replace_norm(norm: fx.Node, network: nn.Module, folded: fx.Node) -> None:
-    """Let ``folded`` stand for a norm, which is erased; what timm keeps inside the norm follows as steps of its own."""
+    """Replace a norm by ``folded`` and erase it; dropout and activation inside timm's norms become nodes after it."""
     last = folded
     if isinstance(called_module(network, norm), BatchNormAct2d):
         with norm.graph.inserting_before(norm):
@@ -82,7 +82,7 @@ def _is_fixed_norm(module: nn.Module | None) -> bool:
 
 
 def _erase_last_stages(graph: fx.Graph, network: nn.Module) -> None:
-    """Erase the steps after the last one that the output reads, unless they change what it reads."""
+    """Erase the nodes after the last one that the output reads, unless they change in place what it reads."""
     for node in reversed(graph.nodes):
         if node.users or node.op == "placeholder":
             break

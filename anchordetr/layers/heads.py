@@ -19,11 +19,12 @@ NO_OBJECT = -50.0
 
 
 class Decoded(NamedTuple):
-    """What a decoder gives to the heads.
+    """The output of a decoder and input of the heads.
 
     Attributes:
         hidden_states: (L, B, Q, C), the output of every layer.
-        references: what the boxes are offsets from: (1, B, Q, 2 or 4), or (L, B, Q, 4) boxes of each layer's own.
+        references: points or boxes in [0, 1] that the predicted boxes are offsets from: (1, B or 1, Q, 2 or 4) for all
+            layers, or (L, B, Q, 4) with one set per layer.
     """
 
     hidden_states: Tensor
@@ -31,21 +32,21 @@ class Decoded(NamedTuple):
 
 
 class ClassHead(Linear):
-    """Linear class logits (..., C) -> (..., K); scores are 0.01 at first, as focal loss needs them."""
+    """Linear class logits (..., C) -> (..., K); scores are about 0.01 at first, the prior of focal loss."""
 
     def __init__(self, embed_dim: int, num_classes: int) -> None:
         super().__init__(embed_dim, num_classes)
         nn.init.constant_(self.bias, -math.log((1 - 0.01) / 0.01))
 
     def for_classes(self, num_classes: int) -> ClassHead:
-        """Return a new head of other classes."""
+        """Return a new head with random weights for ``num_classes`` classes."""
         return ClassHead(self.in_features, num_classes)
 
 
 class AnchorBoxHead(nn.Module):
     """Boxes as offsets from the anchor: a three-layer MLP, its first two outputs added to the anchor (section 3.2).
 
-    At first boxes lie at the anchor, with a width and height of sigmoid(-2) = 0.12 of the image.
+    At first, boxes are centered at the anchor, with a width and height of sigmoid(-2) = 0.12 of the image.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -71,7 +72,7 @@ class AnchorBoxHead(nn.Module):
 class RefiningBoxHead(AnchorBoxHead):
     """Boxes as offsets from other boxes, all four numbers before the sigmoid (Deformable DETR, Zhu et al., ICLR 2021).
 
-    At first boxes equal their references; points count as boxes of sigmoid(-2) = 0.12 of the image.
+    At first, boxes equal their references; points count as boxes of sigmoid(-2) = 0.12 of the image.
     """
 
     def __init__(self, embed_dim: int) -> None:
@@ -91,7 +92,7 @@ def boxes_at(references: Tensor) -> Tensor:
 
 
 class Heads(nn.Module):
-    """The class head and the box head, computed in float32.
+    """The class head and the box head, shared by all layers; features are cast to float32 (autocast still applies).
 
     Args:
         class_head: (..., C) -> (..., K).

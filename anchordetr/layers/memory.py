@@ -1,4 +1,4 @@
-"""Memory: the feature maps that the encoder refines and the queries read."""
+"""Memory: the feature maps that the encoder refines and the queries attend to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from anchordetr.rcda.module import valid_mean
 
 @dataclass(frozen=True)
 class Memory:
-    """The feature maps of a batch, with everything that an attention may ask of them.
+    """The feature maps of a batch, with the positions and validity that attention to them needs.
 
     Attributes:
-        values: (B·G, H, W, C), the G levels of an image side by side.
+        values: (B·G, H, W, C); the G levels of an image follow one another.
         positions: of columns, rows and locations.
-        point_encoder: position encoder of query points: that of the keys, as in the paper, or one of its own.
+        point_encoder: position encoder of query points: the one of the keys, as in the paper, or a separate one.
         valid_x, valid_y: boolean, True = valid column (B·G, W), row (B·G, H); None where nothing is padded.
         levels: G.
     """
@@ -81,7 +81,7 @@ class ValidArea:
 
     @classmethod
     def of(cls, sizes: Sequence[tuple[int, int]], shape: Sequence[int], device: torch.device) -> ValidArea:
-        """Return the valid area of maps with valid (height, width) ``sizes`` inside of maps of ``shape`` (H, W)."""
+        """Return the valid area of maps with valid (height, width) ``sizes`` inside maps of ``shape`` (H, W)."""
         is_padded = any(size != tuple(shape) for size in sizes)
         valid = torch.tensor(sizes if is_padded else sizes[:1], device=device)
         y = torch.arange(shape[0], device=device) < valid[:, :1]
@@ -94,7 +94,7 @@ class ValidArea:
         return (self.x, self.y) if self.is_padded else (None, None)
 
     def repeated(self, levels: int) -> ValidArea:
-        """Return the valid area of ``levels`` maps for each image, side by side."""
+        """Return the valid area of ``levels`` maps for each image, which follow one another."""
         if not self.is_padded or levels == 1:
             return self
         return ValidArea(self.x.repeat_interleave(levels, dim=0), self.y.repeat_interleave(levels, dim=0), True)

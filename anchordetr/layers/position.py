@@ -64,7 +64,7 @@ class PointPositions:
         return self.encoder.encode_2d(self.points).to(self.dtype)
 
     def at(self, points: Tensor) -> PointPositions:
-        """Return the positions of other points, encoded alike."""
+        """Return the positions of other points, with the same encoder."""
         return replace(self, points=points)
 
     def select(self, rows: Tensor) -> PointPositions:
@@ -82,7 +82,7 @@ class MapPositions:
 
     Attributes:
         columns: (B, W) x of each column. rows: (B, H) y of each row.
-        encoder, dtype: as of :class:`PointPositions`.
+        encoder, dtype: as in :class:`PointPositions`.
     """
 
     columns: Tensor
@@ -111,7 +111,7 @@ class MapPositions:
         return self.encoder.encode_2d(self.points).to(self.dtype)
 
     def level(self, index: int, levels: int) -> MapPositions:
-        """Return the positions of one of several levels, which lie side by side for each image."""
+        """Return the positions of one of several levels, which follow one another for each image."""
         if len(self.columns) == 1:
             return self
         return replace(self, columns=self.columns[index::levels], rows=self.rows[index::levels])
@@ -151,7 +151,7 @@ def sine_encoding(coordinate: Tensor, channels: int, temperature: float = 10000.
 
 
 def sine_encoding_2d(points: Tensor, channels: int) -> Tensor:
-    """Encode x, y points in [0, 1]: (..., 2) -> (..., channels), the half of y first."""
+    """Encode x, y points in [0, 1]: (..., 2) -> (..., channels), y in the first half of them."""
     return torch.cat(
         (sine_encoding(points[..., 1], channels // 2), sine_encoding(points[..., 0], channels // 2)), dim=-1
     )

@@ -1,4 +1,4 @@
-"""From the backbone's maps to the memory: one width, group norm, several levels of one size."""
+"""From the backbone's maps to the memory: projection to C channels, group norm, and levels of one size."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from anchordetr.layers.position import SinePositionEncoder
 
 
 class Projection(nn.Module):
-    """What every projection ends with: positions for its maps.
+    """Base class of projections: makes the memory, with its positions, of projected maps.
 
     Args:
         key_encoder: position encoder of the map.
-        query_encoder: position encoder of query points; None shares the one of the keys, as the paper does.
+        query_encoder: position encoder of query points; None shares ``key_encoder``, as the paper does.
     """
 
     def __init__(self, *, key_encoder: SinePositionEncoder, query_encoder: SinePositionEncoder | None = None) -> None:
@@ -27,7 +27,7 @@ class Projection(nn.Module):
         self.query_encoder = query_encoder
 
     def to_memory(self, maps: Sequence[Tensor], valid: ValidArea) -> Memory:
-        """Put one map (B, C, H, W) per level side by side and add their positions."""
+        """Stack G maps (B, C, H, W), one per level, to a memory with values (B·G, H, W, C) and their positions."""
         levels = len(maps)
         values = maps[0] if levels == 1 else torch.stack(list(maps), dim=1).flatten(0, 1)
         area = valid.repeated(levels)
@@ -42,8 +42,8 @@ class InputProjection(Projection):
     Args:
         channels: of the backbone's maps. strides: of the backbone's maps; a level of half the last one's stride
             is reduced by a 3×3 convolution of stride 2, all others keep their size.
-        key_encoder, query_encoder: as of :class:`Projection`, with C channels.
-        num_groups: of the norms, divides C.
+        key_encoder, query_encoder: as for :class:`Projection`, with C channels.
+        num_groups: groups of each norm; must divide C.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Encoder proposals: a prediction at every location of the memory, to learn from and to make queries of."""
+"""Encoder proposals: predictions at every location of the memory, for an auxiliary loss or as a query source."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from anchordetr.types import Predictions, Target
 
 
 class EncoderHead(nn.Module):
-    """Predictions of every location of the encoded map, whose center is the anchor, with heads of their own.
+    """Predicts classes and a box at every location of the encoded map, with the location's center as the anchor.
 
     The first stage of two-stage Deformable DETR (Zhu et al., ICLR 2021, appendix).
 
     Args:
         projection: (..., C) -> (..., C) before the heads. norm: normalisation after it.
-        heads: of the proposals, apart from those of the decoder.
+        heads: class head and box head of the proposals, separate from the decoder's.
     """
 
     def __init__(self, *, projection: nn.Module, norm: nn.Module, heads: Heads) -> None:
@@ -44,10 +44,10 @@ class EncoderHead(nn.Module):
 
 
 class EncoderPredictions(nn.Module):
-    """The training source whose predictions are those of the encoder, so that it learns from losses of its own.
+    """Training source that returns the encoder's predictions, so that the encoder gets an auxiliary loss.
 
     Args:
-        head: of every location.
+        head: predicts at every location.
     """
 
     def __init__(self, head: EncoderHead) -> None:
@@ -55,21 +55,21 @@ class EncoderPredictions(nn.Module):
         self.head = head
 
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Predictions:
-        """Return predictions, which no decoder has to refine; ``heads`` and ``targets`` are not read."""
+        """Return the predictions of every location; ``heads`` and ``targets`` are not used."""
         predictions: Predictions = self.head(memory)[1]
         return predictions
 
 
 class ProposalQueries(QuerySource):
-    """Queries from the image: the locations of the memory whose proposals have the highest class scores.
+    """Queries chosen by content: the locations of the memory whose proposals have the highest class scores.
 
-    References are the proposals' boxes, the content is what they were predicted from (RT-DETR, Zhao et al., CVPR 2024,
-    section 4.3); neither carries a gradient. In training the proposals are matched and learn by themselves, under the
-    name ``encoder``.
+    References are the proposals' boxes, the content is the features they were predicted from (RT-DETR, Zhao et al.,
+    CVPR 2024, section 4.3); neither carries a gradient. In training, the proposals are auxiliary predictions with the
+    name ``encoder``, which are matched and have losses.
 
     Args:
-        head: of every location.
-        num_queries: Q; all locations where there are fewer.
+        head: predicts at every location.
+        num_queries: Q; if there are fewer locations, all of them become queries.
     """
 
     def __init__(self, *, head: EncoderHead, num_queries: int) -> None:

@@ -21,12 +21,12 @@ class Queries:
         positions: encodings ``Q_p`` of Q positions.
         references: (B, Q, 2) points x, y or (B, Q, 4) boxes cx, cy, w, h in [0, 1] that predictions are offsets from.
         num_anchors: A.
-        pattern_ids: (P,) which of the trained patterns these are, ascending; None is all.
-        valid: (B, G, Q/G) which queries are no padding, in G groups that do not see each other; None for one group
+        pattern_ids: (P,) int64 ids of the trained patterns that are used, ascending; None means all.
+        valid: (B, G, Q/G) False for padding, in G groups that do not attend to each other; None for one group
             without padding.
         target_indices: (B, G, Q/G) the target that each query has to predict, -1 for none; None where the matching
             decides.
-        auxiliary: predictions that came up while the queries were made, by name.
+        auxiliary: predictions that the query source made on the way, by name.
 
     B is 1 where all images share the queries.
     """
@@ -42,7 +42,7 @@ class Queries:
 
     @property
     def values(self) -> Tensor:
-        """The content, by the name that a memory has for it."""
+        """The content, under the name that :class:`~anchordetr.layers.memory.Memory` uses."""
         return self.content
 
     def with_content(self, content: Tensor) -> Queries:
@@ -50,7 +50,7 @@ class Queries:
         return replace(self, content=content)
 
     def at(self, boxes: Tensor) -> Queries:
-        """Return the queries moved to boxes (B, Q, 4), their positions encoded anew."""
+        """Return the queries moved to boxes (B, Q, 4), with their positions encoded again."""
         positions: Any = self.positions
         return replace(self, references=boxes, positions=positions.at(boxes[..., :2]))
 
@@ -58,9 +58,9 @@ class Queries:
         """Return some of the queries.
 
         Args:
-            rows: of the queries that are kept, pattern-major.
-            num_anchors: A among them.
-            pattern_ids: of their patterns.
+            rows: indices of the queries to keep, pattern-major.
+            num_anchors: the number of anchors among them.
+            pattern_ids: the ids of their patterns.
         """
         positions: Any = self.positions
         return replace(

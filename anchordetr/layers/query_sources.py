@@ -66,7 +66,7 @@ class Patterns(nn.Module):
 
 @ANCHORS.register("learned")
 class LearnedAnchors(nn.Module):
-    """Learned anchor points, uniformly distributed over the image at first."""
+    """Learned anchor points, initialised uniformly at random over the image."""
 
     def __init__(self, num_anchors: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class LearnedAnchors(nn.Module):
 
 @ANCHORS.register("grid")
 class GridAnchors(nn.Module):
-    """A fixed square grid of anchor points; the number is rounded to a square."""
+    """A fixed square grid of anchor points; ``num_anchors`` is rounded to a square number."""
 
     points: Tensor
 
@@ -95,7 +95,7 @@ class GridAnchors(nn.Module):
 
 
 class AnchorQueries(QuerySource):
-    """Queries at anchor points: ``Q_p = Encode(Pos_q)``, each anchor with every pattern (section 3.2 and 3.3).
+    """Queries at anchor points: ``Q_p = Encode(Pos_q)``, each anchor with every pattern (sections 3.2 and 3.3).
 
     Args:
         anchors: module that returns (A, 2) points.
@@ -111,16 +111,16 @@ class AnchorQueries(QuerySource):
 
     @property
     def num_anchors(self) -> int:  # type: ignore[override]
-        """A."""
+        """The number of anchors A."""
         return len(self.anchors())
 
     @property
     def num_patterns(self) -> int:  # type: ignore[override]
-        """P."""
+        """The number of patterns P."""
         return len(self.patterns)
 
     def choose_anchors(self, count: int) -> Tensor:
-        """Return the rows of ``count`` anchors that leave no other one far from all of them."""
+        """Return the rows (count,) of anchors that are spread evenly over all of them."""
         return evenly_spread(self.anchors(), count)
 
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
@@ -151,18 +151,18 @@ class EmbeddingQueries(QuerySource):
 
     @property
     def num_patterns(self) -> int:  # type: ignore[override]
-        """P."""
+        """The number of patterns P."""
         return len(self.patterns)
 
     def choose_anchors(self, count: int) -> Tensor:
         """Return all rows.
 
         Raises:
-            UsageError: fewer are asked for.
+            UsageError: ``count`` is smaller than their number.
         """
         if count < self.num_anchors:
             raise UsageError(
-                f"This model has {self.num_anchors} learned queries without anchor points, of which no even part can "
+                f"This model has {self.num_anchors} learned queries without anchor points; no evenly spread subset can "
                 "be chosen; leave out anchors."
             )
         return super().choose_anchors(count)
@@ -178,7 +178,7 @@ class EmbeddingQueries(QuerySource):
 def evenly_spread(points: Tensor, count: int) -> Tensor:
     """Return the rows, ascending, of ``count`` points (A, 2) that leave no other point far from all of them.
 
-    One after the other is added, each the point that most lowers the sum of squared distances from all points to
+    Points are added one by one, each the one that most lowers the sum of squared distances from all points to
     their nearest chosen one: the greedy algorithm of facility location (Nemhauser, Wolsey and Fisher, 1978). The
     points of a smaller count are among those of a larger one, and equal points give equal rows on every device.
     """

@@ -17,9 +17,9 @@ from anchordetr.layers.queries import Queries
 
 @contextmanager
 def recomputing(layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Let layers keep only their inputs for the backward pass, which computes the rest again; gradients stay the same.
+    """Make layers keep only their inputs for the backward pass, which computes the rest again; gradients do not change.
 
-    Names of parameters do not change, and on leaving the layers are as before.
+    Names of parameters do not change, and on exit the layers are as before.
 
     Args:
         layers: called one after the other, such as those of an encoder.

@@ -15,11 +15,11 @@ from anchordetr.optimize.fuse import fuse
 from anchordetr.types import ImageBatch, Predictions, Target
 
 TRAINING_ONLY = ("training_sources.",)
-"""How the names of parameters begin that inference does not use."""
+"""Prefixes of the names of parameters that only training uses."""
 
 
 class AnchorDETR(nn.Module):
-    """The detector's network, made of ready parts.
+    """The detection network, assembled from ready-made modules.
 
     Args:
         backbone: :class:`~anchordetr.types.ImageBatch` -> one map per level (``layers/backbone.py``).
@@ -29,8 +29,8 @@ class AnchorDETR(nn.Module):
             (``layers/query_sources.py``).
         decoder: (queries, memory, heads) -> hidden states and references (``layers/decoder.py``).
         heads: hidden states and references -> :class:`~anchordetr.types.Predictions` (``layers/heads.py``).
-        training_sources: query sources of training only, by name; a source may also return predictions, which are
-            then not decoded.
+        training_sources: query sources used only in training, by name; a source may return
+            :class:`~anchordetr.types.Predictions` instead, which bypass the decoder.
     """
 
     backbone: Backbone
@@ -74,17 +74,18 @@ class AnchorDETR(nn.Module):
             targets: the objects of each image; only denoising queries read them, in training.
 
         Returns:
-            Predictions of every decoder layer, the last one's are the detections; in training with auxiliary ones.
+            The predictions of every decoder layer, of which the last are the detections; in training, auxiliary
+            predictions too.
 
         Raises:
-            InputError: the list is empty or holds something that is no image.
-            ValueError: targets are needed and not given.
+            InputError: the list is empty, or an item is not a finite floating-point (3, H, W) image.
+            ValueError: denoising queries need targets and none are given.
         """
         batch = images if isinstance(images, ImageBatch) else ImageBatch.from_list(images)
         return self.detect(self.projection(self.backbone(batch)), targets)
 
     def detect(self, memory: Memory, targets: Sequence[Target] | None = None) -> Predictions:
-        """Run everything behind the projection: encoder, query sources, decoder and heads."""
+        """Run everything after the projection: encoder, query sources, decoder and heads."""
         memory = self.encoder(memory)
         predictions = self._predict(self.queries, memory, targets)
         if not self.training:

@@ -1,4 +1,4 @@
-"""From configuration to objects: :func:`create_model` and what it is made of. The only file that does so."""
+"""From configuration to modules: :func:`create_model` and its builders. The only file that does so."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def build_model(config: ModelConfig) -> AnchorDETR:
     """Build the network that a configuration describes, with random transformer weights.
 
     Raises:
-        UsageError: a name in the configuration is not known.
+        UsageError: a name in the configuration is unknown, or ``fusion_level`` is not a level of the backbone.
         InputError: the backbone's weights cannot be loaded.
     """
     backbone = build_backbone(config)
@@ -85,10 +85,10 @@ def build_backbone(config: ModelConfig) -> Backbone:
 
 
 def build_projection(config: ModelConfig, backbone: Backbone) -> Projection:
-    """Build what brings the backbone's maps to C channels: each to a level of its own, or all into one.
+    """Build the projection of the backbone's maps to C channels: one level per map, or all maps fused into one.
 
     Raises:
-        UsageError: no map has the size at which all are to be fused.
+        UsageError: ``fusion_level`` is not a level of the backbone.
     """
     key_encoder = build_position_encoder(config)
     query_encoder = None if config.share_position_encoder else build_position_encoder(config)
@@ -100,7 +100,7 @@ def build_projection(config: ModelConfig, backbone: Backbone) -> Projection:
     if stride not in backbone.strides:
         known = ", ".join(level for level in get_args(FusionLevel) if STRIDES[level] in backbone.strides)
         raise UsageError(
-            f"model.fusion_level={config.fusion_level} is no level of the backbone; it has {known or 'none'}."
+            f"model.fusion_level={config.fusion_level} is not a level of the backbone; it has {known or 'none'}."
         )
     return FeatureFusion(
         channels=backbone.channels,
@@ -125,7 +125,7 @@ def build_queries(config: ModelConfig) -> nn.Module:
 
 @QUERY_SOURCES.register("anchors")
 def build_anchor_queries(config: ModelConfig) -> QuerySource:
-    """Build queries at registered anchor points."""
+    """Build queries at anchor points of a registered kind."""
     return AnchorQueries(anchors=ANCHORS[config.anchors](config.num_anchors), patterns=build_patterns(config))
 
 
@@ -142,12 +142,12 @@ def build_proposal_queries(config: ModelConfig) -> QuerySource:
 
 
 def build_patterns(config: ModelConfig) -> Patterns:
-    """Build the content of queries at anchors."""
+    """Build the pattern embeddings: the initial content of the queries."""
     return Patterns(config.num_patterns, config.embed_dim)
 
 
 def build_training_sources(config: ModelConfig) -> dict[str, nn.Module]:
-    """Build the query sources of training only, each under the name that its predictions have."""
+    """Build the query sources used only in training, by the name of their predictions in ``Predictions.auxiliary``."""
     sources: dict[str, nn.Module] = {
         f"group_{number}": build_queries(config) for number in range(1, config.query_groups)
     }
@@ -171,7 +171,7 @@ def build_denoising(config: ModelConfig) -> DenoisingQueries:
 
 
 def build_encoder_head(config: ModelConfig) -> EncoderHead:
-    """Build the predictions of every location, with heads of their own."""
+    """Build the head that predicts at every location of the memory, with its own class head and box head."""
     return EncoderHead(
         projection=Linear(config.embed_dim, config.embed_dim),
         norm=nn.LayerNorm(config.embed_dim),
@@ -186,7 +186,7 @@ def build_heads(config: ModelConfig) -> Heads:
 
 
 def build_encoder(config: ModelConfig, levels: int) -> Encoder:
-    """Build the encoder; with several levels half of the layers attend between levels."""
+    """Build the encoder; with several levels, half of the layers (rounded down) attend between levels."""
     level_layers = config.encoder_layers // 2 if levels > 1 else 0
     return Encoder(
         layers=[
@@ -234,7 +234,7 @@ def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:
 
 
 def build_map_attention(config: ModelConfig) -> nn.Module:
-    """Build the registered attention that reads the feature map."""
+    """Build the registered attention to the feature map."""
     attention: nn.Module = ATTENTIONS[config.attention](config.embed_dim, config.num_heads, config.dropout)
     return attention
 
@@ -245,5 +245,5 @@ def build_self_attention(config: ModelConfig) -> nn.MultiheadAttention:
 
 
 def build_feed_forward(config: ModelConfig) -> FeedForward:
-    """Build the feed-forward part of a layer."""
+    """Build the feed-forward network of a layer."""
     return FeedForward(config.embed_dim, config.ffn_dim, config.dropout)

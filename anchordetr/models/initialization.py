@@ -1,7 +1,7 @@
-"""Local initialization (``model.init: local``): attention is concentrated at a query's own position at first.
+"""Local initialization (``model.init: local``): at first, each query attends mostly to its own position.
 
 With the usual random values the position encodings of neighbouring locations hardly differ: on an 8×8 map a query
-gives its own column 0.126 of its attention, where 0.125 is uniform, and training first has to learn to use positions.
+gives its own column 0.126 of its attention (uniform: 0.125), and training first has to learn to use positions.
 The paper's schedule is long enough for that; a few thousand steps are not.
 """
 
@@ -50,7 +50,7 @@ def initialize_locally(model: nn.Module) -> None:
 
 
 def _grid(count: int) -> Tensor:
-    """The first ``count`` points, row by row, of the smallest square grid that holds as many."""
+    """Return the first ``count`` points x, y, column by column, of the smallest square grid that has them: (A, 2)."""
     side = math.ceil(math.sqrt(count))
     centre = (torch.arange(side) + 0.5) / side
     return torch.cartesian_prod(centre, centre)[:count]

@@ -1,4 +1,4 @@
-"""Named configurations: models with their own recipes, and recipes that go with any model."""
+"""Named configurations: models with their own recipes, and recipes that suit any model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-_PAST_THE_PAPER = {
+_BEYOND_THE_PAPER = {
     "model.attention": "rcda_rotary",
     "model.init": "local",
     "model.encoder_loss": True,
@@ -72,9 +72,9 @@ _SMALL = Config(
     train=TrainConfig(lr=1e-3, backbone_lr=5e-4, warmup=0.05, clip_norm=1.0),
 )
 PRESETS |= {
-    "anchordetr_v2_r50_dc5": PRESETS["anchordetr_r50_dc5"].updated(_PAST_THE_PAPER),
-    "anchordetr_v2_small": _SMALL.updated(_PAST_THE_PAPER | _FUSED),
-    "anchordetr_v2_tiny": PRESETS["anchordetr_tiny"].updated(_PAST_THE_PAPER | _FUSED),
+    "anchordetr_v2_r50_dc5": PRESETS["anchordetr_r50_dc5"].updated(_BEYOND_THE_PAPER),
+    "anchordetr_v2_small": _SMALL.updated(_BEYOND_THE_PAPER | _FUSED),
+    "anchordetr_v2_tiny": PRESETS["anchordetr_tiny"].updated(_BEYOND_THE_PAPER | _FUSED),
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -111,7 +111,7 @@ def preset(name: str) -> Config:
 def recipe(name: str) -> dict[str, Any]:
     """Return a recipe's settings, ``{"section.key": value}``, for :meth:`Config.updated`.
 
-    ``finetune`` is for some hundred images and a backbone with ImageNet weights (docs/training.md).
+    ``finetune`` is for a few hundred images and a backbone with ImageNet weights (docs/training.md).
 
     Raises:
         UsageError: there is no recipe of this name.

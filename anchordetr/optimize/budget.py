@@ -1,4 +1,4 @@
-"""A part of a trained network's queries and decoder layers: less time for an image, without another training."""
+"""Inference with a part of a trained network's queries and decoder layers: faster, without retraining."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Budget:
     """How much of a network is used for an image; None is all of it.
 
     Attributes:
-        anchors: how many anchors, chosen by the query source; see ``QuerySource.choose_anchors``.
-        patterns: how many patterns, the first ones; or which, by their numbers from 0.
-        layers: how many decoder layers, the first ones.
+        anchors: number of anchors, chosen by the query source; see ``QuerySource.choose_anchors``.
+        patterns: number of first patterns; or the 0-based ids of the patterns to use.
+        layers: number of first decoder layers.
     """
 
     anchors: int | None = None
@@ -44,14 +44,14 @@ class Budget:
 def apply_budget(network: Network, budget: Budget) -> Network:
     """Return a network that uses a part of another's queries and decoder layers, and shares all weights with it.
 
-    Any first layers can predict, since all layers were trained to and share their heads. The anchors are chosen by the
-    places that they have now.
+    The decoder can end after any layer, since every layer was trained to predict with the shared heads. Anchors are
+    chosen by their positions at the time of the call.
 
     Args:
         network: an :class:`~anchordetr.models.anchor_detr.AnchorDETR`, fused or not.
 
     Raises:
-        UsageError: there is less than the budget asks for.
+        UsageError: the budget exceeds what the network has.
     """
     parts: Any = network
     chosen: dict[str, nn.Module] = {}
@@ -63,7 +63,11 @@ def apply_budget(network: Network, budget: Budget) -> Network:
 
 
 def largest_budget(network: nn.Module) -> tuple[int, int, int]:
-    """Return the numbers of anchors, patterns and decoder layers that a network has."""
+    """Return the numbers of anchors, patterns and decoder layers of a network.
+
+    Raises:
+        UsageError: its query source is no :class:`~anchordetr.layers.query_sources.QuerySource`.
+    """
     parts: Any = network
     source = _source(parts.queries)
     return source.num_anchors, source.num_patterns, len(parts.decoder.layers)
@@ -77,7 +81,7 @@ class ChosenQueries(QuerySource):
         budget: its anchors and patterns.
 
     Raises:
-        UsageError: the source has fewer anchors, no such patterns, or cannot tell how many it has.
+        UsageError: the source has fewer anchors, lacks a pattern, or is not a :class:`QuerySource`.
     """
 
     anchors: Tensor
@@ -105,7 +109,7 @@ class ChosenQueries(QuerySource):
 
 
 def _varies(queries: Queries) -> bool:
-    """Whether images have queries of their own, of which there may be fewer than the budget."""
+    """Whether each image has its own queries, of which there may be fewer than the budget."""
     return len(queries.references) > 1
 
 
@@ -119,14 +123,14 @@ def _first_layers(decoder: nn.Module, count: int) -> nn.Module:
 def _source(module: nn.Module) -> QuerySource:
     if not isinstance(module, QuerySource):
         raise UsageError(
-            f"The query source {type(module).__name__} does not tell its numbers of anchors and patterns; derive it "
+            f"The query source {type(module).__name__} does not declare its numbers of anchors and patterns; derive it "
             "from anchordetr.layers.query_sources.QuerySource, or leave out anchors and patterns."
         )
     return module
 
 
 def _with_parts(module: Network, **parts: nn.Module) -> Network:
-    """Return a module that shares everything with another but these parts."""
+    """Return a shallow copy of a module with some of its submodules replaced."""
     twin = copy.copy(module)
     twin._modules = {**module._modules, **parts}
     return twin
@@ -144,7 +148,7 @@ def _choose_patterns(asked: int | Sequence[int] | None, available: int) -> list[
 
 
 def _checked(name: str, asked: int | None, available: int) -> int:
-    """Return how many are asked for, all if that is None."""
+    """Return the number to use: ``asked``, or all if it is None."""
     if asked is not None and not 1 <= asked <= available:
         raise UsageError(f"{name} is {asked}; this model has {available}, choose from 1 to {available}.")
     return asked or available

@@ -1,4 +1,4 @@
-"""A backbone for inference: batch norm folded into convolutions, residual sums and ReLU run in their kernels."""
+"""A backbone for inference: batch norm folded into convolutions, residual sums and ReLU fused into their kernels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FoldedBody(nn.Module):
 
     Args:
         body: see :class:`~anchordetr.layers.backbone.Backbone`; it is copied. A body that ``torch.fx`` cannot trace
-            keeps its operations.
+            is not fused, only cast.
         dtype: of the weights, of the computation and of the maps.
     """
 
@@ -44,12 +44,12 @@ class FoldedBody(nn.Module):
 
 
 def fold_backbone(backbone: Backbone, dtype: torch.dtype) -> Backbone:
-    """Return a copy of a backbone, fused for inference."""
+    """Return a copy of a backbone in eval mode, fused for inference."""
     return Backbone(FoldedBody(backbone.body, dtype)).eval()
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """Fold and fuse what can be in a network in eval mode, which is changed; return what computes the same."""
+    """Return an equivalent of a network in eval mode, folded and fused where possible; the given one is modified."""
     graph = trace(network)
     if graph is None:
         return network
@@ -80,7 +80,7 @@ def _fold_batch_norms(traced: fx.GraphModule) -> None:
 
 
 def _is_lone_convolution(traced: fx.GraphModule, node: Any) -> bool:
-    """Whether a node is one of torch's convolutions that is called once and feeds one other node."""
+    """Whether a node is a plain ``nn.Conv2d`` with numeric zero padding that is called once and has one user."""
     convolution = called_module(traced, node)
     if type(convolution) is not nn.Conv2d or isinstance(convolution.padding, str):
         return False
@@ -123,7 +123,7 @@ def _fuse_before(traced: fx.GraphModule, relu: Any) -> None:
 
 
 def _may_be_overwritten(traced: fx.GraphModule, shortcut: Any, convolution: Any, addition: Any) -> bool:
-    """Whether a tensor is another convolution's own, this one does not read it, and nobody does after the addition."""
+    """Whether ``shortcut`` is another convolution's output, not read by ``convolution`` nor after ``addition``."""
     if not isinstance(called_module(traced, shortcut), (FusedConvolution, nn.Conv2d)):
         return False
     order = {node: position for position, node in enumerate(traced.graph.nodes)}
@@ -131,7 +131,7 @@ def _may_be_overwritten(traced: fx.GraphModule, shortcut: Any, convolution: Any,
 
 
 def _replace(traced: fx.GraphModule, chain: list[Any], arguments: tuple[Any, ...]) -> None:
-    """Let one fused module stand for a chain that runs from ReLU back to a convolution."""
+    """Replace a chain of nodes, from ReLU back to a convolution, by one fused module."""
     relu, convolution = chain[0], chain[-1]
     traced.set_submodule(convolution.target, FusedConvolution(_convolution(traced, convolution), relu=True))
     with traced.graph.inserting_before(relu):

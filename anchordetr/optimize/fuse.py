@@ -1,4 +1,4 @@
-"""From a network to a faster one for inference, which computes the same."""
+"""Fusion of a network for inference: a faster copy that computes the same."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _empty_memory(projection: Projection, dtype: torch.dtype) -> Memory:
 
 
 class LastLayer(nn.Module):
-    """A decoder of which the last layer's output alone goes to the heads.
+    """A decoder that returns the output of its last layer only.
 
     Args:
         decoder: see ``layers/decoder.py``.

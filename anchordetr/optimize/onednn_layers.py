@@ -11,7 +11,7 @@ class FusedConvolution(nn.Module):
     """A convolution with an optional residual sum and ReLU in the same kernel; layout channels-last.
 
     Args:
-        convolution: whose weights are taken, its padding given in numbers. relu: whether ReLU follows.
+        convolution: source of the weights; its padding must be numeric. relu: whether ReLU follows.
     """
 
     def __init__(self, convolution: nn.Conv2d, relu: bool = False) -> None:
@@ -45,7 +45,7 @@ class FusedConvolution(nn.Module):
 class LeanMaxPool(nn.Module):
     """Max pooling without the indices of the maxima.
 
-    On a CPU torch stores them for a backward pass: eight bytes beside the two or four of each output.
+    On a CPU torch stores them for a backward pass: eight bytes per output, in addition to its own two or four.
 
     Args:
         kernel_size: odd, the side of the square window; the padding is half of it. stride: in both directions.
@@ -62,24 +62,24 @@ class LeanMaxPool(nn.Module):
         return self._along(self._along(features, 2), 3)
 
     def _along(self, features: Tensor, dim: int) -> Tensor:
-        """Take the maximum in one direction: the windows' middles, then their other places one distance at a time."""
+        """Return the maximum in one direction, of the windows' centers and of the pixels at each distance from them."""
         places = features.transpose(0, dim)
         maxima = places[:: self.stride].clone()
         for distance in range(1, self.kernel_size // 2 + 1):
-            first = -(-distance // self.stride)  # window that reaches so far back
-            _raise(maxima[first:], places[first * self.stride - distance :: self.stride])
-            _raise(maxima, places[distance :: self.stride])
+            first = -(-distance // self.stride)  # first window with a pixel at this distance before its center
+            _update_maxima(maxima[first:], places[first * self.stride - distance :: self.stride])
+            _update_maxima(maxima, places[distance :: self.stride])
         return maxima.transpose(0, dim)
 
 
-def _raise(maxima: Tensor, candidates: Tensor) -> None:
-    """Put the larger values into ``maxima``, as far as both reach."""
+def _update_maxima(maxima: Tensor, candidates: Tensor) -> None:
+    """Update ``maxima`` in place with larger candidates, over the shorter of the two lengths."""
     count = min(len(maxima), len(candidates))
     torch.maximum(maxima[:count], candidates[:count], out=maxima[:count])
 
 
 def fuses(features: Tensor) -> bool:
-    """Whether oneDNN's fused kernels can take these features; ``torch.compile`` fuses by itself."""
+    """Whether to use oneDNN's fused kernels for these features; ``torch.compile`` does its own fusion."""
     if torch.compiler.is_compiling() or features.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if features.dtype == torch.bfloat16:

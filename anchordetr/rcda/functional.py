@@ -19,10 +19,10 @@ from anchordetr.rcda.tiled import rcda_tiled
 
 
 def rcda_triton(operands: Operands) -> Tensor:
-    """Call the Triton backend, loading it now.
+    """Run the Triton backend, which is imported on first use.
 
     Raises:
-        ValueError: Triton is not installed, or the tensors are on no GPU.
+        ValueError: Triton is not installed, or the tensors are not on a GPU.
     """
     device = operands.value.device
     if not (device.type == "cuda" or triton_is_interpreted()):
@@ -77,10 +77,11 @@ def rcda(
         bias_x: (B, M, N, W), bias_y: (B, M, N, H): added to the logits after the scale, where B and M may be 1.
 
     Returns:
-        (B, M, N, Dv). Zeros where the map has no location.
+        (B, M, N, Dv); zeros if the map has no location.
 
     Raises:
-        ValueError: shapes or dtypes disagree, or the backend is unknown or cannot do what is asked.
+        ValueError: shapes or dtypes disagree, tensors are not floating-point, or the backend is unknown or unusable for
+                these arguments.
     """
     operands = Operands(Axis(q_x, k_x, mask_x, bias_x), Axis(q_y, k_y, mask_y, bias_y), value, 1.0)
     _check(operands)
@@ -102,7 +103,7 @@ def explain(
     bias_x: Tensor | None = None,
     bias_y: Tensor | None = None,
 ) -> str:
-    """Say which backend ``rcda(..., backend="auto")`` takes for these arguments, and why.
+    """Return which backend ``rcda(..., backend="auto")`` takes for these arguments, and why, as one line.
 
     Every backend adds biases, so they do not change the choice, but the reason names them.
 
@@ -131,7 +132,7 @@ def _run(name: str, operands: Operands, dropout_p: float) -> Tensor:
 
 
 def _choose(q_x: Tensor, value: Tensor, dropout_p: float) -> tuple[str, str]:
-    """Choose by what is known before any value is: device, dtype, sizes, dropout."""
+    """Return the backend and the reason for it, from device, dtype, sizes and dropout alone."""
     height, width, value_depth = value.shape[2:]
     depth = q_x.shape[-1]
     if dropout_p > 0.0:
@@ -176,7 +177,7 @@ def _check_axis(name: str, axis: Axis, sizes: tuple[int, int, int, int, int]) ->
     for kind, (tensor, shape) in expected.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise ValueError(
-                f"rcda expects {kind}_{name} of shape {shape} beside the other arguments; got {tuple(tensor.shape)}."
+                f"rcda expects {kind}_{name} of shape {shape} to match the other arguments; got {tuple(tensor.shape)}."
             )
     if axis.mask is not None and axis.mask.dtype != torch.bool:
         raise ValueError(
@@ -185,7 +186,7 @@ def _check_axis(name: str, axis: Axis, sizes: tuple[int, int, int, int, int]) ->
         )
     if axis.bias is not None and not _expands_to(axis.bias, (batch, heads, queries, length)):
         raise ValueError(
-            f"rcda expects bias_{name} of shape {(batch, heads, queries, length)} beside the other arguments, "
+            f"rcda expects bias_{name} of shape {(batch, heads, queries, length)} to match the other arguments, "
             f"where the first two sizes may be 1; got {tuple(axis.bias.shape)}."
         )
 

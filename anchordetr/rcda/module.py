@@ -65,17 +65,17 @@ class RowColumnAttention(nn.Module):
             query_pos_x, query_pos_y: position encodings that broadcast to ``query``; none by default.
             memory_pos_x: (B, W, C) or (1, W, C). memory_pos_y: (B, H, C) or (1, H, C). None by default.
             mask_x: (B, W), mask_y: (B, H): boolean, True = valid. Keys are means over the valid locations only.
-            need_weights: also return ``(a_x, a_y)``, (B, M, N, W) and (B, M, N, H).
-            rotate: from the projected ``q_x``, ``q_y`` (B, M, N, D), ``k_x`` (B, M, W, D), ``k_y`` (B, M, H, D) to what
-                takes their place, such as :meth:`~anchordetr.rcda.rotary.RotaryPositions.between`.
+            need_weights: also return ``(a_x, a_y)``, (B, M, N, W) and (B, M, N, H), without dropout.
+            rotate: function of the projected ``q_x``, ``q_y`` (B, M, N, D), ``k_x`` (B, M, W, D), ``k_y`` (B, M, H, D)
+                that returns their replacements, such as :meth:`~anchordetr.rcda.rotary.RotaryPositions.between`.
             means: the memory's means over valid rows (B, W, C) and over valid columns (B, H, C), for callers that
                 attend to one memory several times; computed here if not given.
 
         Returns:
-            A tensor of the shape of ``query``, and the weights if asked for.
+            A tensor of the shape of ``query``, with ``need_weights`` in a tuple with the weights.
 
         Raises:
-            ValueError: memory is missing or not a map, or shapes disagree.
+            ValueError: the memory, or the query in its place, is not a map, or shapes disagree.
         """
         memory = query if memory is None else memory
         if memory.ndim != 4:
@@ -147,7 +147,7 @@ _QUERY_X, _QUERY_Y, _KEY_X, _KEY_Y, _VALUE = range(5)  # blocks of in_proj_weigh
 
 
 def valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:
-    """Mean of (B, H, W, C) over dim 1 or 2, over the locations where mask (B, H) or (B, W) is True."""
+    """Return the mean of (B, H, W, C) over dim 1 or 2, where mask (B, H) or (B, W) is True; zero if it never is."""
     if mask is None:
         return memory.mean(dim)
     valid = mask.to(memory.dtype).unsqueeze(-1).unsqueeze(3 - dim)

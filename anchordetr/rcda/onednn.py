@@ -1,6 +1,6 @@
-"""Matrix products on a CPU with AVX-512, through oneDNN: the room's only private operators of torch.
+"""Matrix products through oneDNN on CPUs with AVX-512. No other file of ``rcda`` uses private operators of torch.
 
-torch gives float32 products to MKL, which uses half of AVX-512 on processors of other makers; oneDNN uses all of it.
+torch computes float32 products with MKL, which leaves half of AVX-512 unused on CPUs not made by Intel.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def linear_pointwise(rows: Tensor, weight: Tensor, bias: Tensor | None = None, a
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` by way of :func:`linear`.
+    """``nn.Linear`` computed by :func:`linear`.
 
     Args:
         in_features, out_features: C and S.
@@ -66,19 +66,19 @@ class Linear(nn.Linear):
 
 
 def _is_slow_in_mkl(features: Tensor, outputs: int) -> bool:
-    """Whether a product of features with a matrix of so many columns is a large one of float32 on a CPU."""
+    """Whether oneDNN is faster than MKL at the product of features and a matrix of ``outputs`` columns."""
     return features.dtype == torch.float32 and _is_large(features, outputs) and _has_kernels()
 
 
 def _fuses_linear(features: Tensor, outputs: int) -> bool:
-    """Whether a linear layer without gradient goes to oneDNN; in bfloat16 torch would copy the bias into the output."""
+    """Whether a linear layer without gradient goes to oneDNN; torch would copy a bfloat16 bias into the output."""
     if features.dtype == torch.bfloat16:
         return _is_large(features, outputs) and multiplies_bfloat16() and _has_kernels()
     return _is_slow_in_mkl(features, outputs)
 
 
 def _is_large(features: Tensor, outputs: int) -> bool:
-    """Whether a product on a CPU, outside of ``torch.compile``, has enough to do."""
+    """Whether a product is on a CPU, outside ``torch.compile``, and large enough for oneDNN to pay off."""
     is_on_cpu = features.device.type == "cpu" and not torch.compiler.is_compiling()
     return is_on_cpu and features.numel() * outputs > _FEW_PRODUCTS
 
@@ -90,6 +90,6 @@ def multiplies_bfloat16() -> bool:
 
 @cache
 def _has_kernels() -> bool:
-    """Whether torch's private operator is there, and oneDNN uses AVX-512."""
+    """Whether torch has its private operator, and the CPU has AVX-512."""
     is_built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return is_built and torch.backends.cpu.get_cpu_capability() == "AVX512"

@@ -1,4 +1,4 @@
-"""What travels through every backend of RCDA: two axes and the value."""
+"""The arguments of every backend of RCDA: two axes and the value."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Operands(NamedTuple):
     def longer_first(self) -> tuple[Axis, Axis]:
         """Return the axis to contract first, then the other one.
 
-        Contracting an axis first costs N·H·W·C products whichever it is, then the other one N·C times its length.
+        The first contraction costs N·H·W·C multiplications for either axis, the second one N·C times its axis's length.
         """
         return (self.x, self.y) if is_wide(self.value) else (self.y, self.x)
 
@@ -103,11 +103,11 @@ class Gradients(NamedTuple):
     value: Tensor
 
     def longer_first(self) -> tuple[Axis, Axis]:
-        """Return those of the axis that is contracted first, then those of the other one."""
+        """Return the gradients of the axis that is contracted first, then those of the other one."""
         return (self.x, self.y) if is_wide(self.value) else (self.y, self.x)
 
     def flatten(self) -> tuple[Tensor, ...]:
-        """Return the seven gradients in the order of :meth:`Operands.unflatten`, of no elements where there is none."""
+        """Return the seven gradients in the order of :meth:`Operands.unflatten`, empty where there is none."""
         biases = (self.value.new_empty(0) if axis.bias is None else axis.bias for axis in (self.x, self.y))
         return (self.x.query, self.y.query, self.x.key, self.y.key, self.value, *biases)
 

@@ -27,15 +27,15 @@ def triton_is_interpreted() -> bool:
 
 
 def empty_output(operands: Operands) -> Tensor:
-    """Return an uninitialised (B, M, N, Dv) whose memory lies as (B, N, M, Dv), so that joining the heads is free."""
+    """Return an uninitialised (B, M, N, Dv), stored as (B, N, M, Dv) so that joining the heads needs no copy."""
     batch, heads, queries, _ = operands.x.query.shape
     return operands.value.new_empty(batch, queries, heads, operands.value.shape[-1]).transpose(1, 2)
 
 
 def empty_gradients(operands: Operands) -> Gradients:
-    """Return uninitialised gradients: contiguous ones of the axes, and one of the value as tiles add to it.
+    """Return uninitialised gradients: contiguous for the axes, and for the value in the layout that backends write.
 
-    The gradient (B, M, H, W, Dv) of the value has the longer axis outside: its memory lies as (B, M, W, H, Dv) where
+    The gradient (B, M, H, W, Dv) of the value has the longer axis outside: it is stored as (B, M, W, H, Dv) where
     the map is at least as wide as high.
     """
     x, y = (_empty_axis(axis) for axis in (operands.x, operands.y))
@@ -59,7 +59,7 @@ def register(name: str, forward: Forward, backward: Backward) -> Forward:
         backward: (gradient of the output, the output, operands) -> gradients laid out as :func:`empty_gradients` does.
 
     Returns:
-        A function of the operands that calls the operator, which traces, exports and differentiates once.
+        A function of the operands that calls the operator, which can be traced, exported and differentiated once.
     """
     operator = torch.library.custom_op(
         f"anchordetr::{name}",

@@ -1,4 +1,4 @@
-"""The definition of RCDA: two softmaxes and two contractions. The oracle of every other backend."""
+"""The definition of RCDA: two softmaxes and two contractions. All other backends are tested against it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def location_mask(operands: Operands) -> Tensor | None:
 
 
 def contract(a_x: Tensor, a_y: Tensor, value: Tensor) -> Tensor:
-    """Apply row weights a_x (B, M, N, W), then column weights a_y (B, M, N, H), to value (B, M, H, W, Dv)."""
+    """Sum value (B, M, H, W, Dv) over columns with a_x (B, M, N, W), then over rows with a_y (B, M, N, H)."""
     z = einsum("bmnw,bmhwd->bmnhd", a_x, value)
     return einsum("bmnh,bmnhd->bmnd", a_y, z)
 

@@ -16,8 +16,8 @@ class RotaryPositions(nn.Module):
 
     Channel ``i`` and channel ``i + D/2`` are a point of a plane that is rotated by ``2π · f_i · coordinate``. The
     product of a query and a key then depends on their coordinates through the difference alone. With two axes (Heo et
-    al., ECCV 2024, arXiv 2403.13298) row-column attention has a place for each: q_x·k_x rotates with x, q_y·k_y with
-    y.
+    al., ECCV 2024, arXiv 2403.13298) row-column attention has a product for each: queries and keys of q_x·k_x
+    rotate with x, those of q_y·k_y with y.
 
     The D/2 frequencies ``f_i`` form a geometric series. The lowest one makes a quarter of a turn over the image, so
     that its part of the product falls with the distance all the way. The highest one makes eight: neighbours are 69
@@ -34,7 +34,7 @@ class RotaryPositions(nn.Module):
     def __init__(self, depth: int, lowest: float = 0.25, highest: float = 8.0) -> None:
         super().__init__()
         if depth % 2:
-            raise ValueError(f"Rotary positions turn pairs of channels; give an even number per head, not {depth}.")
+            raise ValueError(f"Rotary positions rotate pairs of channels; give an even number per head, not {depth}.")
         self.depth = depth
         self.lowest = lowest
         self.highest = highest
@@ -49,10 +49,10 @@ class RotaryPositions(nn.Module):
         return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1)
 
     def between(self, query_points: Tensor, memory_x: Tensor, memory_y: Tensor) -> Rotate:
-        """Return the ``rotate`` of :class:`~anchordetr.rcda.RowColumnAttention` for these places.
+        """Return the ``rotate`` of :class:`~anchordetr.rcda.RowColumnAttention` for these coordinates.
 
         Args:
-            query_points: (B, N, 2) x, y in [0, 1]; all locations one row after the other where the query is a map.
+            query_points: (B, N, 2) x, y in [0, 1]; all locations, row by row, where the query is a map.
             memory_x: (B, W), memory_y: (B, H): coordinates of columns and rows. B may be 1 everywhere.
         """
         x, y = query_points.unbind(-1)

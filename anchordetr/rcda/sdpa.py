@@ -14,7 +14,7 @@ def rcda_sdpa(operands: Operands, dropout_p: float) -> Tensor:
     """Return RCDA (B, M, N, Dv), exactly, from queries and keys of 2·D channels.
 
     A softmax over a sum separates, so logits ``q_x·k_x[w] + q_y·k_y[h]`` over the locations give the same weights.
-    Biases travel as ``attn_mask`` (B, M, N, H·W), in float32 at least. Dropout drops locations, not rows and columns.
+    Biases become ``attn_mask`` (B, M, N, H·W), in float32 at least. Dropout drops locations, not rows and columns.
     """
     bias = _location_bias(operands)
     if bias is None:

@@ -1,4 +1,4 @@
-"""RCDA on any device that never holds Z of all queries: tiles of queries, and a backward pass that recomputes."""
+"""RCDA by tiles of queries, on any device: Z is never complete in memory, and the backward pass recomputes it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TILE_STEP = 16
 
 
 def tile_bytes(device_type: str) -> int:
-    """Return how much memory the Z of a tile may take in the forward pass; the backward pass takes twice that."""
+    """Return the largest size in bytes of the Z of a tile in the forward pass; the backward pass takes twice that."""
     return _CPU_TILE_BYTES if device_type == "cpu" else _DEVICE_TILE_BYTES
 
 
@@ -94,7 +94,11 @@ class _ItemGradients(NamedTuple):
     value: Tensor
 
     def add_tile(self, item: _BatchItem, gradient: Tensor, tile: _Tile) -> None:
-        """Add what one tile contributes; gradient (m, n, Dv) of its output."""
+        """Add the contribution of one tile.
+
+        Args:
+            gradient: (m, n, Dv) of the tile's output.
+        """
         a_first, a_second = _weights(item.first, tile), _weights(item.second, tile)
         z = item.contract_first(a_first, tile.heads)
         gradient = gradient.to(z.dtype)

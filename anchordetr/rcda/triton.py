@@ -123,7 +123,7 @@ def _sizes(operands: Operands) -> tuple[int | float, ...]:
 
 
 def _constants(operands: Operands) -> dict[str, Any]:
-    """Return the precision of products, in tf32 where torch's own are, and the channels filled up to a power of two."""
+    """Return the precision of products, tf32 where torch's own use it, and the channels padded to a power of two."""
     value = operands.value
     in_tf32 = value.is_cuda and torch.backends.cuda.matmul.allow_tf32
     return {

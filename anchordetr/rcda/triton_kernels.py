@@ -18,9 +18,9 @@ gradient of the value                (B, M, F, S, Dv)
 statistics, delta                    (4, B, M, N), (B, M, N)
 ==================================== ===========================================
 
-So the projections of a module, whose heads are parts of the channels, are read in place. ``statistics`` are the maximum
-and 1 / denominator of the first softmax, then of the second: the maximum is taken off before the exponential, and not
-merged with the logarithm of the denominator, which large logits would absorb.
+In this layout, a module's projections, whose heads are blocks of the channels, are read in place. ``statistics`` are
+the maximum and 1 / denominator of the first softmax, then of the second. The maximum is subtracted before the
+exponential, and not merged with the logarithm of the denominator, which would be lost in the rounding of large logits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from anchordetr.rcda.operator import triton_is_interpreted
 
 
 def _tuned(*options: dict[str, int]) -> Any:
-    """Decorate a kernel so that the fastest of some block sizes is found once per problem; the first if interpreted."""
+    """Decorate a kernel so that the fastest of some block sizes is found once per size; the first if interpreted."""
     if triton_is_interpreted():
         return triton.heuristics({name: lambda _, size=size: size for name, size in options[0].items()})
     configs = [
@@ -124,7 +124,7 @@ def _statistics(
 
 @triton.jit
 def _weights(logits, top, norm):
-    """Attention weights; a logit that another kernel rounded to more than its maximum counts as the maximum."""
+    """Attention weights; a logit above the maximum, which another kernel rounded differently, counts as the maximum."""
     return tl.exp(tl.minimum(logits - top[:, None], 0.0)) * norm[:, None]
 
 

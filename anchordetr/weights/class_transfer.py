@@ -1,4 +1,4 @@
-"""Fine-tuning on other classes: new class heads, into which the rows of classes of the same name are copied."""
+"""Fine-tuning on other classes: new class heads, with the rows of classes of the same name copied."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def adopt_classes(
 
     Args:
         model: the network, changed in place.
-        old_names, new_names: of the classes before and after.
+        old_names, new_names: names of the classes before and after.
         match: ``name`` copies the rows of classes of the same name, ``none`` copies nothing.
-        seed: decides the new rows.
+        seed: of the random values of new rows.
 
     Returns:
         A table of what was kept, copied and newly initialised.
@@ -55,14 +55,14 @@ def adopt_classes(
 
 @torch.no_grad()
 def copy_rows(old: nn.Module, old_names: Sequence[str], new: nn.Module, new_names: Sequence[str]) -> list[str]:
-    """Copy the rows of classes that both know by the same name, whatever its case.
+    """Copy the rows of classes with the same name in both, ignoring case and surrounding spaces.
 
     Args:
         old, new: modules whose parameters have one row for each class, such as class heads.
-        old_names, new_names: of the classes.
+        old_names, new_names: names of their classes.
 
     Returns:
-        The names of the copied classes, as the new module has them.
+        The copied names, as spelled in ``new_names``.
     """
     rows = {name.casefold().strip(): row for row, name in enumerate(old_names)}
     copied = []

@@ -46,7 +46,7 @@ def read_original(path: Path, features: str | None = None) -> SavedModel:
         The model; its ``origin`` has the format and the source of the feature level.
 
     Raises:
-        InputError: the file is damaged, contains pickled code, is no Anchor DETR, or its feature level is unknown.
+        InputError: the file is damaged, contains pickled code, is not an Anchor DETR, or its feature level is unknown.
     """
     checkpoint = load_safely(path)
     state = checkpoint.get("model", checkpoint)
@@ -146,7 +146,7 @@ def _features(path: Path, features: str | None, arguments: Mapping[str, Any]) ->
     name = path.name.lower()
     if "dc5" in name:
         return "dc5", "the file's name"
-    if "c5" in name or re.search(r"r\d+_\d+ep", name):  # detrex names its C5 files so
+    if "c5" in name or re.search(r"r\d+_\d+ep", name):  # as detrex names its C5 files
         return "c5", "the file's name"
     raise InputError("the file does not say whether it is C5 or DC5; add --features c5 or --features dc5.")
 

@@ -20,7 +20,7 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
         source: a model folder; a run's output folder, of which ``best`` is used; a checkpoint file of the original or
             of detrex; the name of a published model; or a repository on the Hugging Face hub. Local paths take
             precedence.
-        features: ``c5`` or ``dc5``, for a checkpoint file that does not say it.
+        features: ``c5`` or ``dc5``, for a checkpoint file that does not say which.
 
     Raises:
         InputError: the model does not exist, cannot be downloaded, or is damaged.

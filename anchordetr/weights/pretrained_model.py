@@ -59,13 +59,13 @@ class PretrainedModel:
         """Write ``config.json`` and ``model.safetensors``; files of these names are replaced.
 
         Args:
-            folder: made if needed.
+            folder: created if needed.
             precision: ``fp32``, or ``fp16`` or ``bf16`` for half the size; norms, biases and anchors keep float32.
 
         Raises:
             UsageError: there is no such precision.
         """
-        write_model(Path(folder), self._at_rest(self.model), precision)
+        write_model(Path(folder), self._to_saved(self.model), precision)
 
     @classmethod
     def from_pretrained(
@@ -78,12 +78,12 @@ class PretrainedModel:
         """Load a trained detector.
 
         Args:
-            source: what :meth:`save_pretrained`, training or ``anchordetr convert`` wrote (of a run's output folder the
-                ``best`` is taken); a checkpoint file of the original implementation or of detrex, whose pickle is not
+            source: what :meth:`save_pretrained`, training or ``anchordetr convert`` wrote (``best`` of a
+                run's output folder); a checkpoint file of the original implementation or of detrex, whose pickle is not
                 run; the name of a preset with published weights, which are fetched once; or a repository on the
                 Hugging Face hub.
             device: ``auto``, ``cpu``, ``cuda``, ...
-            features: ``c5`` or ``dc5``, for a checkpoint file that does not tell.
+            features: ``c5`` or ``dc5``, for a checkpoint file that does not say which.
             settings: changes to the saved configuration, such as ``{"train.lr": 1e-4}``.
 
         Raises:
@@ -100,19 +100,19 @@ class PretrainedModel:
     def push_to_hub(
         self, repo_id: str, private: bool = False, token: str | None = None, precision: str = "fp32"
     ) -> str:
-        """Upload the detector and its model card to the Hugging Face hub; a card that is there already is kept.
+        """Upload the detector and its model card to the Hugging Face hub; an existing card is kept.
 
         Args:
-            repo_id: ``user/name``; made if needed.
+            repo_id: ``user/name``; created if needed.
             private: whether a new repository is private.
-            token: of the hub; by default the one that ``hf auth login`` left.
+            token: access token of the hub; by default the one that ``hf auth login`` stored.
             precision: see :meth:`save_pretrained`.
 
         Returns:
-            The address of the repository.
+            The URL of the repository.
 
         Raises:
-            InputError: the hub refuses or cannot be reached.
+            InputError: the hub refuses the upload or cannot be reached.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, precision)
@@ -121,22 +121,22 @@ class PretrainedModel:
 
     def model_card(self, title: str) -> str:
         """Return the text of a model card: classes, metrics, data set, command, versions."""
-        return model_card(self._at_rest(self.model), title)
+        return model_card(self._to_saved(self.model), title)
 
-    def _at_rest(self, model: nn.Module) -> SavedModel:
-        """Return what is saved, with the weights of a network of this architecture, such as the EMA of the own one."""
+    def _to_saved(self, model: nn.Module) -> SavedModel:
+        """Return what is saved, with the weights of ``model``: this network, or another of its architecture (EMA)."""
         weights = model.state_dict()
         return SavedModel(self.config, self.class_names, self.category_ids, weights, self.origin, self._unused_classes)
 
     def _write_network(self, folder: Path, model: nn.Module) -> None:
-        write_model(folder, self._at_rest(model))
+        write_model(folder, self._to_saved(model))
 
     def _load_weights(self, folder: Path) -> None:
-        """Take the weights of a model folder, whose settings are those of this model, and go into eval mode."""
+        """Load the weights of a model folder of the same architecture, and switch to eval mode."""
         load_weights(self.model.eval(), read_model(folder).weights, str(folder))
 
     def _adopt_classes(self, names: list[str], category_ids: list[int], match: MatchClasses) -> None:
-        """Take over the classes of a data set; if they are others, what has a row for each class is replaced.
+        """Adopt the classes of a data set; if they differ, the modules with one row for each class are replaced.
 
         Raises:
             UsageError: ``match`` is neither ``name`` nor ``none``.

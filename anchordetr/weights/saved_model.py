@@ -74,6 +74,9 @@ def write_model(folder: Path, saved: SavedModel, precision: str = "fp32") -> Non
         saved: the model.
         precision: ``fp32``, or ``fp16`` or ``bf16`` for the large tensors; norms, biases and anchors, one per cent of
             the bytes, stay in float32.
+
+    Raises:
+        UsageError: the precision is unknown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if precision not in PRECISIONS:
@@ -106,11 +109,11 @@ def read_model(folder: Path) -> SavedModel:
     """Return the model of a model folder.
 
     Raises:
-        InputError: the folder is no model folder, a file is damaged, or a newer version wrote it.
+        InputError: the folder is not a model folder, a file is damaged, or a newer version wrote it.
     """
     config, weights, unused = folder / CONFIG_FILE, folder / WEIGHTS_FILE, folder / UNUSED_FILE
     if not weights.is_file():
-        raise InputError(f"{folder} is no saved model: it has no {WEIGHTS_FILE}.")
+        raise InputError(f"{folder} is not a saved model: it has no {WEIGHTS_FILE}.")
     values = _read_json(config) if config.is_file() else None
     with _naming(weights):
         with safe_open(weights, "pt") as file:
@@ -201,7 +204,7 @@ def _read_json(file: Path) -> dict[str, Any]:
     with _naming(file):
         values = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(values, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it does not hold a JSON object")
     return dict(values)
 
 

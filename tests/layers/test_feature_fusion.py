@@ -118,5 +118,5 @@ def test_the_encoder_sees_one_map(small_model: ModelConfig) -> None:
 def test_levels_that_do_not_fit_are_explained(small_model: ModelConfig) -> None:
     with pytest.raises(UsageError, match=r"maps of three sizes; sum them with fusion_level=c4"):
         Config().updated({"model.features": "c3_c4_c5"})
-    with pytest.raises(UsageError, match=r"model\.fusion_level=c3 is no level of the backbone; it has c4\."):
+    with pytest.raises(UsageError, match=r"model\.fusion_level=c3 is not a level of the backbone; it has c4\."):
         build_model(small_model.model_copy(update={"fusion_level": "c3"}))

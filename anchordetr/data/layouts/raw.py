@@ -81,10 +81,10 @@ class RawSplit:
         return self.select(images, np.flatnonzero(~np.isin(self.image_rows, rows)))
 
 
-def _rows_of(ids: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the position in ``ids`` of each queried id, -1 where it is missing."""
+def _rows_of(ids: NDArray[np.int64], references: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the position in ``ids`` of each referenced id, -1 where it is missing."""
     if len(ids) == 0:
-        return np.full(len(queries), -1, dtype=np.int64)
+        return np.full(len(references), -1, dtype=np.int64)
     order = np.argsort(ids, kind="stable")
-    found = order[np.searchsorted(ids, queries, sorter=order).clip(max=len(ids) - 1)]
-    return np.where(ids[found] == queries, found, -1)
+    found = order[np.searchsorted(ids, references, sorter=order).clip(max=len(ids) - 1)]
+    return np.where(ids[found] == references, found, -1)

@@ -35,7 +35,7 @@ class VocObject(NamedTuple):
 class VocDataset(FolderDataset):
     """A data set in Pascal VOC's layout; its classes are all names in the annotations, sorted, with ids 1, 2, ...
 
-    Corners are 1-based and inclusive, as in VOC. Difficult objects are treated as crowds: they are no targets in
+    Corners are 1-based and inclusive, as in VOC. Difficult objects are treated as crowds: they are not targets in
     training, and evaluation ignores them. Image ids are 1, 2, ... in the order of the list.
     """
 
