@@ -33,10 +33,10 @@ class Change(NamedTuple):
 
 
 def write_repaired(report: Report, output: Path) -> list[Change]:
-    """Write a repaired copy of an exaownd data set, which training accepts, and ``changes.json``.
+    """Write a repaired copy of an examined data set, which training accepts, and ``changes.json``.
 
     Args:
-        report: from :func:`~anchordetr.data.doctor.report.exaown`.
+        report: from :func:`~anchordetr.data.doctor.report.examine`.
         output: a folder that does not exist yet, or is empty.
 
     Returns:
