@@ -45,7 +45,7 @@ class ModelConfig(Section):
     features: FeatureSet = Field(
         default="c5",
         description="Feature levels that are read: `c3`, `c4`, `c5` of stride 8, 16, 32, and `dc5`, the last stage "
-        "dilated to stride 16; joined by `_` several of them. A finer map finds smaller objects and costs more.",
+        "dilated to stride 16; several are joined by `_`. A finer map finds smaller objects and costs more.",
     )
     fusion_level: FusionLevel | None = Field(
         default=None,

@@ -25,7 +25,7 @@ class DataConfig(Section):
         default=800, description="Pixels of the short side to which images are resized in evaluation and prediction."
     )
     long_side: PositiveInt = Field(
-        default=1333, description="Most pixels of the long side; an image that would exceed it is resized to it."
+        default=1333, description="Largest long side in pixels; an image that would exceed it is resized to it."
     )
     train_short_sides: tuple[PositiveInt, ...] = Field(
         default=tuple(range(480, 801, 32)), description="Pixels of the short side that training chooses from at random."
@@ -39,7 +39,8 @@ class DataConfig(Section):
         "objects have no upright, as under a microscope or from above.",
     )
     workers: NonNegativeInt = Field(
-        default=2, description="Processes that load images, for each training process; 0 loads in that process itself."
+        default=2,
+        description="Worker processes that load images, for each training process; 0 loads in that process itself.",
     )
     skip_broken: bool = Field(
         default=False,
@@ -128,10 +129,11 @@ class TrainConfig(Section):
     )
     eval_every: PositiveInt = Field(default=1, description="Epochs from one evaluation to the next.")
     save_every: NonNegativeInt = Field(
-        default=0, description="Steps after which the training state is saved, besides after each epoch; 0 is never."
+        default=0,
+        description="Save the training state also after every so many steps; 0 saves it after each epoch only.",
     )
     patience: NonNegativeInt = Field(
-        default=0, description="Evaluations without a better AP after which training stops; 0 is never."
+        default=0, description="Stop after so many evaluations without a better AP; 0 is never."
     )
     precision: Precision = Field(
         default="fp32",

@@ -128,7 +128,7 @@ def init_anchors(model: AnchorDETR, train_set: DetectionDataset, config: Config)
     means = representatives(centres, len(points), config.train.seed)
     points.copy_(torch.from_numpy(means))
     boxes = int((~train_set.annotations.crowd).sum())
-    say(f"The {len(points)} anchors start from the data: from the centres of {boxes} boxes.")
+    say(f"The {len(points)} anchors are initialised from the centres of {boxes} boxes of the training data.")
 
 
 def _build_loader(model: AnchorDETR, train_set: DetectionDataset, run: TrainingRun) -> DataLoader[Any]:
