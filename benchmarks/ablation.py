@@ -8,7 +8,8 @@ Every run writes a JSON file to OUTPUT/DATA/results; a run that has one is not t
 stopped is resumed. A table (summary.md) and curves (curves.png) are written each time.
 
 Networks are initialised and trained like the paper's, without `model.init=local` and `model.encoder_loss`. On
-photographs the backbone has ImageNet weights, which timm fetches at first use unless `model.backbone_weights` names a file.
+photographs the backbone has ImageNet weights, which timm fetches at first use unless `model.backbone_weights` names a
+file.
 """
 
 from __future__ import annotations
