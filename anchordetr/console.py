@@ -1,4 +1,4 @@
-"""What is shown on stderr while something runs: progress bars and notes."""
+"""Progress bars and notes on stderr."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anchordetr.distributed import is_main_process
 
 
 class DownloadBar:
-    """Shows how much of a file has been fetched; use it as a context manager."""
+    """Shows the progress of a download; use it as a context manager."""
 
     def __init__(self, name: str) -> None:
         self.bar = Progress(
@@ -41,7 +41,7 @@ class DownloadBar:
 
 
 def say(note: str | Table) -> None:
-    """Print a note or a table on stderr; of several processes only the first one does."""
+    """Print a note or a table on stderr; only the main process does."""
     if not is_main_process():
         return
     Console(stderr=True).print(note, highlight=False, soft_wrap=isinstance(note, str), markup=False)

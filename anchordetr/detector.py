@@ -1,4 +1,4 @@
-"""Detector: the one object that most users hold. It trains, evaluates, predicts, saves and loads."""
+"""The class ``Detector``, which trains, evaluates, predicts, saves and loads an Anchor DETR."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Detector(PretrainedModel):
         origin: where the weights come from: source, data, command, metrics, versions; whatever is known.
 
     Raises:
-        UsageError: a name is not known.
+        UsageError: a name is unknown.
         InputError: the backbone's weights cannot be loaded.
     """
 
@@ -63,22 +63,22 @@ class Detector(PretrainedModel):
         callbacks: Sequence[Callback] = (),
         **settings: Any,
     ) -> Metrics:
-        """Train on a data set, evaluate after each epoch, and hold the best weights at the end; return their metrics.
+        """Train on a data set, evaluate after each epoch, and load the best weights at the end; return their metrics.
 
         Args:
             data: a folder in a known layout with the splits ``train`` and ``val``, or ``shapes``.
             output_dir: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json`` and ``report.md``.
-            resume, overwrite: go on from ``output_dir/last``, or replace the run there.
-            match_classes: for data of other classes, ``name`` keeps the class head's rows of classes of the same name.
+            resume, overwrite: continue the run in ``output_dir``, or replace it.
+            match_classes: for data with other classes, ``name`` keeps the class head's rows for classes of equal name.
             accept_changes: resume although the configuration has changed.
-            callbacks: told how training goes; see :class:`~anchordetr.training.callbacks.Callback`.
+            callbacks: called during training; see :class:`~anchordetr.training.callbacks.Callback`.
             settings: keys of :class:`~anchordetr.config.TrainConfig`, such as ``epochs=50``.
 
         Raises:
-            UsageError: a setting or a value does not exist.
+            UsageError: a setting is unknown, or its value is invalid.
             InputError: the data cannot be used, there is nothing to resume, or the folder holds a run already.
-            Stopped: SIGINT or SIGTERM came; everything up to the last whole step is saved.
-            NonFiniteError: a loss or a gradient is not finite; no weight was changed, and the step is kept.
+            Stopped: SIGINT or SIGTERM was received; everything up to the last whole step is saved.
+            NonFiniteError: a loss or a gradient is not finite; no weight was changed, and the step is saved.
         """
         self.config = self.config.updated({"train": settings})
         train_set, val_set = open_splits(data, self.config)
@@ -99,12 +99,12 @@ class Detector(PretrainedModel):
         return metrics
 
     def dry_run(self, data: str | Path, **settings: Any) -> dict[str, Any]:
-        """Do one step of everything that :meth:`train` does, with a copy of this detector; keep nothing.
+        """Try everything that :meth:`train` does once, with a copy of this detector, and keep nothing.
 
         Arguments and errors are those of :meth:`train`.
 
         Returns:
-            The plan: numbers of images, classes and steps, sizes, the time of a step and of all steps, memory.
+            The plan: numbers of images, classes and steps, sizes, the time of a step and of the whole run, memory.
         """
         probe = copy.deepcopy(self)
         probe.config = self.config.updated({"train": settings})
@@ -140,7 +140,7 @@ class Detector(PretrainedModel):
         """
         dataset = open_dataset(data, split, self.config.data.layout, self.config.data.skip_broken)
         if dataset.class_names != self.class_names:
-            raise InputError(f"{data} has the classes {dataset.class_names}, this detector {self.class_names}.")
+            raise InputError(f"{data} has the classes {dataset.class_names}, this detector has {self.class_names}.")
         backend = self._predictor(Budget(anchors, patterns, layers)).backend
         with process_group(self.device) as group:
             return self._evaluate(backend, dataset, group)
@@ -158,8 +158,8 @@ class Detector(PretrainedModel):
         Args:
             source: a path, URL, PIL image, RGB uint8 array (H, W, 3) or tensor (3, H, W): returns detections. A list, a
                 folder or a glob pattern: returns a list.
-            threshold: only scores of at least this are returned.
-            anchors, patterns, layers: as in :class:`~anchordetr.optimize.budget.Budget`; less takes less time.
+            threshold: lowest score that is returned.
+            anchors, patterns, layers: see :class:`~anchordetr.optimize.budget.Budget`; fewer take less time.
 
         Raises:
             InputError: an image cannot be read; the message names it.
@@ -176,7 +176,7 @@ class Detector(PretrainedModel):
         patterns: int | Sequence[int] | None = None,
         layers: int | None = None,
     ) -> Iterator[Detections]:
-        """Yield the detections of one image after the other; arguments are those of :meth:`predict`.
+        """Yield the detections of each image; arguments are those of :meth:`predict`.
 
         A few images are in memory at a time. ``skip_broken`` leaves out images that cannot be read, with a warning.
         """

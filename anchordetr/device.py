@@ -1,4 +1,4 @@
-"""Which device and which number format a run uses."""
+"""Device, number format and determinism of a run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from anchordetr.errors import UsageError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 DTYPES = {**PRECISIONS, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Types of computation by their short names, and by torch's own."""
+"""Number formats by their short names, and by torch's names."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; ``auto`` is the first GPU, under ``torchrun`` this process's, or the CPU without one.
+    """Return the named device; ``auto`` is the first GPU, under ``torchrun`` that of this process, or else the CPU.
 
     Raises:
-        UsageError: there is no such device here.
+        UsageError: this machine has no such device.
     """
     if name == "auto":
         gpu = int(os.environ.get("LOCAL_RANK", "0"))
@@ -37,7 +37,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
 
 
 def peak_memory() -> int:
-    """Return the most bytes that were held so far: on the present GPU by tensors, or without one by this process."""
+    """Return the peak memory so far, in bytes: of tensors on the current GPU, or without one of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     import resource  # not on Windows
@@ -47,7 +47,7 @@ def peak_memory() -> int:
 
 @contextmanager
 def repeatable(enabled: bool) -> Iterator[None]:
-    """Let torch use deterministic algorithms only, if ``enabled``; without it a CPU repeats itself, a GPU almost.
+    """Restrict torch to deterministic algorithms, if ``enabled``; runs on a CPU are repeatable without it.
 
     An operation without a deterministic algorithm raises and says so.
     """

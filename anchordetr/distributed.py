@@ -19,10 +19,10 @@ _TIMEOUT = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train or evaluate together, as one of them sees them.
+    """The processes that train or evaluate together, as seen by one of them.
 
     Attributes:
-        rank: number of this process. size: number of processes.
+        rank: index of this process. size: number of processes.
     """
 
     rank: int = 0
@@ -46,7 +46,7 @@ class ProcessGroup:
         )
 
     def without_sync(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Return a context in which gradients are added up on each process alone."""
+        """Return a context in which each process accumulates its own gradients."""
         return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
     def sum(self, values: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ ALONE = ProcessGroup()
 
 
 def is_main_process() -> bool:
-    """Return whether this process prints, inside and outside of :func:`process_group`."""
+    """Return whether this is the main process, inside and outside of :func:`process_group`."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""Writing files as a whole: a reader never sees half of one, and a failed write leaves the old one in place."""
+"""Atomic writes: a reader never sees half a file, and a failed write leaves the old one in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place: readers never see half a file."""
+    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.touch()
@@ -25,7 +25,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON atomically."""
+    """Write indented JSON atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

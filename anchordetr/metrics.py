@@ -1,4 +1,4 @@
-"""COCO's metrics as they travel: from the evaluation to training, log, report and ``metrics.json``."""
+"""COCO's metrics, which evaluation, training, logs, reports and ``metrics.json`` share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STATISTICS = (
 
 @dataclass(frozen=True)
 class Details:
-    """What the curves and the confusion matrix of an evaluation are drawn from.
+    """The data of the precision-recall curves and the confusion matrix of an evaluation.
 
     Attributes:
         precision: (101, K) at an IoU of 0.5 by recall and class, -1 where a class has no objects.
@@ -60,9 +60,9 @@ class Metrics:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the metrics that :meth:`to_dict` gave; other keys do not matter."""
+        """Return the metrics from what :meth:`to_dict` returned; other keys are ignored."""
         return cls(**{name: values[name] for name in (*STATISTICS, "per_class")})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` holds."""
+        """Return the content of ``metrics.json``."""
         return {name: value for name, value in vars(self).items() if name != "details"}

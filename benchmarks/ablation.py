@@ -1,14 +1,15 @@
-"""AP against images seen of networks that differ in one part: how fast each of them learns.
+"""AP by images seen for networks that differ in one part: how fast each of them learns.
 
 python benchmarks/ablation.py --data shapes --variants headline --seeds 0 1 2 --output runs/ablation
 python benchmarks/ablation.py --data path/to/coco --variants ladder patterns --output runs/ablation
 python benchmarks/ablation.py --data path/to/coco --set model.backbone_weights=tf_efficientnet_lite0.safetensors
 
-Every run leaves a JSON file in OUTPUT/DATA/results; runs that have one are not trained again, and a run that was
-stopped goes on where it was. A table (summary.md) and curves (curves.png) are written anew each time.
+Every run writes a JSON file to OUTPUT/DATA/results; a run that has one is not trained again, and a run that was
+stopped is resumed. A table (summary.md) and curves (curves.png) are written each time.
 
-Networks are initialised and trained as the paper's, without `model.init=local` and `model.encoder_loss`. On photographs
-the backbone has ImageNet weights, which timm fetches at first use unless `model.backbone_weights` names a file.
+Networks are initialised and trained like the paper's, without `model.init=local` and `model.encoder_loss`. On
+photographs the backbone has ImageNet weights, which timm fetches at first use unless `model.backbone_weights` names a
+file.
 """
 
 from __future__ import annotations
@@ -201,10 +202,10 @@ def ablate(data: str, arguments: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="+", default=["shapes"], help="folders of photographs, or 'shapes'")
-    parser.add_argument("--variants", nargs="+", default=["headline"], help=f"of {[*GROUPS, *VARIANTS]}")
+    parser.add_argument("--variants", nargs="+", default=["headline"], help=f"any of {[*GROUPS, *VARIANTS]}")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int, help=f"default: {EPOCHS}")
-    parser.add_argument("--steps", type=int, help="instead of --epochs, rounded up to whole ones")
+    parser.add_argument("--steps", type=int, help="optimizer steps, instead of --epochs; rounded up to whole epochs")
     parser.add_argument("--target-ap", type=float, default=0.1, help="the AP whose first crossing is compared")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to all networks")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"))

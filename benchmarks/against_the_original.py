@@ -10,7 +10,7 @@ import argparse
 import os
 from collections.abc import Callable
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler, which measures memory, is silent
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # keeps the profiler, which measures memory, silent
 
 import original_criterion
 import original_order
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("inference", "training"))
     parser.add_argument("--size", help="HEIGHTxWIDTH in pixels")
-    parser.add_argument("--objects", type=int, default=20, help="of each image in training")
+    parser.add_argument("--objects", type=int, default=20, help="objects per image, in training")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
 

@@ -4,9 +4,9 @@ pip install transformers
 python benchmarks/compare_peers.py --data path/to/coco --output runs/peers
 python benchmarks/compare_peers.py --data shapes --models ours detr --seeds 0 1 2 --set data.short_side=96
 
-All see the same images in the same order, with the same backbone, sizes, optimizer, schedule and evaluation; losses
+All get the same images in the same order, with the same backbone, sizes, optimizer, schedule and evaluation; losses
 are each network's own (peers.py). The time and the memory of a training step are measured first, in turn in one
-process. Every run leaves a JSON file, and is not trained again if it has one; a run that was stopped is resumed.
+process. Every run writes a JSON file, and is not trained again if it has one; a run that was stopped is resumed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ MODELS = (*OURS, *PEERS)
 
 
 def build_network(name: str, config: Config) -> Any:
-    """Build the library's network or a peer, from the seed's random weights."""
+    """Build the library's network or a peer, with random weights from the seed."""
     torch.manual_seed(config.train.seed)
     changed = config.updated(OURS.get(name, {})).model
     return build_model(changed) if name in OURS else build_peer(name, changed)
@@ -193,8 +193,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--steps", type=int, help="instead of --epochs, rounded up to whole ones")
-    parser.add_argument("--rounds", type=int, default=5, help="of the measurement of a step")
+    parser.add_argument("--steps", type=int, help="optimizer steps, instead of --epochs; rounded up to whole epochs")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which the training step is measured")
     parser.add_argument("--target-ap", type=float, default=0.1, help="the AP whose first crossing is compared")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes to all networks")
     parser.add_argument("--output", type=Path, default=Path("runs/peers"))

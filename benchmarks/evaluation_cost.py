@@ -1,6 +1,6 @@
 """CPU seconds of COCO's evaluation, compared with pycocotools alone, on generated results.
 
-python benchmarks/evaluation_cost.py --images 5000    # two and a half minutes
+python benchmarks/evaluation_cost.py --images 5000    # about two and a half minutes
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DETECTIONS = 100
 
 
 class GeneratedBoxes(DetectionDataset):
-    """Boxes without images, about as many as COCO has."""
+    """Random boxes without images, about as many per image as in COCO."""
 
     def __init__(self, length: int, rng: np.random.Generator) -> None:
         self.class_names = [f"class {index}" for index in range(CLASSES)]
@@ -58,7 +58,7 @@ def results(dataset: DetectionDataset, rng: np.random.Generator) -> np.ndarray:
 
 
 def pycocotools_alone(truth: dict[str, object], detections: list[dict[str, object]]) -> None:
-    """Evaluate what was read from COCO's JSON files."""
+    """Evaluate with pycocotools what its JSON files would contain."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = truth

@@ -15,7 +15,7 @@ Target = dict[str, Tensor]
 
 
 class Criterion(nn.Module):
-    """The losses of each layer, one layer after the other, each with a matching of its own."""
+    """The losses of each layer, computed one layer at a time, each with its own matching."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()

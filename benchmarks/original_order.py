@@ -1,16 +1,16 @@
-"""Anchor DETR with the original implementation's order of operations: the baseline of our speed.
+"""Anchor DETR with the original implementation's order of operations: the baseline of speed measurements.
 
-Re-created from the paper and the golden cases. Parameters have the original's names, so that its checkpoints load;
-`anchordetr.weights.official_names.from_original` takes the weights from here to the library.
+Written anew from the paper and the golden cases. Parameters have the original's names, so that its checkpoints load;
+`anchordetr.weights.official_names.from_original` converts the weights to those of the library.
 
 What it does as the original does, and the library does not:
 
-- frozen batch norm as a product and a sum after each convolution;
-- five projections of the attention, each at full resolution; keys are projected, then averaged;
+- frozen batch norm is a product and a sum after each convolution;
+- attention has five projections, each at full resolution; keys are projected, then averaged;
 - Z, the output of the row attention, is in memory for all queries;
 - positions and masks are repeated for each location, and the positions of the queries are encoded again in every layer;
-- every layer has its class and box predictions, in inference too;
-- each layer's matching brings the costs of all queries against all objects of the batch to the CPU
+- every layer predicts classes and boxes, in inference too;
+- the matching of each layer copies the costs of all queries and all objects of the batch to the CPU
   (`original_criterion.py`).
 
 `benchmarks/against_the_original.py` runs the comparison.
@@ -39,12 +39,12 @@ def sine(coordinate: Tensor, channels: int) -> Tensor:
 
 
 def sine_2d(points: Tensor, channels: int) -> Tensor:
-    """Encode points x, y (..., 2), the half of y first: (..., channels)."""
+    """Encode points x, y (..., 2), the encoding of y first: (..., channels)."""
     return torch.cat((sine(points[..., 1], channels // 2), sine(points[..., 0], channels // 2)), dim=-1)
 
 
 def inverse_sigmoid(x: Tensor) -> Tensor:
-    """Return the logit of numbers in [0, 1], which are first moved away from the ends."""
+    """Return the logit of numbers in [0, 1], which are clamped first."""
     x = x.clamp(0, 1)
     return (x.clamp(min=1e-5) / (1 - x).clamp(min=1e-5)).log()
 
@@ -179,7 +179,7 @@ class BoxHead(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Encoder, decoder, and the heads, which all layers share."""
+    """Encoder, decoder, and the heads that all layers share."""
 
     def __init__(self, classes: int, layers: int, channels: int, heads: int, hidden: int, anchors: int) -> None:
         super().__init__()

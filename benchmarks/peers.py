@@ -1,8 +1,8 @@
-"""Detectors of Hugging Face's `transformers` behind the library's backbone, trainer and evaluator.
+"""Detectors of Hugging Face's `transformers` with the library's backbone, trainer and evaluation.
 
 A peer has its own encoder, decoder, heads, matching and losses, with the weights of the losses that its class has by
 default. Its backbone, images, augmentation, optimizer, schedule and evaluation are the library's, as are the numbers
-of channels, heads, layers and queries. All but the backbone is initialised at random.
+of channels, heads, layers and queries. Everything but the backbone is initialised at random.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Call = Callable[..., Any]
 
 
 class OneBackbone(nn.Module):
-    """The library's backbone in the place of a peer's: the same network, weights and frozen parts for all of them.
+    """The library's backbone in place of a peer's: the same network, weights and frozen parts for all of them.
 
     Args:
         body: from images to a list of maps.
@@ -63,7 +63,7 @@ class OneBackbone(nn.Module):
 
 
 class Peer(nn.Module):
-    """A detector of `transformers` with the interface that the library's trainer and evaluator expect.
+    """A detector of `transformers` with the interface that the library's trainer and evaluation expect.
 
     Args:
         backbone: the library's; the first part, so that its parameters have the backbone's learning rate.
@@ -78,9 +78,9 @@ class Peer(nn.Module):
         self.has_no_object = has_no_object
 
     def forward(self, images: ImageBatch, targets: Sequence[Target] | None = None) -> Predictions | Call:
-        """Return predictions, or in training the call that waits for ``labels`` and returns the peer's own losses.
+        """Return predictions; in training return a function of ``labels`` that computes the peer's own losses.
 
-        ``targets`` are not looked at before the losses.
+        ``targets`` are not used: :class:`PeerCriterion` passes them to that function.
         """
         pixels = images.pixels
         mask = torch.zeros(pixels[:, 0].shape, dtype=torch.int64, device=pixels.device)
@@ -96,7 +96,7 @@ class Peer(nn.Module):
 
 
 def softmax_scores_as_logits(logits: Tensor) -> Tensor:
-    """Return logits (B, Q, K) whose sigmoids are DETR's scores: each query predicts its best class alone.
+    """Return logits (B, Q, K) whose sigmoids are DETR's scores: each query predicts only its best class.
 
     Args:
         logits: (B, Q, K + 1), the last class means that there is no object.
@@ -107,7 +107,7 @@ def softmax_scores_as_logits(logits: Tensor) -> Tensor:
 
 
 class PeerCriterion(nn.Module):
-    """Completes a peer's call with the objects; the losses are the peer's own."""
+    """Calls the function that a peer returns in training; the losses are the peer's own."""
 
     def forward(self, call: Call, targets: Sequence[Target], num_boxes: Tensor) -> Losses:
         """Return the total and the last layer's terms; a peer divides by the number of objects of the batch itself."""
@@ -130,7 +130,7 @@ def build_peer(name: str, config: ModelConfig) -> Peer:
         import transformers
     except ImportError as error:
         raise InputError(
-            "The peers are those of transformers, which is not here; run: pip install transformers"
+            "The peers are detectors of transformers, which is not installed; run: pip install transformers"
         ) from error
     backbone = build_backbone(config)
     classes = {

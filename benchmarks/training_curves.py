@@ -1,6 +1,6 @@
-"""Runs that are kept as JSON, and what is read from them: AP against images seen, as a table and as curves.
+"""Results of training runs, saved as JSON, and AP by images seen, as a table and as curves.
 
-For `ablation.py` and `compare_peers.py`, which compare networks by training them.
+Shared by `ablation.py` and `compare_peers.py`, which compare networks by training them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ANYWHERE = {"train.device", "data.workers", "model.backbone_weights"}  # what m
 
 
 def run_once(file: Path, config: Config, train: Callable[[], Result]) -> Result:
-    """Return the result that ``file`` holds, or train and keep it there.
+    """Return the result in ``file``; if there is none, train and write it.
 
     Raises:
         InputError: the file holds a result of other settings.
@@ -44,7 +44,7 @@ def run_once(file: Path, config: Config, train: Callable[[], Result]) -> Result:
 
 
 def is_started(folder: Path) -> bool:
-    """Whether a run's folder holds a state to go on from."""
+    """Return whether a run's folder has a state to resume from."""
     return (folder / "last" / STATE_FILE).is_file()
 
 
@@ -64,14 +64,14 @@ def epoch_of(length: int, batch_size: int) -> tuple[int, int]:
 
 
 def epochs_for(steps: int | None, epochs: int, steps_of_an_epoch: int) -> int:
-    """Return how many epochs hold at least ``steps`` steps; ``epochs`` where no number of steps is given."""
+    """Return how many epochs have at least ``steps`` steps; ``epochs`` if no number of steps is given."""
     return epochs if steps is None else -(-steps // steps_of_an_epoch)
 
 
 def images_to_reach(history: Sequence[Mapping[str, float]], ap: float) -> float | None:
-    """Return after how many images the AP was first reached, on lines between the evaluations; None if it was not.
+    """Return after how many images the AP was first reached; None if it was not.
 
-    The first line starts at no image and an AP of 0.
+    Interpolates linearly between evaluations, starting at 0 images and AP 0.
     """
     before = {"images": 0.0, "ap": 0.0}
     for entry in history:
@@ -83,7 +83,7 @@ def images_to_reach(history: Sequence[Mapping[str, float]], ap: float) -> float 
 
 
 class Reached(NamedTuple):
-    """The mean number of images that runs needed; a lower bound where some of them never got there."""
+    """The mean number of images that runs needed; a lower bound if some of them did not reach the AP."""
 
     images: float
     count: int
@@ -111,7 +111,7 @@ def reached(results: Sequence[Result], ap: float) -> Reached:
 
 
 def ratio(baseline: Reached, other: Reached) -> str:
-    """Return the images that the baseline needed over those of another: exact, a bound, or a dash if unknown."""
+    """Return the images that the baseline needed divided by those of another; a bound or a dash if unknown."""
     if other.is_bound and baseline.is_bound:
         return "-"
     sign = ">" if baseline.is_bound else "<" if other.is_bound else ""
@@ -125,7 +125,7 @@ def mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def by_name(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """Return the runs of each variant, in the order of their first ones."""
+    """Return the runs of each variant, in the order of first appearance."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result["name"], []).append(result)

@@ -4,7 +4,7 @@ python examples/finetune.py data/pets photos/        # a data set in COCO, Robof
 python examples/finetune.py data/pets photos/ --set model.backbone_weights=tf_efficientnet_lite0.safetensors
 
 The backbone starts from ImageNet weights, which timm downloads at first use; `model.backbone_weights` names a file
-instead. `anchordetr doctor data/pets` tells beforehand what is wrong with a data set.
+instead. Before training, `anchordetr doctor data/pets` shows problems of a data set.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A part of your own in the library's network: anchor points spread evenly over the image, in any number.
+"""Plug in a part of your own: anchor points spread evenly over the image, in any number.
 
 python examples/plugin.py                    # an epoch on generated images, a minute on 2 cores
 python examples/plugin.py --data path/to/coco --epochs 20
 
 Attentions, query sources, position encoders, backbones and data layouts are registered in the same way
-(docs/extending.md, which also tells how an installed package makes its parts known to the command line).
+(docs/extending.md, which also says how an installed package makes its parts known to the command line).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PLASTIC_NUMBER = 1.32471795724474602596
 
 @ANCHORS.register("even")
 class EvenAnchors(nn.Module):
-    """Fixed anchor points of the R2 sequence (Roberts, 2018), which leaves no part of the image without one.
+    """Fixed anchor points of the R2 sequence (Roberts, 2018), which covers the image evenly.
 
     The grid of the library rounds the number of anchors to a square; this takes any.
     """

@@ -1,4 +1,4 @@
-"""Train on a small data set, evaluate, load and predict: the library's main path in one screen.
+"""Train on a small data set, evaluate, load and predict: the main steps on one screen.
 
 python examples/quickstart.py                                    # generated images, nothing to download
 python examples/quickstart.py --data path/to/coco --images path/to/photos --epochs 20

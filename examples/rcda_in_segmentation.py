@@ -3,7 +3,8 @@
 python examples/rcda_in_segmentation.py   # a minute on 2 cores, downloads nothing
 
 The task needs context: an image shows noise and two marks, one at its upper edge and one at its left edge. The pixels
-of the marks' column are class 1, those of their row class 2, their crossing class 3; a small convolution sees neither.
+of the marks' column are class 1, those of their row class 2, their crossing class 3; a small convolution sees
+neither mark.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from anchordetr.rcda import RowColumnAttention
 
 
 class Segmenter(nn.Module):
-    """Patches, blocks of attention and channel mixing, patches back to pixels."""
+    """Embeds patches, applies blocks of attention and channel mixing, and turns patches back into pixels."""
 
     def __init__(self, size: int, patch: int, channels: int, depth: int, classes: int, use_attention: bool) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ def draw(count: int, size: int, patch: int, generator: torch.Generator) -> tuple
 
 
 def mean_iou(predicted: Tensor, labels: Tensor, classes: int) -> float:
-    """Return intersection over union, its mean over the classes."""
+    """Return the mean over the classes of intersection over union."""
     ious = [
         ((predicted == index) & (labels == index)).sum() / ((predicted == index) | (labels == index)).sum()
         for index in range(classes)

@@ -46,7 +46,9 @@ def build_vit(size: int, patch: int) -> nn.Module:
     for block in vit.blocks:
         block.attn = TokenAttention(vit.embed_dim, block.attn.num_heads, vit.patch_embed.grid_size)
     with torch.no_grad():
-        vit.pos_embed.mul_(25)  # as large as the patches: before training little else tells the pooled keys apart
+        vit.pos_embed.mul_(
+            25
+        )  # as large as the patch embeddings: before training, little else distinguishes the pooled keys
     return vit
 
 

@@ -1,4 +1,4 @@
-"""``anchordetr benchmark``: speed, reproducible by anyone in one command."""
+"""The command ``anchordetr benchmark``: speed of attention, networks, training steps and the loader."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ if TYPE_CHECKING:
     from anchordetr.profiling.timing import Timing
 
 Model = Annotated[str, typer.Option(help="A preset; see list-models.")]
-Rounds = Annotated[int, typer.Option(min=1, help="How often each candidate runs.")]
+Rounds = Annotated[int, typer.Option(min=1, help="How many times each candidate runs.")]
 Output = Annotated[Path | None, typer.Option(help="JSON file for the results.")]
 
-app = typer.Typer(no_args_is_help=True, help="Measure speed as ratios, candidates in turn in one process.")
+app = typer.Typer(
+    no_args_is_help=True, help="Measure speed relative to a baseline; candidates run in turn in one process."
+)
 app.command("budget")(budget)
 
 
 @app.command("rcda")
 def rcda(
     size: Annotated[str, typer.Option(help="Locations of the map, HEIGHTxWIDTH.")] = "50x68",
-    heads: Annotated[int, typer.Option(min=1, help="Heads M.")] = 8,
-    depth: Annotated[int, typer.Option(min=1, help="Channels of a head D.")] = 32,
-    batch_size: Annotated[int, typer.Option(min=1, help="Maps at once.")] = 1,
+    heads: Annotated[int, typer.Option(min=1, help="Number of heads.")] = 8,
+    depth: Annotated[int, typer.Option(min=1, help="Channels per head.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Maps per batch.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    backends: Annotated[str, typer.Option(help="Backends of rcda, separated by commas; auto is always there.")] = "",
+    backends: Annotated[str, typer.Option(help="Backends of rcda, separated by commas; auto is always included.")] = "",
     rounds: Rounds = 15,
     device: options.Device = "auto",
     output: Output = None,
@@ -66,9 +68,13 @@ def inference(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
     size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "800x1088",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
-    dtypes: Annotated[str, typer.Option(help="Of the optimized network, separated by commas.")] = "float32,bfloat16",
-    compile: Annotated[bool, typer.Option("--compile", help="Run torch.compile too; needs a C++ compiler.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 1,
+    dtypes: Annotated[
+        str, typer.Option(help="Number formats of the optimized network, separated by commas.")
+    ] = "float32,bfloat16",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Measure torch.compile too; needs a C++ compiler.")
+    ] = False,
     rounds: Rounds = 5,
     device: options.Device = "auto",
     output: Output = None,
@@ -99,14 +105,14 @@ def train_step(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
     size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "512x640",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a step.")] = 2,
-    objects: Annotated[int, typer.Option(min=1, help="Objects of an image.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 2,
+    objects: Annotated[int, typer.Option(min=1, help="Objects per image.")] = 20,
     rounds: Rounds = 5,
     device: options.Device = "auto",
     output: Output = None,
     json: options.Json = False,
 ) -> None:
-    """Compare training steps as built, with gradient checkpointing and in bfloat16; and time the matching alone."""
+    """Compare training steps as built, with gradient checkpointing and in bfloat16; time the matching alone."""
     options.silence_profiler()
     from anchordetr.config import parse_assignments
     from anchordetr.device import choose_device
@@ -128,12 +134,12 @@ def loader(
     data: options.Data,
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a batch.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
     workers: options.Workers = None,
-    batches: Annotated[int, typer.Option(min=1, help="Batches that are counted.")] = 20,
+    batches: Annotated[int, typer.Option(min=1, help="Number of batches to measure.")] = 20,
     json: options.Json = False,
 ) -> None:
-    """Count the images a second that the training loader gives alone, and the share of padding in its batches."""
+    """Measure the training loader alone: images per second, and the share of padding in its batches."""
     from anchordetr.config import parse_assignments
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.data.loader import EpochBatches, train_loader
@@ -152,7 +158,7 @@ def loader(
         print_json(asdict(speed))
         return
     print(
-        f"{speed.images_per_second:.1f} images a second, {config.workers} workers; "
+        f"{speed.images_per_second:.1f} images per second, {config.workers} workers; "
         f"{speed.padded_share:.1%} of the pixels are padding ({speed.images} images)"
     )
 

@@ -1,4 +1,4 @@
-"""``anchordetr benchmark budget``: what fewer queries and decoder layers cost, and what they save."""
+"""The command ``anchordetr benchmark budget``: accuracy and time with fewer queries and decoder layers."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ def budget(
     data: options.Data,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "val",
     anchors: Annotated[
-        str | None, typer.Option(help="Numbers of anchors, separated by commas; all, a half, a quarter if not given.")
+        str | None, typer.Option(help="Numbers of anchors, separated by commas; by default all, half and a quarter.")
     ] = None,
     layers: Annotated[
-        str | None, typer.Option(help="Numbers of decoder layers, separated by commas; every one if not given.")
+        str | None, typer.Option(help="Numbers of decoder layers, separated by commas; by default every number.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each budget predicts.")] = 15,
-    plot: Annotated[Path | None, typer.Option(help="Draw AP by time into this file (png, svg, pdf); replaced.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each budget predicts.")] = 15,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw AP by time into this file (png, svg, pdf); an existing file is replaced.")
+    ] = None,
     device: options.Device = "auto",
     output: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Measure AP and time of a trained model with a part of its anchors, patterns and decoder layers."""
+    """Measure AP and time of a trained model with fewer anchors, patterns and decoder layers."""
     from anchordetr.console import say
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
@@ -85,7 +87,7 @@ def budget(
 
 def _print(results: list[BudgetResult], title: str) -> None:
     table = Table(title=title)
-    for column in ("anchors", "patterns", "queries", "layers", "ms an image", "times as fast", "AP", "AP50"):
+    for column in ("anchors", "patterns", "queries", "layers", "ms per image", "speed-up", "AP", "AP50"):
         table.add_column(column, justify="left" if column == "patterns" else "right")
     slowest = results[0].seconds
     for row in results:

@@ -1,4 +1,4 @@
-"""``anchordetr config``."""
+"""The command ``anchordetr config``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def show_config(
         ),
     ] = False,
 ) -> None:
-    """Print the whole configuration of a model, as train with the same options uses it, for --config to take."""
+    """Print the complete configuration that train would use with the same options, as YAML for --config."""
     from anchordetr.config import to_yaml
 
     effective = _find(model).updated(options.changes(recipe, config, set_))
@@ -52,8 +52,8 @@ def _find(model: str) -> Config:
     """Return the configuration of a preset or of a folder.
 
     Raises:
-        UsageError: there is neither.
-        InputError: the folder holds no model, or a damaged one.
+        UsageError: there is no such preset or folder.
+        InputError: the folder holds no model, or it is damaged.
     """
     from anchordetr.models.presets import PRESETS, preset
 

@@ -14,13 +14,15 @@ from anchordetr.errors import InputError, UsageError
 
 def convert(
     source: Annotated[str, typer.Argument(help="A checkpoint file, or any other value of --weights.")],
-    destination: Annotated[Path, typer.Argument(help="A folder for the format anchordetr, a file for the original's.")],
+    destination: Annotated[Path, typer.Argument(help="A folder for the format 'anchordetr', a file for 'original'.")],
     to: Annotated[
         str, typer.Option(help="The format: 'anchordetr', or 'original' ('official') for the original code.")
-    ] = ("anchordetr"),
-    features: Annotated[str | None, typer.Option(help="c5 or dc5, for a checkpoint file that does not say it.")] = None,
+    ] = "anchordetr",
+    features: Annotated[
+        str | None, typer.Option(help="c5 or dc5, for a checkpoint file that does not say which.")
+    ] = None,
     class_names: Annotated[
-        str | None, typer.Option(help="Class names in the order of the rows, separated by commas.")
+        str | None, typer.Option(help="Class names in the order of the class head's rows, separated by commas.")
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or fp16 or bf16 for half the size (anchordetr only).")] = "fp32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
@@ -37,7 +39,7 @@ def convert(
 
     file = destination / WEIGHTS_FILE if to == "anchordetr" else destination
     if file.exists() and not overwrite:
-        raise InputError(f"{file} exists already; choose another place, or add --overwrite.")
+        raise InputError(f"{file} exists already; choose another destination, or add --overwrite.")
     saved = load_pretrained(source, features)
     if class_names is not None:
         saved = saved.with_class_names([name.strip() for name in class_names.split(",")])

@@ -1,4 +1,4 @@
-"""``anchordetr demo``."""
+"""The command ``anchordetr demo``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ _IMAGES = 8
 
 
 def demo(
-    output_dir: Annotated[Path, typer.Option(help="Where the model and the images go; replaced.")] = Path("runs/demo"),
+    output_dir: Annotated[Path, typer.Option(help="Folder for the model and the images; it is replaced.")] = Path(
+        "runs/demo"
+    ),
     epochs: options.Epochs = None,
     seed: options.Seed = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Train a small detector on generated images, evaluate it, and draw what it finds: 3 to 4 minutes on 2 cores."""
+    """Train a small detector on generated images, evaluate it, and draw its detections: 3 to 4 minutes on 2 cores."""
     start = time.perf_counter()
     from torchvision.transforms.functional import to_pil_image
 

@@ -1,4 +1,4 @@
-"""``anchordetr eval``."""
+"""The command ``anchordetr eval``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def evaluate(
     weights: options.Weights,
     data: options.Data,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "val",
-    output_dir: Annotated[Path, typer.Option(help="Where metrics.json goes; a file of this name is replaced.")] = Path(
+    output_dir: Annotated[Path, typer.Option(help="Folder for metrics.json, which is replaced if it exists.")] = Path(
         "runs/eval"
     ),
     plots: Annotated[
-        bool, typer.Option("--plots", help="Draw precision_recall.png and confusion_matrix.png there too.")
+        bool, typer.Option("--plots", help="Also draw precision_recall.png and confusion_matrix.png there.")
     ] = False,
     anchors: options.Anchors = None,
     patterns: options.Patterns = None,

@@ -1,4 +1,4 @@
-"""The ``anchordetr`` command: one file per sub-command, and one place that turns errors into one line."""
+"""The ``anchordetr`` command: registers the sub-commands, and prints errors in one line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def main(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Hold the options of the command itself."""
+    """Take the options of the command itself."""
 
 
 app.command("demo")(demo)
@@ -62,7 +62,7 @@ app.command("config")(show_config)
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 when done, 2 for wrong usage, 1 for anything else that went wrong."""
+    """Run the command line and exit: 0 for success, 2 for wrong usage, 1 for other errors, 128 + N after signal N."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     for stream in (sys.stdout, sys.stderr):

@@ -20,22 +20,24 @@ Weights = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Epochs = Annotated[int | None, typer.Option(help="Epochs to train in all.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images of a step.")]
-LearningRate = Annotated[float | None, typer.Option(help="Learning rate of everything but the backbone.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of weights, shuffling and augmentation.")]
-Workers = Annotated[int | None, typer.Option(help="Worker processes that load images; 0 loads in this one.")]
-Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")]
+Epochs = Annotated[int | None, typer.Option(help="Total number of epochs.")]
+BatchSize = Annotated[int | None, typer.Option(help="Images per optimizer step.")]
+LearningRate = Annotated[float | None, typer.Option(help="Learning rate of all parameters but the backbone's.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed of initial weights, shuffling and augmentation.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Worker processes that load images; 0 loads them in the main process.")
+]
+Precision = Annotated[str | None, typer.Option(help="Number format: fp32, bf16 or fp16.")]
 GradientCheckpointing = Annotated[
     bool | None,
-    typer.Option("--gradient-checkpointing", help="Train in less memory: compute features of layers twice."),
+    typer.Option("--gradient-checkpointing", help="Use less memory: recompute features in the backward pass."),
 ]
-Anchors = Annotated[int | None, typer.Option(help="Use so many of the anchors, spread evenly among all.")]
+Anchors = Annotated[int | None, typer.Option(help="Use only this many anchors, spread evenly among all.")]
 Patterns = Annotated[
     str | None,
-    typer.Option(help="Use so many of the patterns, the first ones; or those of these numbers: '0,2', or '2,' alone."),
+    typer.Option(help="Use only the first so many patterns ('2'), or those numbered '0,2' ('2,' for one)."),
 ]
-Layers = Annotated[int | None, typer.Option(help="Use so many of the decoder layers, the first ones.")]
+Layers = Annotated[int | None, typer.Option(help="Use only this many decoder layers, the first ones.")]
 Recipe = Annotated[str | None, typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred images.")]
 Config = Annotated[Path | None, typer.Option(help="YAML or JSON file of changes to the preset.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: section.key=value. Can be repeated.")]
@@ -47,7 +49,7 @@ def given(**values: Any) -> dict[str, Any]:
 
 
 def changes(recipe: str | None, config: Path | None, set_: list[str] | None) -> dict[str, Any]:
-    """Return the changes to a preset, ``{"section.key": value}``: ``--set`` wins over the file, it over the recipe.
+    """Return the changes to a preset, ``{"section.key": value}``: ``--set`` overrides the file, it the recipe.
 
     Raises:
         UsageError: there is no such recipe, or an assignment cannot be read.
@@ -69,10 +71,10 @@ def silence_profiler() -> None:
 
 
 def parse_patterns(text: str | None) -> int | list[int] | None:
-    """Read how many patterns (``2``), or which (``0,2``, or ``2,`` for one).
+    """Read a number of patterns (``2``), or a list of patterns (``0,2``, or ``2,`` for one).
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     if text is None:
         return None
@@ -84,11 +86,11 @@ def parse_numbers(option: str, text: str) -> list[int]:
     """Read whole numbers, separated by commas.
 
     Raises:
-        UsageError: there is something else.
+        UsageError: a part is not a whole number.
     """
     numbers = [number.strip() for number in text.split(",")]
     if not all(number.isdecimal() for number in numbers):
-        raise UsageError(f"{option} {text} is no whole number or list of such, for example 2 or 0,2.")
+        raise UsageError(f"{option} {text} is not a whole number or a list of them; write for example 2 or 0,2.")
     return [int(number) for number in numbers]
 
 
@@ -96,7 +98,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Read HEIGHTxWIDTH.
 
     Raises:
-        UsageError: it is not of this form.
+        UsageError: the text is not of this form.
     """
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):

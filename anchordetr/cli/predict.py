@@ -1,4 +1,4 @@
-"""``anchordetr predict``."""
+"""The command ``anchordetr predict``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def predict(
     weights: options.Weights,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score to report.")] = 0.5,
     output_dir: Annotated[
-        Path, typer.Option(help="Where predictions.json and the images go; files of these names are replaced.")
+        Path, typer.Option(help="Folder for predictions.json and the images; existing ones are replaced.")
     ] = Path("runs/predict"),
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, with a count.")

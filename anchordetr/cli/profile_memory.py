@@ -1,4 +1,4 @@
-"""``anchordetr profile-memory``."""
+"""The command ``anchordetr profile-memory``."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ def profile_memory(
     size: Annotated[str, typer.Option(help="Image size in pixels, HEIGHTxWIDTH.")] = "800x1333",
     features: Annotated[str, typer.Option(help="Feature levels, separated by commas.")] = "c5,dc5,c4,c3",
     attention: Annotated[
-        str, typer.Option(help="'rcda BACKEND', 'standard', 'fused', separated by commas; all if not given.")
+        str, typer.Option(help="'rcda BACKEND', 'standard', 'fused', separated by commas; by default all.")
     ] = "",
-    model: Annotated[str | None, typer.Option(help="Measure this preset's whole network instead.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images of a step, with --model.")] = 1,
+    model: Annotated[str | None, typer.Option(help="Measure the whole network of this preset instead.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="With --model: images per step.")] = 1,
     fits: Annotated[
         str | None, typer.Option(help="Memory such as 24GB: print the largest images and batches that fit.")
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the layers' peaks into this file (png, svg, pdf); replaced.")
+        Path | None,
+        typer.Option(help="Draw the peaks of the layers into this file (png, svg, pdf); an existing file is replaced."),
     ] = None,
     device: options.Device = "auto",
     json: options.Json = False,
@@ -111,8 +112,8 @@ def _print_layers(rows: list[AttentionMemory], height: int, width: int) -> None:
     console.print(table)
     console.print(
         "maps: attention weights of all heads, by the formula. inference, training: measured peak above input and "
-        "weights (predicted peak), time. WM/C: the paper's r, the maps of standard attention over Z. measured r: "
-        "inference peak of standard attention over this one's. fused: scaled_dot_product_attention."
+        "weights (predicted peak), time. WM/C: the paper's r, maps of standard attention / Z. measured r: inference "
+        "peak of standard attention / that of this row. fused: scaled_dot_product_attention."
     )
 
 

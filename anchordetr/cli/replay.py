@@ -1,4 +1,4 @@
-"""``anchordetr replay``."""
+"""The command ``anchordetr replay``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from anchordetr.cli.tables import print_facts, print_json
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(help="bad_step.pt of a run that stopped on a loss that is not finite.")],
+    file: Annotated[
+        Path, typer.Argument(help="The bad_step.pt of a run that stopped because a loss or gradient was not finite.")
+    ],
     json: options.Json = False,
 ) -> None:
-    """Run a kept training step again and show where it is not finite."""
+    """Run a saved training step again, and show the first module whose output is not finite."""
     from anchordetr.training.replay import replay as run_again
 
     steps = run_again(file)

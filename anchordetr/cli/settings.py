@@ -35,6 +35,6 @@ HelpSettings = Annotated[
         "--help-settings",
         is_eager=True,
         callback=_print_and_exit,
-        help="Print every key that --set and --config take, and exit.",
+        help="Print all keys of --set and --config with their meaning, and exit.",
     ),
 ]

@@ -59,5 +59,5 @@ def print_json(content: Any) -> None:
 
 
 def fraction(value: float) -> str:
-    """Return a value with three decimals, '-' if it is negative, that is, undefined."""
+    """Return a value with three decimals, or '-' if it is negative, which means undefined."""
     return "-" if value < 0 else f"{value:.3f}"

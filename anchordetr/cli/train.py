@@ -1,4 +1,4 @@
-"""``anchordetr train``."""
+"""The command ``anchordetr train``."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from anchordetr.errors import UsageError
 
 def train(
     data: options.Data,
-    output_dir: Annotated[Path, typer.Option(help="Where best/, last/, log.jsonl and metrics.json go.")],
+    output_dir: Annotated[Path, typer.Option(help="Folder for best/, last/, log.jsonl and metrics.json.")],
     model: Annotated[
         str | None, typer.Option(help="A preset to start from; see list-models. [default: anchordetr_r50_dc5]")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="A trained model to go on from, with its settings; named as in eval and predict.")
+        str | None, typer.Option(help="A trained model to start from, with its settings; as for eval and predict.")
     ] = None,
     match_classes: Annotated[
-        str, typer.Option(help="With --weights: 'name' copies the class rows of the same name, 'none' copies nothing.")
+        str,
+        typer.Option(
+            help="With --weights: 'name' copies the class head's rows for classes of the same name, 'none' no row."
+        ),
     ] = "name",
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
     help_settings: HelpSettings = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from OUTPUT_DIR/last, with its settings where none are given.")
+        bool, typer.Option("--resume", help="Continue from OUTPUT_DIR/last; settings that are not given are its own.")
     ] = False,
     accept_changes: Annotated[
         bool, typer.Option("--accept-changes", help="Resume although the configuration has changed.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do one step of everything, print the plan, and keep nothing.")
+        bool, typer.Option("--dry-run", help="Try every part of the run once, print the plan, and keep nothing.")
     ] = False,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
@@ -48,13 +51,13 @@ def train(
     gradient_checkpointing: options.GradientCheckpointing = None,
     json: options.Json = False,
 ) -> None:
-    """Train a detector, evaluate it after each epoch, keep the best and the last model."""
+    """Train a detector, evaluate it after each epoch, and keep the best and the last model."""
     from anchordetr.detector import Detector
     from anchordetr.distributed import is_main_process
     from anchordetr.models.presets import preset
 
     if model is not None and weights is not None:
-        raise UsageError("--weights brings its own model: leave --model away, and change parts with --set.")
+        raise UsageError("--weights includes the model: leave out --model, and change parts with --set.")
     changes = {
         **options.changes(recipe, config, set_),
         **options.given(

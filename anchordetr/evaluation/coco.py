@@ -24,7 +24,7 @@ from anchordetr.evaluation.confusion import confusion_matrix
 from anchordetr.metrics import STATISTICS, Details, Metrics
 
 Detect = Callable[[Sequence[Tensor], Sequence[tuple[int, int]]], list[Detections]]
-"""From normalised (3, H, W) images and the (height, width) in pixels of the boxes to come, to detections of each."""
+"""Takes normalised (3, H, W) images and for each the (height, width) that boxes refer to; returns their detections."""
 
 
 def evaluate(
@@ -35,7 +35,7 @@ def evaluate(
     workers: int = 0,
     process_group: ProcessGroup = ALONE,
 ) -> Metrics:
-    """Detect the objects of a data set, with whatever backend, and compute COCO's metrics.
+    """Detect the objects of a data set, with any backend, and compute COCO's metrics.
 
     Several processes share the images; each of them returns the same metrics.
 

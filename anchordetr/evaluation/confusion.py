@@ -16,8 +16,8 @@ _IOU = 0.5
 def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the confusion matrix of all detections with a score of at least 0.3.
 
-    In descending order of score, a detection is matched with the free object of the highest IoU, if that is at least
-    0.5, whatever the classes. Crowds are left out.
+    In descending order of score, a detection is matched with the unmatched object of the highest IoU, if that is at
+    least 0.5, regardless of class. Crowds are left out.
 
     Args:
         dataset: with annotations.

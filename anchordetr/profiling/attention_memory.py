@@ -29,7 +29,7 @@ class Cost:
 
     Attributes:
         predicted_bytes: peak above inputs and weights by :func:`predict`.
-        measured_bytes: the peak that was really allocated. seconds: median of a few runs. None where it does not fit.
+        measured_bytes: measured peak. seconds: median of a few runs. Both are None where the layer does not fit.
     """
 
     predicted_bytes: int
@@ -45,8 +45,8 @@ class AttentionMemory:
         features: feature level. height, width: locations of the map.
         attention: ``rcda BACKEND``, ``standard`` (attention maps in memory, as in the paper) or ``fused``
             (scaled_dot_product_attention).
-        map_bytes: of the attention weights of all heads. z_bytes: of RCDA's Z, 0 for the others.
-        inference, training: without and with a backward pass.
+        map_bytes: size of the attention weights of all heads. z_bytes: size of RCDA's Z, 0 for the others.
+        inference, training: cost without and with a backward pass.
         paper_ratio: r = W·M/C, the standard attention's maps over RCDA's Z.
         measured_ratio: inference peak of standard attention with maps over this one's; None where one is missing.
     """
@@ -77,10 +77,10 @@ def profile_attention(
     Args:
         height, width: of the image in pixels.
         features: levels among ``c5``, ``dc5``, ``c4``, ``c3``.
-        kinds: among :data:`KINDS`; ``rcda triton`` is left out where it cannot run.
+        kinds: among :data:`KINDS`; ``rcda triton`` is left out on a CPU.
 
     Raises:
-        UsageError: a level or kind is not known.
+        UsageError: a level or kind is unknown.
     """
     for level in features:
         if level not in STRIDES:
@@ -99,8 +99,8 @@ def profile_attention(
 def predict(kind: str, height: int, width: int, embed_dim: int, num_heads: int, device: str) -> tuple[int, int]:
     """Predict the peaks of a self-attention layer above its input and weights, without and with a backward pass.
 
-    With u the bytes of a map of C channels, A and S those of decoupled and dense attention weights, Z as in the paper
-    and T a tile of Z with its attention weights:
+    With u the bytes of a map of C channels, A and S those of the decoupled and the dense attention weights,
+    Z those of the paper's Z and T those of a tile of Z with its attention weights:
 
     =============== ================ ==================
     kind            inference        training

@@ -1,4 +1,4 @@
-"""Speed of row-column decoupled attention beside dense attention: the operator alone and whole layers."""
+"""Speed of row-column decoupled attention compared with dense attention: the operator and whole layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Call = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class AttentionCase:
-    """Self-attention over ``batch`` maps of ``height`` times ``width`` locations: ``heads`` of ``depth`` channels."""
+    """Self-attention over ``batch`` maps of ``height`` × ``width`` locations, with ``heads`` of ``depth`` channels."""
 
     height: int
     width: int
@@ -30,7 +30,7 @@ class AttentionCase:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A call, and the tensors to which its backward pass computes gradients."""
+    """A call, and the tensors whose gradients its backward pass computes."""
 
     run: _Call
     inputs: list[Tensor]
@@ -106,7 +106,7 @@ def _layers(case: AttentionCase, device: torch.device) -> dict[str, _Candidate]:
 
 
 class _FusedAttention(nn.Module):
-    """Standard self-attention at its best: one product for queries, keys and values, then sdpa."""
+    """Standard self-attention, written efficiently: one product for queries, keys and values, then sdpa."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a budget of queries and decoder layers costs in AP, and what it saves in time."""
+"""AP and time of a network with a budget: a part of its queries and decoder layers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class BudgetResult:
     """Time and accuracy with one budget.
 
     Attributes:
-        anchors: how many.
-        patterns: their numbers.
-        layers: how many.
+        anchors: number of anchors.
+        patterns: numbers of the patterns that are used.
+        layers: number of decoder layers.
         queries: anchors times patterns.
-        seconds: for one image, median of the rounds.
+        seconds: time for one image, the median of the rounds.
         ap, ap50: COCO's, fractions of 1.
     """
 
@@ -41,7 +41,7 @@ class BudgetResult:
 
 
 class _Choice(NamedTuple):
-    """A budget whose numbers are all known."""
+    """A budget with all of its values given."""
 
     anchors: int
     patterns: Patterns
@@ -58,7 +58,7 @@ class BudgetGrid:
 
     Attributes:
         anchors: numbers of anchors.
-        num_patterns: P of the trained network.
+        num_patterns: number of patterns of the trained network.
         layers: numbers of decoder layers.
     """
 
@@ -94,10 +94,10 @@ def measure_budgets(
     Args:
         evaluate: returns AP and AP50 with a budget.
         predict: runs on one image with a budget.
-        rounds: how often each budget predicts; all take turns.
+        rounds: how often each budget predicts; the budgets take turns.
 
     Raises:
-        UsageError: the network has less than a budget asks for.
+        UsageError: a budget asks for more than the network has.
     """
     scores = {choice: evaluate(choice.budget) for choice in grid.of_one_pattern()}
     best = max(scores, key=lambda choice: scores[choice]).patterns

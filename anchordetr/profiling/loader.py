@@ -15,11 +15,11 @@ from anchordetr.data.loader import TrainBatch
 
 @dataclass(frozen=True)
 class LoaderSpeed:
-    """What a loader gave.
+    """The measured speed of a loader.
 
     Attributes:
-        images: how many were counted. images_per_second: without the first batch and the start of workers.
-        padded_share: of the pixels of the batches, those that belong to no image.
+        images: number of images that were counted. images_per_second: without the first batch and the start of workers.
+        padded_share: share of the pixels of the batches that are padding.
     """
 
     images: int
@@ -28,11 +28,11 @@ class LoaderSpeed:
 
 
 def measure_loader(loader: DataLoader[Any], batches: int) -> LoaderSpeed:
-    """Draw batches as training does, epoch after epoch, and do nothing with them.
+    """Load batches as training does, epoch after epoch, without using them.
 
     Args:
         loader: see :func:`~anchordetr.data.loader.train_loader`.
-        batches: how many are counted; one more is drawn before.
+        batches: number of batches that are counted; one more is loaded before.
     """
     source = _endless(loader)
     next(source)

@@ -28,11 +28,11 @@ _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 @dataclass(frozen=True)
 class ModelMemory:
-    """Memory of one training step or one prediction, float32; bytes.
+    """Memory of one training step or one prediction in float32, in bytes.
 
     Attributes:
-        weights_bytes: parameters and buffers. moments_bytes: what the optimizer keeps from step to step.
-        stages: what is held and allocated beyond these in each part, in the order of the step.
+        weights_bytes: parameters and buffers. moments_bytes: the optimizer's moments.
+        stages: memory beyond these, held after each part and at its peak, in the order of the step.
     """
 
     weights_bytes: int
@@ -41,18 +41,18 @@ class ModelMemory:
 
     @property
     def kept_bytes(self) -> int:
-        """What stays from step to step."""
+        """Bytes of weights and moments, which stay from step to step."""
         return self.weights_bytes + self.moments_bytes
 
     @property
     def peak_bytes(self) -> int:
-        """What is kept and the highest stage's peak."""
+        """Peak of the whole step."""
         return self.kept_bytes + max(stage.peak for stage in self.stages.values())
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The largest image for a batch; ``height`` and ``width`` are 0 where not even a small one fits."""
+    """The largest image for a batch size; ``height`` and ``width`` are 0 if not even a small one fits."""
 
     mode: str
     batch_size: int
@@ -66,8 +66,8 @@ def profile_model(
     """Measure one prediction and one training step of a new network.
 
     Args:
-        config: of the network; its backbone starts from random weights.
-        height, width: of the images in pixels, all alike, with ten objects each.
+        config: of the network, which gets random weights.
+        height, width: of all images in pixels; each has ten objects.
     """
     model = build_model(config.model.without_pretraining()).to(device)
     images = ImageBatch(torch.randn(batch_size, 3, height, width, device=device), ((height, width),) * batch_size)
@@ -121,7 +121,7 @@ def _training_step(
 
 
 def _forward(model: AnchorDETR, images: ImageBatch, targets: Sequence[Target] | None, enter: Enter) -> Predictions:
-    """Run the network; hooks say where encoder and decoder begin, the first time if they run several times."""
+    """Run the network; hooks mark where encoder and decoder begin, at their first call if there are several."""
     parts = {"encoder": model.encoder, "decoder": model.decoder}
     handles: dict[str, RemovableHandle] = {}
 
@@ -137,14 +137,14 @@ def _forward(model: AnchorDETR, images: ImageBatch, targets: Sequence[Target] | 
 
 
 def parse_memory(text: str) -> int:
-    """Read a size such as ``24GB``, ``24GiB`` or ``900M`` as bytes; B, iB and no unit alike count in powers of 1024.
+    """Read a size such as ``24GB``, ``24GiB`` or ``900M`` as bytes; units are powers of 1024.
 
     Raises:
-        UsageError: it is no such size.
+        UsageError: the text is not such a size.
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)i?b?\s*", text.lower())
     if match is None:
-        raise UsageError(f"'{text}' is no size of memory; write it as 24GB or 900MB.")
+        raise UsageError(f"'{text}' is not a memory size; write it as 24GB or 900MB.")
     return int(float(match[1]) * 1024 ** _UNITS[match[2]])
 
 
@@ -153,8 +153,8 @@ def largest_images(
 ) -> list[Fit]:
     """Return the largest images of the given shape that fit into ``budget`` bytes.
 
-    The stages of small images are measured and continued: with RCDA their peaks grow with the number of pixels of the
-    batch, with other attentions also with its square.
+    The stages of small images are measured and extrapolated: with RCDA their peaks grow with the number of pixels of
+    the batch, with other attentions also with its square.
     """
     profiles = [profile_model(config, side, side, 1, device) for side in _PROBE_SIDES]
     powers = 1 if config.model.attention in ("rcda", "rcda_rotary") else 2
@@ -173,7 +173,7 @@ def largest_images(
 
 
 def _polynomial(peaks: Sequence[int], powers: int) -> list[float]:
-    """Least squares of the peaks of the probes by powers of their pixels, the constant first."""
+    """Fit the peaks of the probes by least squares in powers of their pixels; the constant comes first."""
     pixels = torch.tensor([float(side * side) for side in _PROBE_SIDES], dtype=torch.float64)
     columns = torch.stack([(pixels / _PIXEL_UNIT) ** power for power in range(powers + 1)], dim=1)
     values = torch.tensor(peaks, dtype=torch.float64).unsqueeze(1)

@@ -34,7 +34,7 @@ def benchmark_inference(
     """Compare a network as built with :meth:`AnchorDETR.optimize_for_inference` in several dtypes.
 
     Args:
-        config: of the network, which starts from random weights.
+        config: of the network, which gets random weights.
         images: run through the network as one batch, on their device.
         dtypes: names from :data:`~anchordetr.device.DTYPES`.
         rounds: how often each candidate runs.
@@ -53,12 +53,13 @@ def benchmark_inference(
 def benchmark_training(config: Config, images: ImageBatch, objects: int = 20, rounds: int = 5) -> list[Timing]:
     """Compare training steps: as built, with gradient checkpointing, in bfloat16, and the matching alone.
 
-    A step is forward, losses, backward and optimizer. The matching's ratio says how many matchings take a step's time.
+    A step is forward, losses, backward and optimizer. The ratio of the matching is the number of matchings
+    that take as long as a step.
 
     Args:
-        config: of the network, which starts from random weights.
+        config: of the network, which gets random weights.
         images: the batch of each step, on its device.
-        objects: in each image.
+        objects: number of objects in each image.
         rounds: how often each candidate runs.
     """
     device = images.pixels.device

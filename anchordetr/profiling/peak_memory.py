@@ -1,4 +1,4 @@
-"""Peak memory as torch's allocator sees it, of a call or of its stages, on the CPU and on CUDA."""
+"""Peak memory of a call or of its stages, as torch's allocator reports it, on the CPU and on CUDA."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StageMemory(NamedTuple):
     """Memory of one stage, in bytes beyond what was held before the first stage.
 
     Attributes:
-        peak: the most that was held at once during the stage. held: what was held when it ended.
+        peak: the most that was held at once during the stage. held: the amount held at its end.
     """
 
     peak: int
@@ -38,7 +38,7 @@ def stage_memory(run: Callable[[Enter], object], device: torch.device) -> dict[s
     """Measure the stages of a call.
 
     Args:
-        run: is given a function to call with a stage's name where that stage begins, first of all with the first one.
+        run: takes a function and calls it with the name of each stage where that stage begins, the first one at once.
     """
     return _on_cuda(run, device) if device.type == "cuda" else _on_cpu(run)
 
@@ -90,7 +90,7 @@ def _on_cpu(run: Callable[[Enter], object]) -> dict[str, StageMemory]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can be allocated on a device; half of the free memory on the CPU."""
+    """Return the number of bytes that can be allocated on a device; on the CPU half of the free memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if "SC_AVPHYS_PAGES" not in os.sysconf_names:

@@ -1,4 +1,4 @@
-"""Speed as ratios: candidates measured in turn in one process, forwards and backwards, medians of many rounds."""
+"""Speed as ratios: candidates run in turn in one process, in alternating order; medians of many rounds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Timing:
         case: what was measured, for example ``operator forward``.
         candidate: what was run.
         seconds: median of the rounds.
-        ratio: the baseline's median in this case over ``seconds``; above 1 is faster than the baseline.
+        ratio: the baseline's median in this case divided by ``seconds``; above 1 means faster than the baseline.
         peak_bytes: peak memory beyond the inputs.
     """
 
@@ -41,12 +41,12 @@ class Timing:
 def compare(
     case: str, candidates: Mapping[str, Callable[[], object]], baseline: str, device: torch.device, rounds: int
 ) -> list[Timing]:
-    """Time the candidates of a case in turn, measure their peak memory, and relate them to the baseline.
+    """Time the candidates of a case in turn, measure their peak memory, and compare them with the baseline.
 
     Args:
         case: its name, for the results.
         candidates: calls by name, the baseline among them.
-        baseline: the candidate whose time is divided by each other's.
+        baseline: name of the candidate that the others are compared with.
         rounds: how often each candidate runs.
     """
     medians = {name: median(seconds) for name, seconds in time_in_turn(candidates, device, rounds).items()}
@@ -84,7 +84,7 @@ def _timed(run: Callable[[], object], device: torch.device) -> float:
 
 
 def without_gradient(run: Callable[[], Tensor]) -> Callable[[], object]:
-    """Return a call of ``run`` under ``torch.no_grad``."""
+    """Return a function that calls ``run`` under ``torch.no_grad``."""
 
     def call() -> Tensor:
         with torch.no_grad():
@@ -94,7 +94,7 @@ def without_gradient(run: Callable[[], Tensor]) -> Callable[[], object]:
 
 
 def with_gradient(run: Callable[[], Tensor], inputs: list[Tensor]) -> Callable[[], object]:
-    """Return a call of ``run`` and of its backward pass to ``inputs``."""
+    """Return a function that calls ``run`` and computes the gradients of ``inputs``."""
     cotangent = torch.randn_like(run())
 
     def call() -> object:
@@ -104,7 +104,7 @@ def with_gradient(run: Callable[[], Tensor], inputs: list[Tensor]) -> Callable[[
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """Return what a measurement depends on: processor, threads, versions and the commit of the checkout."""
+    """Return what a measurement depends on: processor, threads, versions, and the commit of the checkout."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": name,
@@ -128,7 +128,7 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Return the checkout's commit, with a plus where files were changed; None outside of a checkout."""
+    """Return the checkout's commit, with a plus if files were changed; None outside of a checkout."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],

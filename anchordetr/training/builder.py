@@ -1,4 +1,4 @@
-"""From a configuration to a trainer."""
+"""Builds a trainer from the configuration of a run."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def open_trainer(
     state: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Iterator[Trainer]:
-    """Enter the process group and torch's modes of a training, and yield its trainer.
+    """Set up the process group and torch's global modes for a training run, and yield its trainer.
 
     Args:
         evaluate: returns the metrics of a network in eval mode; all processes of the group call it.
-        model, train_set, run, state, callbacks: as in :func:`build_trainer`; the run gets the process group.
+        model, train_set, run, state, callbacks: as in :func:`build_trainer`; the process group is added to the run.
     """
     settings = run.config.train
     with process_group(next(model.parameters()).device) as group, repeatable(settings.deterministic):
@@ -69,15 +69,15 @@ def build_trainer(
 
     Args:
         model: the network, on its device.
-        train_set: to learn from.
+        train_set: the training split.
         evaluate: returns the metrics of a network in eval mode.
         run: folder, configuration and process group.
-        state: to go on from; None starts anew.
-        callbacks: called after the progress display and TensorBoard.
+        state: a saved state to resume from; None starts a new run.
+        callbacks: of the user; called after the progress display and TensorBoard.
 
     Raises:
-        UsageError: ``train.freeze`` or ``train.anchors_from_data`` do not fit the network, or TensorBoard is missing.
-        InputError: the images of a step cannot be shared out evenly to the processes.
+        UsageError: ``train.freeze`` or ``train.anchors_from_data`` does not fit the network, or TensorBoard is missing.
+        InputError: the images of a step cannot be divided evenly among the processes.
     """
     config, settings = run.config, run.config.train
     torch.manual_seed(settings.seed + run.process_group.rank)
@@ -116,19 +116,19 @@ def freeze(model: nn.Module, parts: Sequence[str]) -> None:
 
 @torch.no_grad()
 def init_anchors(model: AnchorDETR, train_set: DetectionDataset, config: Config) -> None:
-    """Initialise learned anchors where the objects of the training data are; say so.
+    """Initialise learned anchors from the object centres of the training data, and print a note.
 
     Raises:
         UsageError: the network's anchors are not learned points.
     """
     points = getattr(getattr(model.queries, "anchors", None), "points", None)
     if not isinstance(points, nn.Parameter):
-        raise UsageError("train.anchors_from_data moves learned anchors, which this model lacks; leave it false.")
+        raise UsageError("train.anchors_from_data needs learned anchors, which this model lacks; set it to false.")
     centres = box_centres(train_set.annotations, config.data.flips)
     means = representatives(centres, len(points), config.train.seed)
     points.copy_(torch.from_numpy(means))
     boxes = int((~train_set.annotations.crowd).sum())
-    say(f"The {len(points)} anchors start from the data: the centres of {boxes} boxes.")
+    say(f"The {len(points)} anchors are initialised from the centres of {boxes} boxes of the training data.")
 
 
 def _build_loader(model: AnchorDETR, train_set: DetectionDataset, run: TrainingRun) -> DataLoader[Any]:
@@ -152,7 +152,7 @@ def _build_loader(model: AnchorDETR, train_set: DetectionDataset, run: TrainingR
 
 
 def _build_callbacks(run: TrainingRun, callbacks: Sequence[Callback]) -> Callbacks:
-    """Return the callbacks of this process: none beside the main one."""
+    """Return the callbacks of this process; only the main process has any."""
     if not run.process_group.is_main:
         return Callbacks([])
     built_in: list[Callback] = [ProgressDisplay()]

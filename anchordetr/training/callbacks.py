@@ -1,4 +1,4 @@
-"""Callbacks: objects that are told how a training goes, and several of them as one."""
+"""The protocol of training callbacks, and a list of callbacks that is called like one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ log = logging.getLogger("anchordetr")
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """What is known before the first step.
+    """What ``on_train_start`` receives: facts that are known before the first step.
 
     Attributes:
-        folder: of the run.
+        folder: the output folder of the run.
         model: the network in training; leave its mode as it is.
-        epochs: to train in all.
-        steps_per_epoch: optimizer steps of an epoch.
-        steps_done: steps done before, 0 unless the run is resumed.
+        epochs: total number of epochs.
+        steps_per_epoch: optimizer steps per epoch.
+        steps_done: optimizer steps that were done before; 0 unless the run is resumed.
     """
 
     folder: Path
@@ -35,11 +35,11 @@ class TrainingStart:
 
 @dataclass(frozen=True)
 class StepEnd:
-    """One optimizer step.
+    """What ``on_step`` receives: the optimizer step that has just been done.
 
     Attributes:
-        epoch: number of its epoch, from 1.
-        global_step: number of the steps before it in the whole training, whether resumed or not.
+        epoch: number of the epoch, from 1.
+        global_step: index of the step in the whole run, from 0; resuming continues the count.
         losses: unweighted ``class``, ``box`` and ``giou`` of the last decoder layer, and the weighted ``total``.
         lr: learning rate of everything but the backbone.
     """
@@ -53,8 +53,8 @@ class StepEnd:
 class Callback(Protocol):
     """The protocol of callbacks, and their base class: methods that a subclass leaves out do nothing.
 
-    Callbacks are called on the main process only, in the order given. When one raises, the other callbacks still get
-    that call, the state of the run is saved, all processes end, and the exception is raised again: nothing is lost,
+    Callbacks are called on the main process only, in the order given. When one raises, the other callbacks are
+    still called, the state of the run is saved, all processes end, and the exception is raised again: nothing is lost,
     and the run can be resumed.
 
     Example:
@@ -71,25 +71,25 @@ class Callback(Protocol):
         """Called after each optimizer step."""
 
     def on_epoch(self, entry: Mapping[str, Any]) -> None:
-        """Called after each epoch, when it is saved, with its line of ``log.jsonl``.
+        """Called after each epoch, once its state is saved, with its line of ``log.jsonl``.
 
         The entry holds ``epoch`` (from 1), the mean losses ``loss_total``, ``loss_class``, ``loss_box`` and
-        ``loss_giou``, ``lr``, and after an evaluation everything that ``metrics.json`` holds: ``ap``, ``ap50``, ...
+        ``loss_giou``, ``lr``, and, if the epoch was evaluated, all metrics of ``metrics.json``: ``ap``, ``ap50``, ...
         """
 
     def on_train_end(self, error: BaseException | None) -> None:
         """Called once at the end, however training ends.
 
         Args:
-            error: what ended it, such as :class:`~anchordetr.errors.Stopped`; None if it ran to its end.
+            error: the exception that ended it, such as :class:`~anchordetr.errors.Stopped`; None if it ended normally.
         """
 
 
 class Callbacks(Callback):
-    """Several callbacks as one that never raises by itself.
+    """A list of callbacks that is called like one; exceptions are logged and kept, to be raised later.
 
     Attributes:
-        error: the first exception of a callback, None while there was none; :meth:`raise_error` raises it.
+        error: the first exception that a callback raised, or None; :meth:`raise_error` raises it.
     """
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
@@ -123,7 +123,7 @@ class Callbacks(Callback):
     def raise_error(self) -> None:
         """Raise the first exception of a callback, if there was one."""
         if self.error is not None:
-            self.error.add_note("A callback of the training raised this. Everything up to the last step is saved.")
+            self.error.add_note("A training callback raised this. Everything up to the last step is saved.")
             raise self.error
 
     def _call(self, method: str, argument: object) -> None:

@@ -1,4 +1,4 @@
-"""The data of a training: its two splits, and the batches of its steps."""
+"""The data of a training run: its two splits, and the batches of each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from anchordetr.metrics import Metrics
 
 
 class TrainingData:
-    """What a network learns from, and what it is evaluated on.
+    """The batches that a network is trained on, and its evaluation.
 
     Args:
         loader: see :func:`~anchordetr.data.loader.train_loader`.
@@ -34,30 +34,30 @@ class TrainingData:
 
     @property
     def sampler(self) -> EpochBatches:
-        """What chooses the images of each batch."""
+        """The batch sampler, which chooses the images of each batch."""
         return cast(EpochBatches, self.loader.batch_sampler)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch."""
+        """Optimizer steps per epoch."""
         return self.sampler.steps
 
     def start_epoch(self, epoch: int, step: int) -> None:
-        """Choose the epoch, from 0, and the step in it, with which :meth:`steps` begins."""
+        """Set the epoch, from 0, and the step in it, at which :meth:`steps` begins."""
         self.sampler.epoch, self.sampler.start = epoch, step
 
     def steps(self) -> Iterator[list[TrainBatch]]:
-        """Yield this process's batches of one optimizer step after the other, to the end of the epoch.
+        """Yield the batches of this process for each optimizer step, until the end of the epoch.
 
         Raises:
-            InputError: an image cannot be read, or a process that loads images died.
+            InputError: an image cannot be read, or a worker process died.
         """
         batches = batches_of(self.loader)
         while group := list(islice(batches, self.sampler.parts)):
             yield group
 
     def close(self) -> None:
-        """End the processes that load images; left to the garbage collector they take seconds."""
+        """Stop the worker processes, which would take seconds if it were left to the garbage collector."""
         del self.loader
 
 

@@ -1,4 +1,4 @@
-"""The progress display of a training on stderr."""
+"""The progress display of training, on stderr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dry run: one step of everything, and what the whole training would take."""
+"""A dry run: two training steps and one save, from which the cost of the whole run is estimated."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from anchordetr.training.trainer import Trainer
 
 
 def dry_run(trainer: Trainer) -> dict[str, Any]:
-    """Do two steps on one batch and save once; return the plan of the whole run by the names of its numbers.
+    """Do two steps on one batch and save once; return sizes, times and memory of the whole run, by name.
 
     Args:
-        trainer: new; its network is changed, and files in the run's folder are replaced.
+        trainer: one that has not trained yet; its network is changed, and files in the run's folder are replaced.
     """
     steps_per_epoch = trainer.data.steps_per_epoch
     images_per_step = trainer.data.sampler.batch_size

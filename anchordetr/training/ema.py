@@ -11,8 +11,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 def build_ema(model: nn.Module, decay: float) -> AveragedModel | None:
     """Return an EMA that is updated with ``update_parameters(model)``, or None where ``decay`` is 0.
 
-    The decay rises to its value over the first steps, (1 + n) / (10 + n), so that the EMA soon forgets the random
-    initial weights. Buffers are those of the network itself.
+    At update n the decay is min(decay, (1 + n) / (10 + n)), so that the EMA soon forgets the random initial weights.
+    Buffers are copied from the network.
     """
     if decay == 0.0:
         return None

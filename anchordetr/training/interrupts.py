@@ -1,4 +1,4 @@
-"""Being told to stop: SIGINT and SIGTERM end a run after the step that is under way."""
+"""Stop signals: SIGINT and SIGTERM end a run after the current step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """Catches the first SIGINT or SIGTERM; a second one does what it always does. Use it as a context manager.
+    """Catches the first SIGINT or SIGTERM; a second one has its usual effect. Use it as a context manager.
 
     Attributes:
-        received: number of the signal, 0 while there was none.
+        received: number of the signal that was received; 0 if none was.
     """
 
     def __init__(self) -> None:

@@ -19,14 +19,14 @@ from anchordetr.training.ema import build_ema
 
 @dataclass(frozen=True)
 class Optimization:
-    """Everything that turns gradients into new weights.
+    """The parts that turn gradients into new weights.
 
     Attributes:
         optimizer: see :func:`build_optimizer`.
         scheduler: stepped after every optimizer step.
-        scaler: of the loss, in fp16; disabled otherwise.
-        ema: exponential moving average of the network, None for none.
-        clip_norm: the norm of the gradient is clipped to this.
+        scaler: scales the loss in fp16; disabled otherwise.
+        ema: exponential moving average of the network, or None.
+        clip_norm: largest norm of the gradient.
     """
 
     optimizer: torch.optim.Optimizer
@@ -37,24 +37,24 @@ class Optimization:
 
     @property
     def lr(self) -> float:
-        """The learning rate of the next step, of everything but the backbone."""
+        """The learning rate of the next step, for everything but the backbone."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     def zero_grad(self) -> None:
-        """Drop all gradients."""
+        """Clear all gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradient of a loss."""
+        """Accumulate the gradient of a loss."""
         self.scaler.scale(loss).backward()
 
     def clip_gradient(self, model: nn.Module) -> Tensor:
-        """Clip the gradient of a network; return its norm before."""
+        """Clip the gradient of a network; return its norm before clipping."""
         self.scaler.unscale_(self.optimizer)
         return nn.utils.clip_grad_norm_(model.parameters(), self.clip_norm)
 
     def step(self, model: nn.Module) -> None:
-        """Update the weights of a network, then learning rate, scale and EMA."""
+        """Update the weights of a network, then the scale of the loss, the learning rates and the EMA."""
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
@@ -62,7 +62,7 @@ class Optimization:
             self.ema.update_parameters(model)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what :meth:`load_state_dict` needs to go on from here."""
+        """Return what :meth:`load_state_dict` needs to resume from here."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -71,7 +71,7 @@ class Optimization:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state, with the schedule of this run, which may be longer than the saved one."""
+        """Resume from a saved state, with the schedule of this run, which may be longer than the saved one."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         rates = zip(self.optimizer.param_groups, self.scheduler.base_lrs, self.scheduler.lr_lambdas, strict=True)
@@ -83,7 +83,7 @@ class Optimization:
 
 
 def build_optimization(model: nn.Module, settings: TrainConfig, steps_per_epoch: int) -> Optimization:
-    """Return the optimization of a network, on its device, that settings describe."""
+    """Return the optimizer, schedule, scaler and EMA that the settings describe, for a network on its device."""
     optimizer = build_optimizer(model, *learning_rates(settings), settings.weight_decay)
     total_steps = settings.epochs * steps_per_epoch
     device = next(model.parameters()).device
@@ -97,9 +97,9 @@ def build_optimization(model: nn.Module, settings: TrainConfig, steps_per_epoch:
 
 
 def learning_rates(settings: TrainConfig) -> tuple[float, float]:
-    """Return the learning rates of the network and of the backbone, scaled with the batch size if settings say so.
+    """Return the learning rates of the network and of the backbone, scaled with the batch size if the settings say so.
 
-    A note on stderr tells what was done.
+    If the batch size is not the one that the rates are meant for, a note on stderr says what was done.
     """
     factor = settings.batch_size / settings.lr_batch_size
     rates = settings.lr, settings.backbone_lr
@@ -108,10 +108,10 @@ def learning_rates(settings: TrainConfig) -> tuple[float, float]:
     scaled = settings.lr * factor, settings.backbone_lr * factor
     shown = f"{scaled[0]:.3g} and {scaled[1]:.3g} for the backbone"
     if settings.scale_lr:
-        say(f"Learning rates are scaled from {settings.lr_batch_size} to {settings.batch_size} images: {shown}.")
+        say(f"Learning rates are scaled from batch size {settings.lr_batch_size} to {settings.batch_size}: {shown}.")
         return scaled
     say(
-        f"The learning rates are those of {settings.lr_batch_size} images a step; {settings.batch_size} are used. "
+        f"The learning rates are meant for batch size {settings.lr_batch_size}, and it is {settings.batch_size}. "
         f"--set train.scale_lr=true would scale them to {shown}."
     )
     return rates
@@ -129,11 +129,12 @@ def build_optimizer(model: nn.Module, lr: float, backbone_lr: float, weight_deca
 def build_scheduler(
     optimizer: torch.optim.Optimizer, schedule: str, warmup: float, drop_at: float, total_steps: int
 ) -> LambdaLR:
-    """Return a schedule that is stepped after every optimizer step; it depends on the number of the step alone.
+    """Return a schedule that is stepped after every optimizer step, and depends only on the number of the step.
 
     Args:
-        schedule: ``step`` divides the rates by 10 for the last steps; ``cosine`` lets them fall to zero at the end.
-        warmup: share of all steps in which the rates rise linearly from zero. drop_at: share after which they drop.
+        schedule: ``step`` divides the rates by 10 for the last steps; ``cosine`` decays them to zero.
+        warmup: share of all steps in which the rates rise linearly from zero.
+        drop_at: share of all steps after which ``step`` drops them.
         total_steps: of the whole training.
     """
     warmup_steps = warmup * total_steps

@@ -1,4 +1,4 @@
-"""How far a run has come: what is saved with its state, and its log."""
+"""The progress of a run: counters, running sums of losses, and the log, all saved with its state."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LOSSES = ("total", "class", "box", "giou")
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
-        epoch: epochs that are done.
-        step: steps of the next epoch that are done.
-        sums: of the losses of those steps.
+        epoch: number of complete epochs.
+        step: number of steps done in the current epoch.
+        sums: sums of the losses over those steps.
         lr: learning rate of the last step.
         best_ap: the highest AP so far, minus infinity before the first evaluation.
         evaluations_without_improvement: evaluations since ``best_ap``.
@@ -36,21 +36,21 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def add_step(self, losses: Mapping[str, float], lr: float) -> None:
-        """Count one more step with its losses and its learning rate."""
+        """Count a step; add its losses and note its learning rate."""
         self.step += 1
         self.lr = lr
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def finish_epoch(self) -> dict[str, Any]:
-        """Count one more epoch; return its log entry: its number, its mean losses and its last learning rate."""
+        """Count an epoch; return its log entry: its number, its mean losses and its last learning rate."""
         means = {f"loss_{name}": value / self.step for name, value in self.sums.items()}
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         self.history.append({"epoch": self.epoch, **means, "lr": self.lr})
         return self.history[-1]
 
     def add_evaluation(self, metrics: Metrics) -> bool:
-        """Add metrics to the last epoch's log entry; return whether their AP is higher than every one before."""
+        """Add metrics to the last epoch's log entry; return whether their AP is the highest so far."""
         self.history[-1].update(metrics.to_dict())
         self.evaluations_without_improvement += 1
         if metrics.ap <= self.best_ap:
@@ -59,6 +59,6 @@ class Progress:
         return True
 
     def best_metrics(self) -> Metrics:
-        """Return the metrics of the highest AP, the first one of several."""
+        """Return the metrics with the highest AP; the first ones if several are equal."""
         evaluated = [entry for entry in self.history if "ap" in entry]
         return Metrics.from_dict(max(evaluated, key=lambda entry: entry["ap"]))

@@ -1,4 +1,4 @@
-"""The random numbers of a process, as plain values that a checkpoint can hold."""
+"""The random states of a process, as plain values that a checkpoint can hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def get_random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Go on with random numbers from a state that :func:`get_random_state` returned."""
+    """Restore a state that :func:`get_random_state` returned."""
     version, values, gauss = state["python"]
     random.setstate((version, tuple(values), gauss))
     kind, keys, *rest = state["numpy"]

@@ -1,4 +1,4 @@
-"""A training step that was not finite: kept in a file, and run again to find the module where it happens."""
+"""Saves a training step whose loss or gradient was not finite, and runs it again to find the faulty module."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def keep_batches(file: Path, batches: Sequence[TrainBatch], model: nn.Module, co
 
 
 def replay(file: Path) -> list[dict[str, Any]]:
-    """Run a kept step again, in float32 on the CPU, and return what is not finite.
+    """Run a saved step again, in float32 on the CPU, and return what is not finite.
 
     Returns:
         For each batch: ``image_ids``, ``losses``, the first ``module`` whose output is not finite (None if there is
         none), the ``parameters`` and the ``gradients`` that are not.
 
     Raises:
-        InputError: the file is damaged, is no kept step, or does not fit this version.
+        InputError: the file is damaged, is not a saved step, or does not fit this version.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         config, batches = parse_config(content["config"]), content["batches"]
     except Exception as error:
-        raise InputError(f"{file} is no kept training step: {reason(error)}.") from error
+        raise InputError(f"{file} is not a saved training step: {reason(error)}.") from error
     model = build_model(config.model.without_pretraining())
     try:
         model.load_state_dict(content["model"])

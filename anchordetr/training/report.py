@@ -1,4 +1,4 @@
-"""``report.md``: a run on one page, with its curves, sample predictions and the command that made it."""
+"""``report.md``: a run on one page, with curves, sample predictions, and the command that started it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PAGE = """# {title}
 |---|---|
 {classes}
 
-## Course
+## Epochs
 
 {curves}| epoch | loss | class | box | giou | AP | AP50 |
 |---|---|---|---|---|---|---|
@@ -46,11 +46,11 @@ _PAGE = """# {title}
 
 
 def describe_origin(data: str | Path, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where the weights of a training come from: data, command, versions, and what it started from.
+    """Return where the weights of a run come from: data, command, versions, and the weights it started from.
 
     Args:
         data: as the user named it.
-        before: origin of the weights that the training starts from; empty if they are new.
+        before: origin of the weights that the run starts from; empty if they are random.
     """
     started_from = {key: before[key] for key in ("source", "data") if key in before}
     return {

@@ -60,16 +60,16 @@ class TrainingRun:
 
     @property
     def report_folder(self) -> Path:
-        """Where the figures of the report go."""
+        """Folder of the report's figures."""
         return self.folder / "report"
 
     def load_state(self, accept_changes: bool = False) -> dict[str, Any]:
-        """Return the last saved state, and show how its configuration differs from the present one.
+        """Return the last saved state, and print how its configuration differs from the current one.
 
         Settings that did not exist when the state was saved count as their defaults.
 
         Raises:
-            InputError: there is none, it is damaged, or the configuration differs and that was not accepted.
+            InputError: there is no state, it is damaged, or the configuration differs and ``accept_changes`` is false.
         """
         state = load_state(self.folder / "last")
         before = flatten(Config().model_dump(mode="json")) | flatten(state["config"])
@@ -92,9 +92,9 @@ class TrainingRun:
         self._wait_for_all()
 
     def save_last(self, model: nn.Module, state: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
-        """Write state, logs and a network as the last model; all processes call this.
+        """Write the state, the logs, and a network as the last model; all processes call this.
 
-        The state comes first, since resuming needs nothing else.
+        The state is written first, since resuming needs nothing else.
         """
         if self.process_group.is_main:
             save_state(self.folder / "last", {"config": self.config.model_dump(mode="json"), **state})
@@ -127,7 +127,7 @@ class TrainingRun:
 
         Args:
             batches: of this process.
-            model: the network, with its gradients and with the weights before the step.
+            model: the network, with its gradients and the weights before the step.
             losses: of the step.
         """
         rank = "" if self.process_group.is_main else f"rank{self.process_group.rank}_"
@@ -139,20 +139,20 @@ class TrainingRun:
         return NonFiniteError(
             f"The loss is {dict(losses)}; gradients that are not finite: {', '.join(bad[:3]) or 'none'}{more}; on "
             f"images {[image_id for batch in batches for image_id in batch.image_ids]}. No weight was changed. "
-            f"The step is kept: anchordetr replay {file} shows where it goes wrong. Lower train.lr, or use "
+            f"The step is saved: anchordetr replay {file} shows where it goes wrong. Lower train.lr, or use "
             "--precision fp32."
         )
 
     def _wait_for_all(self) -> None:
-        """Let no process read before everything is written."""
+        """Return once the main process has written everything, so that no process reads too early."""
         self.process_group.gather(None)
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Make a run's folder, and refuse one that cannot take the run.
+    """Create the output folder of a run, and refuse one that cannot be used.
 
     Raises:
-        InputError: it holds a run already, or cannot be written.
+        InputError: it already holds a run, or cannot be written.
     """
     if (folder / "last").exists() and not (resume or overwrite):
         raise InputError(f"{folder} already holds a run; resume it (--resume), or choose another --output-dir.")

@@ -1,4 +1,4 @@
-"""The state of a training run, from which it can go on."""
+"""The saved state of a training run, from which it can be resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT_VERSION = 2
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Save everything that a training run needs to go on."""
+    """Save everything that is needed to resume a training run."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"format_version": FORMAT_VERSION, **state}
     write_atomically(folder / STATE_FILE, lambda temporary: torch.save(content, temporary))
@@ -25,7 +25,7 @@ def load_state(folder: Path) -> dict[str, Any]:
     """Load a training state; no code in the file is run.
 
     Raises:
-        InputError: there is none, it is damaged, or another version of the library wrote it.
+        InputError: there is no state, it is damaged, or another version of the library wrote it.
     """
     file = folder / STATE_FILE
     if not file.is_file():

@@ -10,7 +10,7 @@ from anchordetr.training.callbacks import Callback, StepEnd, TrainingStart
 
 
 class TensorBoard(Callback):
-    """Writes the numbers of each step and epoch into the run's folder ``tensorboard``.
+    """Writes losses, learning rate and metrics into the folder ``tensorboard`` of the run.
 
     Raises:
         UsageError: TensorBoard is not installed.
@@ -21,7 +21,7 @@ class TensorBoard(Callback):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UsageError(
-                "train.tensorboard needs TensorBoard: pip install anchordetr[tensorboard], or leave it out."
+                "train.tensorboard needs TensorBoard: pip install anchordetr[tensorboard], or set it to false."
             ) from error
         self._open = SummaryWriter
         self._writer: SummaryWriter | None = None

@@ -27,23 +27,23 @@ from anchordetr.types import Predictions
 
 _CALLBACK_FAILED = 1 << 16  # above all signal numbers
 _OUT_OF_MEMORY = (
-    "The memory of the device is too small for a step ({}). Try --precision bf16, --gradient-checkpointing, "
+    "The device has too little memory for a training step ({}). Try --precision bf16, --gradient-checkpointing, "
     "--set train.accumulate=2, or smaller images (data.train_short_sides, data.long_side); anchordetr profile-memory "
-    "--fits tells what fits. Everything up to the last save is kept."
+    "--fits shows what fits. Everything up to the last save is kept."
 )
 
 
 class Trainer:
-    """Trains a network; every part comes ready-made.
+    """Trains a network; its parts are built by :func:`~anchordetr.training.builder.build_trainer`.
 
     Args:
         model: the network, on its device.
-        criterion: from predictions, targets and the number of objects to losses.
+        criterion: returns the losses of predictions, targets and the number of objects.
         optimization: optimizer, schedule, scaler and EMA.
-        data: batches to learn from, and the evaluation.
-        run: the run's folder, and the processes that train together.
-        settings: epochs, precision, and when to evaluate, to save and to stop.
-        callbacks: of the main process; empty on the others.
+        data: batches to train on, and the evaluation.
+        run: the output folder, and the processes that train together.
+        settings: epochs, precision, and when to evaluate, save and stop.
+        callbacks: called on the main process; empty on the others.
 
     Attributes:
         progress: how far the run has come.
@@ -75,22 +75,22 @@ class Trainer:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """What is evaluated and saved as the model: the EMA, or the network itself."""
+        """The network that is evaluated and saved: the EMA if there is one, or the network itself."""
         ema = self.optimization.ema
         return self.model if ema is None else ema.module
 
     def fit(self) -> Metrics:
-        """Train the epochs that are left; after each one log and save, after every ``eval_every`` evaluate.
+        """Train the remaining epochs; log and save after each one, evaluate after every ``eval_every``.
 
-        A trainer fits once.
+        Call it once per trainer.
 
         Returns:
             The metrics of the best model.
 
         Raises:
-            Stopped: SIGINT or SIGTERM came; the state after the last whole step is saved.
+            Stopped: SIGINT or SIGTERM was received; the state after the last whole step is saved.
             NonFiniteError: see :meth:`train_step`.
-            InputError: the device's memory is too small; the message says what to try.
+            InputError: the device has too little memory; the message says what to try.
             Exception: whatever a callback raised; the state after the last whole step is saved.
         """
         with self._signals, closing(self.data), self.callbacks.during(self._start()):
@@ -111,10 +111,10 @@ class Trainer:
         return 0 < self.settings.patience <= self.progress.evaluations_without_improvement
 
     def _train_epoch(self) -> None:
-        """Train the steps of an epoch that are left."""
+        """Train the remaining steps of the current epoch."""
         self.network.train()
         self.data.start_epoch(self.progress.epoch, self.progress.step)
-        self._end_if_told()
+        self._stop_if_requested()
         for batches in self._steps():
             lr = self.optimization.lr
             losses = self.train_step(batches)
@@ -123,14 +123,14 @@ class Trainer:
             self.callbacks.on_step(StepEnd(self.progress.epoch + 1, global_step, losses, lr))
             if self.settings.save_every and self.progress.step % self.settings.save_every == 0:
                 self.save_last()
-            self._end_if_told()
+            self._stop_if_requested()
 
     def _steps(self) -> Iterator[list[TrainBatch]]:
         try:
             yield from self.data.steps()
         except InputError:
             if self.process_group.size == 1:
-                self._end_if_told()  # a SIGTERM to all processes of a job ends the workers first
+                self._stop_if_requested()  # a SIGTERM that is sent to all processes of a job ends the workers first
             raise
 
     def _finish_epoch(self) -> None:
@@ -143,30 +143,30 @@ class Trainer:
         self.save_last()
         self.callbacks.on_epoch(dict(entry))
 
-    def _end_if_told(self) -> None:
-        """Save and end on all processes where one was told to stop, or where a callback of the main one has failed."""
+    def _stop_if_requested(self) -> None:
+        """Save and end on all processes if any received a stop signal, or a callback on the main one has failed."""
         failed = 0 if self.callbacks.error is None else _CALLBACK_FAILED
-        told = self.process_group.maximum(max(self._signals.received, failed), self.device)
-        if told:
+        cause = self.process_group.maximum(max(self._signals.received, failed), self.device)
+        if cause:
             self.save_last()
             self.callbacks.raise_error()
             where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
-            if told == _CALLBACK_FAILED:
+            if cause == _CALLBACK_FAILED:
                 raise RuntimeError(f"A callback on the main process failed; saved after {where}.")
-            raise Stopped(f"Stopped after {where} and saved; the same command with --resume goes on.", told)
+            raise Stopped(f"Stopped after {where} and saved; the same command with --resume continues.", cause)
 
     def save_last(self) -> None:
-        """Save everything that resuming needs; all processes call this."""
+        """Save everything that is needed to resume; all processes call this."""
         self.run.save_last(self.evaluated_model, self.state_dict(), self.progress.history)
 
     def train_step(self, batches: Sequence[TrainBatch]) -> dict[str, float]:
-        """Do one optimizer step on all batches of a step, and return ``total`` and the losses of the last layer.
+        """Do one optimizer step on its batches, and return ``total`` and the losses of the last layer.
 
         Losses are divided by the number of objects in the whole step, on all processes.
 
         Raises:
             NonFiniteError: a loss or a gradient is not finite; the message names losses, parameters and images, the
-                batches are kept, the weights are left as they were.
+                batches are saved, and the weights are unchanged.
         """
         objects = sum(len(target.labels) for batch in batches for target in batch.targets)
         num_boxes = self.process_group.sum(torch.tensor(float(objects), device=self.device)).clamp(min=1.0)
@@ -188,7 +188,7 @@ class Trainer:
         return losses
 
     def _backward(self, batch: TrainBatch, num_boxes: Tensor) -> Tensor:
-        """Add the gradient of one batch; return its losses in the order of ``LOSSES``."""
+        """Accumulate the gradient of one batch; return its losses in the order of ``LOSSES``."""
         images = batch.images.to(self.device, non_blocking=True)
         targets = [target.to(self.device, non_blocking=True) for target in batch.targets]
         with autocast(self.device, self.settings.precision):
@@ -199,7 +199,7 @@ class Trainer:
         return torch.stack([values[name] for name in LOSSES])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that :meth:`load_state_dict` needs to go on from here; call it on all processes."""
+        """Return everything that :meth:`load_state_dict` needs to resume from here; call it on all processes."""
         return {
             "model": self.model.state_dict(),
             **self.optimization.state_dict(),
@@ -208,7 +208,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; with another number of processes, each takes the main one's random state."""
+        """Resume from a saved state; with another number of processes, each takes the main one's random state."""
         self.model.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
         states = state["random"]

@@ -1,4 +1,4 @@
-"""Charts of trainings, evaluations and measurements; they need matplotlib, which ``anchordetr[plots]`` brings."""
+"""Charts of training runs, evaluations and measurements; they need matplotlib (``anchordetr[plots]``)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def plot_attention_memory(rows: Sequence[MeasuredAttention], path: Path) -> None
 
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw losses and AP of a run by epoch.
+    """Draw the losses and the AP of a run by epoch.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -102,7 +102,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def plot_budgets(results: Sequence[MeasuredBudget], path: Path) -> None:
-    """Draw AP by time, a line for each choice of queries, its points the numbers of decoder layers.
+    """Draw AP by time: a line for each choice of queries, with a point for each number of decoder layers.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -115,7 +115,7 @@ def plot_budgets(results: Sequence[MeasuredBudget], path: Path) -> None:
         axes.plot([result.seconds * 1000 for result in line], [result.ap for result in line], ".-", label=label)
         for result in line:
             axes.annotate(str(result.layers), (result.seconds * 1000, result.ap))
-    axes.set_xlabel("ms an image (numbers: decoder layers)")
+    axes.set_xlabel("ms per image (numbers: decoder layers)")
     axes.set_ylabel("AP")
     figure.legend(loc="outside right upper")
     figure.savefig(path)
@@ -138,7 +138,7 @@ def plot_details(
     """Draw the precision-recall curves and the confusion matrix of an evaluation into a folder; return the files.
 
     Args:
-        precision, confusion: see the two functions below.
+        precision: see :func:`plot_precision_recall`. confusion: see :func:`plot_confusion`.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -172,7 +172,9 @@ def plot_precision_recall(precision: NDArray[np.float64], class_names: Sequence[
 
 
 def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix (K + 1, K + 1): rows objects, columns predicted classes, the last of each nothing.
+    """Draw a confusion matrix (K + 1, K + 1): rows are classes of objects, columns predicted classes.
+
+    The last row has the detections without an object, the last column the objects without a detection.
 
     Raises:
         InputError: matplotlib is not installed.
@@ -197,10 +199,10 @@ def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: 
 def plot_bands(
     curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]], x_label: str, y_label: str, path: Path
 ) -> None:
-    """Draw the mean of each name's runs, in a band from the least to the most.
+    """Draw the mean of each name's runs, and a band from their minimum to their maximum.
 
     Args:
-        curves: the points x, y of every run by name; runs of one name are compared as far as the shortest goes.
+        curves: the points (x, y) of every run, by name; runs of one name are cut to the length of the shortest.
 
     Raises:
         InputError: matplotlib is not installed.

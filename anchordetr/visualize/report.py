@@ -1,4 +1,4 @@
-"""The figures of a training's report."""
+"""The figures of the report of a training run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from anchordetr.visualize.plots import plot_details, plot_history
 def plot_report(
     folder: Path, samples: Iterable[Detections], history: Sequence[Mapping[str, Any]], metrics: Metrics
 ) -> dict[str, list[Path]]:
-    """Draw sample predictions, and where matplotlib is installed the curves of a training.
+    """Draw sample predictions and, if matplotlib is installed, the curves of a training run.
 
     Args:
-        folder: for the files; made if needed.
+        folder: for the files; created if needed.
         samples: predictions with their images.
         history: log entries of the epochs.
         metrics: of the best model; precision-recall curves and confusion matrix are drawn if they have details.

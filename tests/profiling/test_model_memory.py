@@ -58,5 +58,5 @@ def test_sizes_of_memory_are_read(text: str, size: int) -> None:
 
 
 def test_what_is_no_size_is_named() -> None:
-    with pytest.raises(UsageError, match="'much' is no size"):
+    with pytest.raises(UsageError, match="'much' is not a memory size"):
         parse_memory("much")

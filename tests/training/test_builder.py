@@ -66,7 +66,7 @@ def test_anchors_start_where_the_objects_are(
     train_set = open_dataset(coco_folder, "train")
     expected = representatives(box_centres(train_set.annotations, config.data.flips), 9, config.train.seed)
     np.testing.assert_allclose(detector.model.queries.anchors.points.detach().numpy(), expected, atol=1e-6)
-    assert f"anchors start from the data: the centres of {len(train_set.annotations.labels)} boxes" in (
+    assert f"anchors are initialised from the centres of {len(train_set.annotations.labels)} boxes" in (
         capsys.readouterr().err
     )
 
@@ -84,14 +84,14 @@ def test_resuming_leaves_the_anchors_alone(
 
     whole = points("whole", 2)
     points("parts", 1)
-    assert capsys.readouterr().err.count("start from the data") == 2
+    assert capsys.readouterr().err.count("anchors are initialised") == 2
     torch.testing.assert_close(points("parts", 2, resume=True), whole, rtol=0, atol=0)
-    assert "start from the data" not in capsys.readouterr().err
+    assert "anchors are initialised" not in capsys.readouterr().err
 
 
 def test_models_without_learned_anchors_are_refused(small_config: Config, coco_folder: Path) -> None:
     with pytest.raises(UsageError, match=r"set .*model\.anchors=learned"):
         small_config.updated({"train.anchors_from_data": True, "model.anchors": "grid"})
     detector = Detector(small_config.updated({"model.queries": "embeddings"}), device="cpu")
-    with pytest.raises(UsageError, match="which this model lacks"):
+    with pytest.raises(UsageError, match="needs learned anchors"):
         init_anchors(detector.model, open_dataset(coco_folder, "train"), small_config)

@@ -44,6 +44,6 @@ def test_learning_rates_are_scaled_only_when_told(small_config: Config, capsys: 
     assert learning_rates(settings) == (1e-3, 1e-4)
     assert "--set train.scale_lr=true would scale them to 0.0005 and 5e-05" in capsys.readouterr().err
     assert learning_rates(settings.model_copy(update={"scale_lr": True})) == (5e-4, 5e-5)
-    assert "scaled from 16 to 8 images" in capsys.readouterr().err
+    assert "scaled from batch size 16 to 8" in capsys.readouterr().err
     learning_rates(settings.model_copy(update={"batch_size": 16}))
     assert capsys.readouterr().err == ""

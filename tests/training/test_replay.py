@@ -32,7 +32,7 @@ def test_a_step_that_was_not_finite_is_kept_and_replayed(
     assert step["module"] == "encoder.layers.0.feed_forward.linear1"
     assert step["parameters"] == ["encoder.layers.0.feed_forward.linear1.weight"]
     assert len(step["image_ids"]) == 4
-    with pytest.raises(InputError, match="is no kept training step"):
+    with pytest.raises(InputError, match="saved training step"):
         replay(coco_folder / "annotations" / "instances_train.json")
 
 

@@ -13,7 +13,7 @@ def test_a_run_ends_with_a_page(small_config: Config, coco_folder: Path, tmp_pat
     metrics = Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=2)
     page = (tmp_path / "report.md").read_text()
     assert f"| {metrics.ap:.3f} | {metrics.ap50:.3f} |" in page
-    for text in ("| circle |", "train.epochs: 2 (the paper's 50)", str(coco_folder), "## Course"):
+    for text in ("| circle |", "train.epochs: 2 (the paper's 50)", str(coco_folder), "## Epochs"):
         assert text in page
     shown = re.findall(r"!\[.*?\]\((.*?)\)", page)
     names = ("curves.png", "precision_recall.png", "confusion_matrix.png", "sample_0.jpg")
