@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from anchordetr.config import DataConfig
-from anchordetr.data.images import ImageSource, expand_source, is_url, load_image, load_or_skip
-from anchordetr.data.transforms import eval_transform, prepare_image
+from anchordetr.data.images import ImageSource, Pixels, expand_source, is_url, load_image, load_or_skip
+from anchordetr.data.transforms import as_tensor, eval_transform, prepare_image
 from anchordetr.detections import Detections
 from anchordetr.device import autocast
 from anchordetr.errors import InputError
@@ -83,14 +83,14 @@ class Predictor:
         for start in range(0, len(sources), _CHUNK):
             chunk = sources[start : start + _CHUNK]
             read = [(source, image) for source in chunk if (image := load(source)) is not None]
-            sizes = [(image.shape[-2], image.shape[-1]) for _, image in read]
-            prepared = [prepare_image(image, self.transform) for _, image in read]
+            sizes = [(image.shape[0], image.shape[1]) for _, image in read]
+            prepared = [prepare_image(as_tensor(image), self.transform) for _, image in read]
             for (source, image), found in zip(read, self.backend(prepared, sizes), strict=True):
                 yield self._describe(found[found.confidence >= threshold], source, image)
 
-    def _describe(self, detections: Detections, source: ImageSource, image: Tensor) -> Detections:
-        """Add the image (3, H, W) uint8, where it came from, and names and ids of the classes."""
-        detections.image = image.permute(1, 2, 0).numpy()
+    def _describe(self, detections: Detections, source: ImageSource, image: Pixels) -> Detections:
+        """Add the image (H, W, 3), where it came from, and names and ids of the classes."""
+        detections.image = image
         detections.source = str(source) if isinstance(source, (str, Path)) else None
         detections.data["class_name"] = np.array(self.class_names)[detections.class_id]
         detections.data["category_id"] = np.array(self.category_ids)[detections.class_id]

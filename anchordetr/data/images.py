@@ -1,4 +1,4 @@
-"""Image reading: files, URLs, arrays and tensors to upright uint8 RGB tensors.
+"""Image reading: files, URLs, arrays and tensors to upright uint8 RGB arrays; numpy and Pillow only.
 
 Greyscale becomes RGB, 16-bit values are divided by 256, transparent pixels are composed over white, EXIF orientation
 is applied, and of an animation only the first frame is read, with a
@@ -14,18 +14,22 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from anchordetr.errors import InputError
 
-ImageSource = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageSource: TypeAlias = "str | Path | Image.Image | NDArray[np.uint8] | Tensor"
+Pixels = NDArray[np.uint8]
+"""An image: RGB (H, W, 3)."""
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -62,8 +66,8 @@ def is_url(source: object) -> bool:
     return isinstance(source, str) and source.startswith(("http://", "https://"))
 
 
-def load_image(source: ImageSource) -> Tensor:
-    """Return an image as uint8 RGB (3, H, W).
+def load_image(source: ImageSource) -> Pixels:
+    """Return an image as uint8 RGB (H, W, 3).
 
     Args:
         source: path, URL, PIL image, RGB uint8 array (H, W, 3), or tensor (3, H, W), uint8 or float in [0, 1].
@@ -71,18 +75,17 @@ def load_image(source: ImageSource) -> Tensor:
     Raises:
         InputError: the source cannot be read; the message names it and the reason.
     """
-    if isinstance(source, Tensor):
-        return _from_tensor(source)
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _to_tensor(_to_rgb(source, "the image"))
-    if is_url(source):
-        return read_image(io.BytesIO(_fetch(str(source))), str(source))
-    return read_image(Path(source), str(source))
+        return np.array(_to_rgb(source, "the image"))
+    if isinstance(source, (str, Path)):
+        name = str(source)
+        return read_image(io.BytesIO(_fetch(name)) if is_url(source) else Path(source), name)
+    return _from_tensor(source)
 
 
-def load_or_skip(source: ImageSource) -> Tensor | None:
+def load_or_skip(source: ImageSource) -> Pixels | None:
     """Return an image as :func:`load_image`, or None after a warning if it cannot be read."""
     try:
         return load_image(source)
@@ -91,8 +94,8 @@ def load_or_skip(source: ImageSource) -> Tensor | None:
         return None
 
 
-def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
-    """Return a decoded image file as upright uint8 RGB (3, H, W).
+def read_image(file: Path | io.BytesIO, name: str) -> Pixels:
+    """Return a decoded image file as upright uint8 RGB (H, W, 3).
 
     Args:
         file: path or content. name: for messages.
@@ -104,7 +107,7 @@ def read_image(file: Path | io.BytesIO, name: str) -> Tensor:
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
             log.warning("%s is an animation; only its first frame is used.", name)
         image.load()
-        return _to_tensor(_to_rgb(image, name))
+        return np.array(_to_rgb(image, name))
 
 
 def read_size(file: Path) -> tuple[int, int]:
@@ -183,24 +186,22 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def _from_array(array: NDArray[np.uint8]) -> Tensor:
+def _from_array(array: NDArray[np.uint8]) -> Pixels:
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
         raise InputError(f"An array must be RGB uint8 (height, width, 3); got {array.dtype} {array.shape}.")
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+    return np.ascontiguousarray(array)
 
 
-def _from_tensor(tensor: Tensor) -> Tensor:
+def _from_tensor(tensor: Tensor) -> Pixels:
     if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
         raise InputError(f"A tensor must be (3, height, width); got {tuple(tensor.shape)}.")
-    if tensor.dtype == torch.uint8:
-        return tensor.cpu()
-    if not tensor.is_floating_point() or not bool(((tensor >= 0) & (tensor <= 1)).all()):
-        raise InputError("A tensor must be uint8, or float with values in [0, 1]; this one is not.")
-    return (tensor * 255).round().to(torch.uint8).cpu()
+    values = tensor.detach().cpu()
+    array = np.asarray(values.float() if values.is_floating_point() else values)
+    if array.dtype != np.uint8:
+        if array.dtype != np.float32 or not ((array >= 0) & (array <= 1)).all():
+            raise InputError("A tensor must be uint8, or float with values in [0, 1]; this one is not.")
+        array = (array * 255).round().astype(np.uint8)
+    return np.ascontiguousarray(array.transpose(1, 2, 0))
 
 
 def _fetch(url: str) -> bytes:

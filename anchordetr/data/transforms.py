@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
@@ -127,6 +129,11 @@ def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flip
     )
     steps: list[nn.Module] = [_FLIPS[direction](0.5) for direction in flips]
     return v2.Compose([*steps, OneOf([resize, cropped]) if crop else resize])
+
+
+def as_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """Return an image (H, W, 3) as a tensor (3, H, W), which shares its memory."""
+    return torch.from_numpy(image).permute(2, 0, 1)
 
 
 def prepare_image(image: Tensor, transform: v2.Transform) -> Tensor:

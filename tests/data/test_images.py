@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from anchordetr.data.images import expand_source, load_image, read_orientation, read_size
+from anchordetr.data import images
+from anchordetr.data.images import ImageSource, expand_source, read_orientation, read_size
+from anchordetr.data.transforms import as_tensor
 from anchordetr.errors import InputError
 
 RAMP = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(4, 6, 3)
+
+
+def load_image(source: ImageSource) -> Tensor:
+    """Return an image as a tensor (3, H, W)."""
+    return as_tensor(images.load_image(source))
 
 
 def save(image: Image.Image, path: Path, **options: object) -> Path:

@@ -16,6 +16,7 @@ from anchordetr.data.dataset import ImageRecord
 from anchordetr.data.doctor.report import SplitReport
 from anchordetr.data.images import load_image
 from anchordetr.data.layouts.validation import to_table
+from anchordetr.data.transforms import as_tensor
 from anchordetr.detections import PALETTE
 
 _TILE = 320  # pixels of the longer side
@@ -50,7 +51,7 @@ def chosen_rows(split: SplitReport, count: int) -> list[int]:
 
 def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
     """Return one annotated image (3, tile, tile), padded with white to a square."""
-    image = load_image(split.raw.path(row))
+    image = as_tensor(load_image(split.raw.path(row)))
     height, width = image.shape[1:]
     scale = _TILE / max(height, width)
     size = [max(round(height * scale), 1), max(round(width * scale), 1)]

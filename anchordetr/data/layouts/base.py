@@ -14,6 +14,7 @@ from anchordetr.data.findings import KINDS
 from anchordetr.data.images import read_image
 from anchordetr.data.layouts.raw import RawSplit
 from anchordetr.data.layouts.validation import validated_table
+from anchordetr.data.transforms import as_tensor
 from anchordetr.errors import InputError
 
 Part = TypeVar("Part")
@@ -83,9 +84,10 @@ class FolderDataset(DetectionDataset):
         except InputError as error:
             raise InputError(f"{error} {KINDS['unreadable_image'].advice}") from error
         height, width = (int(side) for side in self.annotations.sizes[index])
-        if image.shape[1:] != (height, width):
-            raise InputError(size_mismatch(str(file), (image.shape[1], image.shape[2]), (height, width)))
-        return image
+        found = (image.shape[0], image.shape[1])
+        if found != (height, width):
+            raise InputError(size_mismatch(str(file), found, (height, width)))
+        return as_tensor(image)
 
 
 def size_mismatch(name: str, found: tuple[int, int], annotated: tuple[int, int]) -> str:

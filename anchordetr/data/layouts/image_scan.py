@@ -45,7 +45,7 @@ def scan_image(file: Path) -> ScannedImage:
         return ScannedImage(0, 0, b"", f"{file} cannot be read: {error}")
     digest = hashlib.sha256(content).digest()
     try:
-        height, width = read_image(io.BytesIO(content), str(file)).shape[1:]
+        height, width = read_image(io.BytesIO(content), str(file)).shape[:2]
     except InputError as error:
         return ScannedImage(0, 0, digest, str(error))
     return ScannedImage(height, width, digest, None)

@@ -15,6 +15,7 @@ from PIL import Image
 import anchordetr
 from anchordetr.data.images import load_image
 from anchordetr.data.layouts.opening import open_dataset
+from anchordetr.data.transforms import as_tensor
 from anchordetr.errors import InputError
 
 Changed = Callable[..., Path]
@@ -35,7 +36,7 @@ def test_training_and_prediction_read_the_same_pixels(mode: str, tmp_path: Path)
     content = {"images": [{"id": 1, "file_name": name}], "annotations": [], "categories": [{"id": 1, "name": "a"}]}
     (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(content))
     dataset = open_dataset(tmp_path, "val")
-    assert torch.equal(dataset.image(0), load_image(tmp_path / "val" / name))
+    assert torch.equal(dataset.image(0), as_tensor(load_image(tmp_path / "val" / name)))
     assert dataset.image(0).shape == (3, 30, 20)
 
 
