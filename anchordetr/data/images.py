@@ -1,9 +1,8 @@
 """Image reading: files, URLs, arrays and tensors to upright uint8 RGB arrays; numpy and Pillow only.
 
 Greyscale becomes RGB, 16-bit values are divided by 256, transparent pixels are composed over white, EXIF orientation
-is applied, and of an animation only the first frame is read, with a
-warning. Only the decoders of ``IMAGE_FORMATS`` are used,
-whatever the file's suffix; images of more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels are refused.
+is applied, and of an animation only the first frame is read, with a warning. Only the decoders of ``IMAGE_FORMATS``
+are used, whatever the file's suffix; images of more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels are refused.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class TimmBody(nn.Module):
             for module in self._batch_norms():
                 module.eval().requires_grad_(False)
             folded = fold_frozen_norms(self.network)
-            self._folded = None if folded is None else folded.forward  # not a submodule: it shares the network's
+            self._folded = None if folded is None else folded.forward  # only the method: its modules are the network's
         self._freeze_stages(frozen_stages)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:

@@ -53,8 +53,7 @@ def fetch_from_hub(repo_id: str) -> Path:
         hf_hub_download(repo_id, WEIGHTS_FILE)
     except Exception as error:
         raise InputError(
-            f"'{repo_id}' is not a local folder and could not be downloaded from the Hugging Face hub "
-            f"({reason(error)})."
+            f"'{repo_id}' is not a local folder, and the Hugging Face hub does not provide it ({reason(error)})."
         ) from error
     with contextlib.suppress(EntryNotFoundError):
         hf_hub_download(repo_id, UNUSED_FILE)
