@@ -12,7 +12,7 @@ SETTINGS_PAGE = "docs/settings.md"
 REWRITE_COMMAND = f"anchordetr config --markdown > {SETTINGS_PAGE}"
 _INTRODUCTION = f"""# Settings
 
-<!-- `{REWRITE_COMMAND}` writes this page; descriptions stand in anchordetr/config/. -->
+<!-- `{REWRITE_COMMAND}` writes this page; descriptions are in anchordetr/config/. -->
 
 `--set section.key=value` changes one, `--config FILE` several, in YAML or JSON; in Python it is
 `preset(name).updated({{"section.key": value}})`. `anchordetr config MODEL` prints the settings of a preset as a file
