@@ -1,6 +1,6 @@
 """Anchor DETR with the original implementation's order of operations: the baseline of speed measurements.
 
-Written anew from the paper and the golden cases. Parameters have the original's names, so that its checkpoints load;
+Written from the paper and the golden cases. Parameters have the original's names, so that its checkpoints load;
 `anchordetr.weights.official_names.from_original` converts the weights to those of the library.
 
 What it does as the original does, and the library does not:
