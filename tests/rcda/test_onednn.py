@@ -45,6 +45,33 @@ def test_a_linear_layer_by_convolution_equals_torchs(shape: tuple[int, ...], bia
     assert onednn == ["conv2d"]
 
 
+@needs_onednn
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("relu", [True, False], ids=["relu", "no_relu"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 4, 8), (1, 8)], ids=str)
+def test_a_layer_without_gradient_runs_in_one_kernel(
+    shape: tuple[int, ...], dtype: torch.dtype, relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, features = Linear(8, 12, relu=relu).to(dtype), torch.randn(shape).to(dtype)
+    expected = F.linear(features, layer.weight, layer.bias)
+    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU has no products of bfloat16")
+    monkeypatch.setattr(product, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(F, "linear", None)
+    with torch.no_grad():
+        found = layer(features)
+    torch.testing.assert_close(found, expected.relu() if relu else expected)
+    assert found.dtype == dtype
+
+
+@pytest.mark.parametrize("relu", [True, False], ids=["relu", "no_relu"])
+def test_relu_follows_with_gradient_too(relu: bool, onednn: list[str]) -> None:
+    layer, features = Linear(12, 9, relu=relu), torch.randn(5, 12, requires_grad=True)
+    expected = F.linear(features, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(features), expected.relu() if relu else expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_other_dtypes_are_left_to_torch(dtype: torch.dtype, onednn: list[str]) -> None:
     layer = Linear(12, 9).to(dtype)
