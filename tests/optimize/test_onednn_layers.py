@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from anchordetr.optimize import onednn_layers as fused
-from anchordetr.optimize.onednn_layers import FusedConvolution, FusedLinear, LeanMaxPool
+from anchordetr.optimize.onednn_layers import FusedConvolution, LeanMaxPool
 
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 # kernel size, stride, and a map's sides: odd, even, smaller than the kernel
@@ -38,16 +38,6 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(fused, "fuses", lambda features: False)
     else:
         request.getfixturevalue("onednn")
-
-
-@pytest.mark.usefixtures("kernels")
-@pytest.mark.parametrize("relu", [True, False])
-@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 4, 8), (1, 8)])
-def test_linear(shape: tuple[int, ...], relu: bool) -> None:
-    layer, features = nn.Linear(8, 12), torch.randn(*shape)
-    expected = layer(features).relu() if relu else layer(features)
-    with torch.inference_mode():
-        torch.testing.assert_close(FusedLinear(layer.weight, layer.bias, relu)(features), expected)
 
 
 @pytest.mark.usefixtures("kernels")
@@ -92,3 +82,14 @@ def test_max_pooling_keeps_the_layout() -> None:
     pooled = LeanMaxPool(3, 2)(features)
     assert pooled.is_contiguous(memory_format=CHANNELS_LAST)
     torch.testing.assert_close(pooled, F.max_pool2d(features, 3, 2, 1), rtol=0, atol=0)
+
+
+def test_a_torch_without_the_private_operators_runs_the_public_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, features = FusedConvolution(nn.Conv2d(3, 4, 3, padding=1), relu=True), torch.randn(1, 3, 8, 8)
+    expected = layer(features)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    fused._has_kernels.cache_clear()
+    assert not fused.fuses(features)
+    torch.testing.assert_close(layer(features), expected)
+    monkeypatch.undo()
+    fused._has_kernels.cache_clear()

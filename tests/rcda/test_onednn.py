@@ -45,6 +45,16 @@ def test_a_linear_layer_by_convolution_equals_torchs(shape: tuple[int, ...], bia
     assert onednn == ["conv2d"]
 
 
+@needs_onednn
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("gradient", [True, False], ids=["gradient", "no_gradient"])
+@pytest.mark.parametrize("shape", [(7, 12), (2, 3, 4, 12)], ids=str)
+def test_relu_follows_a_linear_layer(shape: tuple[int, ...], gradient: bool) -> None:
+    layer, features = Linear(12, 9, relu=True), torch.randn(shape)
+    with torch.set_grad_enabled(gradient):
+        torch.testing.assert_close(layer(features), F.linear(features, layer.weight, layer.bias).relu())
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_other_dtypes_are_left_to_torch(dtype: torch.dtype, onednn: list[str]) -> None:
     layer = Linear(12, 9).to(dtype)
