@@ -135,7 +135,7 @@ class PreparedCopy:
 
     def __init__(self) -> None:
         self._copies: dict[Budget, AnchorDETR] = {}
-        self._state: list[tuple[int, int]] = []
+        self._state: list[tuple[int, int, int]] = []
 
     def of(self, model: AnchorDETR, budget: Budget = _WHOLE) -> AnchorDETR:
         """Return the network fused for inference, or the part of it that a budget selects.
@@ -143,7 +143,8 @@ class PreparedCopy:
         Raises:
             UsageError: the budget exceeds what the network has.
         """
-        state = [(id(value), value._version) for value in (*model.parameters(), *model.buffers())]
+        values = (*model.parameters(), *model.buffers())
+        state = [(id(value), value._version, value.data_ptr()) for value in values]  # model.to() changes the last only
         if state != self._state:
             self._copies, self._state = {}, state
         if _WHOLE not in self._copies:

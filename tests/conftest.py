@@ -25,6 +25,7 @@ from anchordetr.models.presets import preset
 
 TESTS = Path(__file__).parent
 GOLDEN = TESTS / "golden"
+torch.manual_seed(0)  # for what test files make when they are imported
 sys.path[:0] = [str(TESTS), str(GOLDEN), str(TESTS.parent / "benchmarks")]
 
 

@@ -35,10 +35,7 @@ class EncoderHead(nn.Module):
         features = self.norm(self.projection(memory.values.float()))
         points = memory.positions.points.expand(*memory.values.shape[:3], 2)
         content, points = (_locations(values, memory.levels) for values in (features, points))
-        valid = None
-        if memory.valid_x is not None and memory.valid_y is not None:
-            valid = _locations(memory.valid_x[:, None, :, None] & memory.valid_y[:, :, None, None], memory.levels)
-            valid = valid.transpose(1, 2)
+        valid = _valid_locations(memory)
         queries = Queries(content, memory.encode(points), points, num_anchors=points.shape[1], valid=valid)
         return content, self.heads(Decoded(content.unsqueeze(0), points.unsqueeze(0)), queries)
 
@@ -64,8 +61,9 @@ class ProposalQueries(QuerySource):
     """Queries chosen by content: the locations of the memory whose proposals have the highest class scores.
 
     References are the proposals' boxes, the content is the features they were predicted from (RT-DETR, Zhao et al.,
-    CVPR 2024, section 4.3); neither carries a gradient. In training, the proposals are auxiliary predictions with the
-    name ``encoder``, which are matched and have losses.
+    CVPR 2024, section 4.3); neither carries a gradient. Where an image has fewer locations than others of its batch,
+    its last queries are padding. In training, the proposals are auxiliary predictions with the name ``encoder``, which
+    are matched and have losses.
 
     Args:
         head: predicts at every location.
@@ -84,13 +82,23 @@ class ProposalQueries(QuerySource):
         rows = scores.topk(min(self.num_anchors, scores.shape[1]), dim=1).indices.unsqueeze(-1)
         boxes = predictions.boxes[-1].detach().gather(1, rows.expand(-1, -1, 4))
         content = content.detach().gather(1, rows.expand(-1, -1, content.shape[-1])).to(memory.values.dtype)
+        valid = _valid_locations(memory)
         return Queries(
             content,
             memory.encode(boxes[..., :2]),
             boxes,
             num_anchors=boxes.shape[1],
+            valid=None if valid is None else valid.gather(2, rows.transpose(1, 2)),
             auxiliary={"encoder": predictions} if self.training else {},
         )
+
+
+def _valid_locations(memory: Memory) -> Tensor | None:
+    """Return which locations are no padding: (B, 1, G·H·W), None where all are valid."""
+    if memory.valid_x is None or memory.valid_y is None:
+        return None
+    valid = memory.valid_x[:, None, :, None] & memory.valid_y[:, :, None, None]
+    return _locations(valid, memory.levels).transpose(1, 2)
 
 
 def _locations(values: Tensor, levels: int) -> Tensor:

@@ -55,7 +55,7 @@ class Queries:
         return replace(self, references=boxes, positions=positions.at(boxes[..., :2]))
 
     def select(self, rows: Tensor, num_anchors: int, pattern_ids: Tensor) -> Queries:
-        """Return some of the queries.
+        """Return some of the queries, which are one group.
 
         Args:
             rows: indices of the queries to keep, pattern-major.
@@ -68,6 +68,7 @@ class Queries:
             content=self.content[:, rows],
             positions=positions.select(rows),
             references=self.references[:, rows],
+            valid=None if self.valid is None else self.valid[..., rows],
             num_anchors=num_anchors,
             pattern_ids=pattern_ids,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,18 @@ class QuerySource(nn.Module):
 
     Attributes:
         num_anchors, num_patterns: A and P of its queries.
-        is_constant: whether the queries depend on the weights alone, and neither on images nor on targets.
+        is_constant: whether the queries depend on the weights alone, and neither on images nor on targets; false in a
+            subclass with a forward method of its own, unless it says so again.
     """
 
     num_anchors: int
     num_patterns: int = 1
     is_constant: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "forward" in vars(cls) and "is_constant" not in vars(cls):
+            cls.is_constant = False
 
     def choose_anchors(self, count: int) -> Tensor:
         """Return the rows (count,), ascending, of the anchors that a smaller budget keeps: the first ones."""

@@ -96,21 +96,18 @@ class ChosenQueries(QuerySource):
         chosen = _choose_patterns(budget.patterns, source.num_patterns)
         self.num_patterns = len(chosen)
         device = next((value.device for value in source.parameters()), None)
-        self.register_buffer("anchors", source.choose_anchors(count).to(device), persistent=False)
+        anchors = source.choose_anchors(count)
+        self.rows: list[int] = anchors.tolist()
+        self.register_buffer("anchors", anchors.to(device), persistent=False)
         self.register_buffer("patterns", torch.tensor(chosen, device=device), persistent=False)
 
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
-        """Return the chosen queries."""
+        """Return the chosen queries, fewer where a small image has fewer than the budget."""
         queries: Queries = self.source(memory, heads, targets)
-        anchors = self.anchors[self.anchors < queries.num_anchors] if _varies(queries) else self.anchors
+        anchors = self.anchors[: sum(row < queries.num_anchors for row in self.rows)]
         rows = (self.patterns[:, None] * queries.num_anchors + anchors).flatten()
         pattern_ids = self.patterns if queries.pattern_ids is None else queries.pattern_ids[self.patterns]
         return queries.select(rows, len(anchors), pattern_ids)
-
-
-def _varies(queries: Queries) -> bool:
-    """Whether each image has its own queries, of which there may be fewer than the budget."""
-    return len(queries.references) > 1
 
 
 def _first_layers(decoder: nn.Module, count: int) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,11 +82,18 @@ def _update_maxima(maxima: Tensor, candidates: Tensor) -> None:
 
 def fuses(features: Tensor) -> bool:
     """Whether to use oneDNN's fused kernels for these features; ``torch.compile`` does its own fusion."""
-    if torch.compiler.is_compiling() or features.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if torch.compiler.is_compiling() or features.device.type != "cpu" or not _has_kernels():
         return False
     if features.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return features.dtype == torch.float32
+
+
+@cache
+def _has_kernels() -> bool:
+    """Whether torch's private operators are there."""
+    names = ("_convolution_pointwise", "_convolution_pointwise_", "_is_mkldnn_bf16_supported")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
 def _fixed(value: Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> nn.Parameter:

@@ -26,6 +26,8 @@ SIZES = [(64, 80), (80, 64), (33, 97), (64, 80), (120, 40), (50, 50), (1, 70), (
         {"features": "c3_c4_c5", "fusion_level": "c4", "backbone": "resnet10t"},
         {"features": "c3_c4_c5", "fusion_level": "c5", "backbone": "resnet10t"},
         {"box_refinement": True},
+        {"queries": "proposals"},
+        {"queries": "proposals", "features": "c3_c4_dc5", "backbone": "resnet10t"},
     ],
     ids=str,
 )
@@ -37,8 +39,10 @@ def test_network(changes: dict[str, Any], small_model: ModelConfig) -> None:
         together = model(images)
         for index, image in enumerate(images):
             alone = model([image])
-            torch.testing.assert_close(together.boxes[:, index], alone.boxes[:, 0], atol=1e-5, rtol=0)
-            torch.testing.assert_close(together.logits[:, index], alone.logits[:, 0], atol=1e-4, rtol=0)
+            count = alone.boxes.shape[2]  # proposals are as few as the locations of the image
+            torch.testing.assert_close(together.boxes[:, index, :count], alone.boxes[:, 0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(together.logits[:, index, :count], alone.logits[:, 0], atol=1e-4, rtol=0)
+            assert (together.logits[:, index, count:].sigmoid() < 1e-9).all()  # padding sees no object
 
 
 def test_a_tiny_image_beside_a_huge_one_gives_no_nan(small_model: ModelConfig) -> None:

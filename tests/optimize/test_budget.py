@@ -106,6 +106,18 @@ def test_prepared_it_answers_the_same(budget: Budget, changes: dict[str, Any], s
     assert found.num_anchors == expected.num_anchors
 
 
+def test_of_proposals_the_best_are_kept_and_padding_stays_padding(small_model: ModelConfig) -> None:
+    model = apply_budget(build(small_model, queries="proposals"), Budget(anchors=12))
+    images = [torch.randn(3, 64, 96), torch.randn(3, 32, 40)]
+    with torch.no_grad():
+        together, alone = model(images), model(images[1:])
+    assert together.logits.shape[2] == 12
+    count = alone.logits.shape[2]
+    assert count == 6  # locations of the small image
+    torch.testing.assert_close(together.boxes[:, 1, :count], alone.boxes[:, 0], atol=1e-5, rtol=0)
+    assert (together.logits[:, 1, count:].sigmoid() < 1e-9).all()
+
+
 def test_weights_are_shared_and_the_network_stays_as_it_was(small_model: ModelConfig) -> None:
     model = build(small_model)
     names = list(model.state_dict())

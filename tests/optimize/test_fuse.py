@@ -13,7 +13,10 @@ from torch import Tensor
 from anchordetr import create_model
 from anchordetr.config import ModelConfig
 from anchordetr.layers.feed_forward import FeedForward
+from anchordetr.layers.memory import Memory
 from anchordetr.layers.position import SinePositionEncoder
+from anchordetr.layers.queries import Queries
+from anchordetr.layers.query_sources import AnchorQueries
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
 from anchordetr.optimize.budget import Budget, apply_budget
@@ -183,3 +186,19 @@ def test_proposals_are_made_for_every_image(small_model: ModelConfig) -> None:
     with torch.inference_mode():
         anchors = fused(IMAGES[:2]).anchors
     assert not torch.equal(anchors[0], anchors[1])
+
+
+class FollowingQueries(AnchorQueries):
+    """A plug-in's queries at anchors, whose content comes from the image."""
+
+    def forward(self, memory: Memory, *arguments: Any) -> Queries:
+        queries = super().forward(memory, *arguments)
+        return queries.with_content(queries.content + memory.row_means.mean(dim=1, keepdim=True))
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_not_constant(small_model: ModelConfig) -> None:
+    model = build(small_model)
+    model.queries = FollowingQueries(anchors=model.queries.anchors, patterns=model.queries.patterns)
+    fused = model.optimize_for_inference()
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(IMAGES).boxes[0], model(IMAGES).boxes[-1], atol=2e-5, rtol=0)

@@ -82,3 +82,14 @@ def test_max_pooling_keeps_the_layout() -> None:
     pooled = LeanMaxPool(3, 2)(features)
     assert pooled.is_contiguous(memory_format=CHANNELS_LAST)
     torch.testing.assert_close(pooled, F.max_pool2d(features, 3, 2, 1), rtol=0, atol=0)
+
+
+def test_a_torch_without_the_private_operators_runs_the_public_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, features = FusedConvolution(nn.Conv2d(3, 4, 3, padding=1), relu=True), torch.randn(1, 3, 8, 8)
+    expected = layer(features)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    fused._has_kernels.cache_clear()
+    assert not fused.fuses(features)
+    torch.testing.assert_close(layer(features), expected)
+    monkeypatch.undo()
+    fused._has_kernels.cache_clear()
