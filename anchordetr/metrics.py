@@ -25,6 +25,9 @@ STATISTICS = (
 )
 """COCO's twelve numbers in the order of ``COCOeval.stats``."""
 
+LOSS_TERMS = ("class", "box", "giou")
+"""Names of the three losses of a decoder layer."""
+
 
 @dataclass(frozen=True)
 class Details:

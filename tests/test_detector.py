@@ -88,7 +88,7 @@ def test_supervision_gets_the_same_fields(detector: Detector, image: np.ndarray)
     np.testing.assert_array_equal(theirs.data["class_name"], found.data["class_name"])
 
 
-def test_supervision_missing_is_answered_with_the_command(
+def test_missing_supervision_names_the_install_command(
     detector: Detector, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "supervision", None)
@@ -96,7 +96,7 @@ def test_supervision_missing_is_answered_with_the_command(
         detector.predict(image).to_supervision()
 
 
-def test_saved_and_loaded_it_answers_the_same(detector: Detector, image: np.ndarray, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_predicts_the_same(detector: Detector, image: np.ndarray, tmp_path: Path) -> None:
     detector.save_pretrained(tmp_path / "model")
     assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
     loaded = Detector.from_pretrained(tmp_path / "model", device="cpu")

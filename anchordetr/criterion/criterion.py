@@ -12,6 +12,7 @@ from anchordetr.config import LossConfig
 from anchordetr.criterion.boxes import generalized_iou
 from anchordetr.criterion.classification import ClassLoss, FocalLoss, VarifocalLoss
 from anchordetr.criterion.matcher import HungarianMatcher, Matches, known_matches
+from anchordetr.metrics import LOSS_TERMS
 from anchordetr.types import Predictions, Target
 
 
@@ -54,7 +55,7 @@ class SetCriterion(nn.Module):
         self.matcher = matcher
         self.num_classes = num_classes
         self.class_loss = class_loss or FocalLoss()
-        self.weights = {"class": class_weight, "box": box_weight, "giou": giou_weight}
+        self.weights = dict(zip(LOSS_TERMS, (class_weight, box_weight, giou_weight), strict=True))
 
     def forward(
         self, predictions: Predictions, targets: Sequence[Target], num_boxes: float | Tensor | None = None
@@ -78,9 +79,9 @@ class SetCriterion(nn.Module):
         target_boxes = _gather([target.boxes for target in targets], matches)
         labels = _gather([target.labels for target in targets], matches)
         scores = self.class_loss.target_scores(boxes, target_boxes)
-        by_term = {"class": self._class_losses(predictions, matches, labels, scores)}
-        by_term["box"], by_term["giou"] = self._box_losses(boxes, target_boxes, matches.layer, num_layers)
-        by_term = {name: losses / (num_boxes * copies) for name, losses in by_term.items()}
+        class_losses = self._class_losses(predictions, matches, labels, scores)
+        sums = (class_losses, *self._box_losses(boxes, target_boxes, matches.layer, num_layers))
+        by_term = {name: losses / (num_boxes * copies) for name, losses in zip(LOSS_TERMS, sums, strict=True)}
         total = torch.stack([self.weights[name] * losses.sum() for name, losses in by_term.items()]).sum()
         terms = {}
         for name, losses in by_term.items():

@@ -105,16 +105,16 @@ class MultiLevelAttention(nn.Module):
 
     Args:
         attention: a map attention, shared by the levels.
-        fuse: linear layer from C·G to C channels; input ``c·G + g`` is channel c of level g.
+        merge: linear layer from C·G to C channels; input ``c·G + g`` is channel c of level g.
     """
 
-    def __init__(self, *, attention: nn.Module, fuse: nn.Linear) -> None:
+    def __init__(self, *, attention: nn.Module, merge: nn.Linear) -> None:
         super().__init__()
         self.attention = attention
-        self.fuse = fuse
+        self.merge = merge
 
     def forward(self, query: Queries, memory: Memory) -> Tensor:
         """N queries, values (B·G, H, W, C) -> (B, N, C)."""
         outputs = torch.stack([self.attention(query, level) for level in memory.by_level], dim=-1)
-        output: Tensor = self.fuse(outputs.flatten(2))
+        output: Tensor = self.merge(outputs.flatten(2))
         return output

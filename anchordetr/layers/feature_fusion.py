@@ -57,10 +57,10 @@ class FeatureFusion(Projection):
             for level, lateral, stride in zip(maps, self.laterals, self.strides, strict=True)
         ]
         valid = ValidArea.of(target.sizes, (height, width), target.features.device)
-        fused = torch.stack(levels).sum(dim=0)
+        total = torch.stack(levels).sum(dim=0)
         if valid.is_padded:
-            fused = fused * valid.map(fused)
-        return self.to_memory([self.norm(self.pointwise(self.depthwise(fused)), *valid.masks)], valid)
+            total = total * valid.map(total)
+        return self.to_memory([self.norm(self.pointwise(self.depthwise(total)), *valid.masks)], valid)
 
     def _resized(self, level: PaddedMap, lateral: nn.Module, stride: int, size: Size) -> Tensor:
         """Project a level and bring it to the output's size; (B, C, H, W)."""

@@ -221,8 +221,8 @@ def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:
     """Build one decoder layer."""
     cross_attention = build_map_attention(config)
     if levels > 1:
-        fuse = nn.Linear(config.embed_dim * levels, config.embed_dim)
-        cross_attention = MultiLevelAttention(attention=cross_attention, fuse=fuse)
+        merge = nn.Linear(config.embed_dim * levels, config.embed_dim)
+        cross_attention = MultiLevelAttention(attention=cross_attention, merge=merge)
     return DecoderLayer(
         self_attention=build_self_attention(config),
         cross_attention=cross_attention,

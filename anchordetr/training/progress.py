@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from anchordetr.metrics import Metrics
+from anchordetr.metrics import LOSS_TERMS, Metrics
 
-LOSSES = ("total", "class", "box", "giou")
+LOSSES = ("total", *LOSS_TERMS)
 """Names of the losses that are logged: the weighted sum, and those of the last decoder layer."""
 
 

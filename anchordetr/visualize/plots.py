@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.errors import InputError
+from anchordetr.metrics import LOSS_TERMS
 
 _MOST_NAMES = 20
 
@@ -88,7 +89,7 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     figure = _figure(10, 4)
     losses, metrics = figure.subplots(1, 2)
     epochs = [entry["epoch"] for entry in history]
-    for name in ("total", "class", "box", "giou"):
+    for name in ("total", *LOSS_TERMS):
         losses.plot(epochs, [entry[f"loss_{name}"] for entry in history], label=name)
     evaluated = [entry for entry in history if "ap" in entry]
     for name in ("ap", "ap50", "ap75"):

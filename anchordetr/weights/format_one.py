@@ -11,6 +11,7 @@ _RENAMED = (
     (r"(key_encoder|query_encoder)\.", r"projection.\1."),
     (r"(class_head|box_head)\.", r"heads.\1."),
     (r"denoising\.", r"training_sources.denoising."),
+    (r"(decoder\.layers\.\d+\.cross_attention)\.fuse\.", r"\1.merge."),
 )
 _GROUP = re.compile(r"query_groups\.(\d+)\.")
 

@@ -30,7 +30,7 @@ _SHARED_RULES: tuple[tuple[str, str], ...] = (
     ("transformer.level_embed.", "encoder.level_embedding."),
     ("transformer.decoder_layers.#.self_attn.", "decoder.layers.#.self_attention."),
     ("transformer.decoder_layers.#.norm2.", "decoder.layers.#.self_norm."),
-    ("transformer.decoder_layers.#.level_fc.", "decoder.layers.#.cross_attention.fuse."),
+    ("transformer.decoder_layers.#.level_fc.", "decoder.layers.#.cross_attention.merge."),
     ("transformer.decoder_layers.#.norm1.", "decoder.layers.#.cross_norm."),
     ("transformer.decoder_layers.#.ffn.norm2.", "decoder.layers.#.feed_forward.norm."),
     ("transformer.decoder_layers.#.ffn.", "decoder.layers.#.feed_forward."),
@@ -108,7 +108,7 @@ def to_original(state: Mapping[str, Tensor], decoder_layers: int) -> dict[str, T
     Raises:
         UsageError: the original has no equivalent of a parameter.
     """
-    several = any("cross_attention.fuse" in name for name in state)
+    several = any("cross_attention.merge" in name for name in state)
     rules = [(ours, theirs) for theirs, ours in (_SEVERAL_LEVELS if several else _ONE_LEVEL)]
     renamed: dict[str, Tensor] = {}
     for name, tensor in state.items():

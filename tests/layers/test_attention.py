@@ -61,7 +61,7 @@ def test_levels_are_attended_one_by_one_and_joined_by_a_linear_layer() -> None:
     memory = a_map(4, 3, 5)
     levels = Memory(memory.values, memory.positions, ENCODER, levels=2)
     queries = queries_at(torch.rand(1, 3, 2), torch.randn(2, 3, 16))
-    attention, fuse = RowColumnMapAttention(16, 2), nn.Linear(32, 16)
-    found = MultiLevelAttention(attention=attention, fuse=fuse)(queries, levels)
+    attention, merge = RowColumnMapAttention(16, 2), nn.Linear(32, 16)
+    found = MultiLevelAttention(attention=attention, merge=merge)(queries, levels)
     parts = [attention(queries, Memory(memory.values[level::2], memory.positions, ENCODER)) for level in range(2)]
-    torch.testing.assert_close(found, fuse(torch.stack(parts, dim=-1).flatten(2)))
+    torch.testing.assert_close(found, merge(torch.stack(parts, dim=-1).flatten(2)))

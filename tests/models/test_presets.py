@@ -23,7 +23,7 @@ def test_a_recipe_changes_what_it_says_and_leaves_sizes_alone(name: str, model: 
     assert after.data == before.data
 
 
-def test_an_unknown_recipe_is_answered_with_the_known_ones() -> None:
+def test_an_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="Unknown recipe 'finetun'; known: finetune"):
         recipe("finetun")
 

@@ -124,7 +124,7 @@ def test_official_presets_have_the_papers_sizes() -> None:
     assert len(model.encoder.layers) == len(model.decoder.layers) == 6
 
 
-def test_unknown_names_are_answered_with_the_closest() -> None:
+def test_unknown_names_suggest_the_closest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'anchordetr_r50_dc5'"):
         create_model("anchordetr_r50_dc6")
     with pytest.raises(UsageError, match="Did you mean 'rcda'"):

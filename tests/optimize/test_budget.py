@@ -60,7 +60,7 @@ def test_first_layers_give_their_auxiliary_predictions(changes: dict[str, Any], 
 
 
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS.keys())
-def test_without_self_attention_each_query_answers_as_among_all(
+def test_without_self_attention_each_query_predicts_as_among_all(
     changes: dict[str, Any], small_model: ModelConfig
 ) -> None:
     model = build(small_model, **changes)
@@ -95,7 +95,7 @@ def test_patterns_are_the_first_ones_or_the_named_ones(small_model: ModelConfig)
 
 @pytest.mark.parametrize("budget", [Budget(5, 1, 2), Budget(4, (0,), 1), Budget(layers=1)], ids=str)
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS.keys())
-def test_prepared_it_answers_the_same(budget: Budget, changes: dict[str, Any], small_model: ModelConfig) -> None:
+def test_fused_it_predicts_the_same(budget: Budget, changes: dict[str, Any], small_model: ModelConfig) -> None:
     small = apply_budget(build(small_model, **changes), budget)
     with torch.inference_mode():
         expected, found = small(IMAGES), small.optimize_for_inference()(IMAGES)

@@ -75,7 +75,7 @@ def test_a_network_with_hooks_gives_its_maps() -> None:
         torch.testing.assert_close(FoldedBody(body, torch.float32)(pixels), body(pixels))
 
 
-def test_maps_come_in_the_wanted_dtype() -> None:
+def test_maps_have_the_requested_dtype() -> None:
     folded = FoldedBody(TimmBody("resnet10t", "c5"), torch.bfloat16)
     assert folded(torch.randn(1, 3, 64, 64))[0].dtype == torch.bfloat16
 

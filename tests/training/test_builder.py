@@ -32,7 +32,7 @@ PARTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changes", PARTS.values(), ids=PARTS.keys())
-def test_each_part_trains_saves_and_answers_the_same(
+def test_each_part_trains_saves_and_predicts_the_same(
     changes: dict[str, Any], small_config: Config, coco_folder: Path, tmp_path: Path
 ) -> None:
     detector = Detector(small_config.updated(changes), device="cpu")

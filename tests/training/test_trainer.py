@@ -57,7 +57,7 @@ def test_a_gradient_that_is_not_finite_stops_too(
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
 
 
-def test_too_little_memory_is_answered_with_advice(
+def test_too_little_memory_gives_advice(
     small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_out(self: Trainer, group: object) -> None:

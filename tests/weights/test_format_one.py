@@ -31,13 +31,16 @@ def old_name(name: str) -> str:
 
 
 def test_every_renamed_parameter_has_its_new_name() -> None:
-    old = {
-        old: torch.zeros(1)
-        for old in ("class_head.bias", "query_groups.2.patterns.weight", "encoder.layers.0.norm.bias")
-    }
-    assert list(upgrade_weights(old)) == [
+    old = (
+        "class_head.bias",
+        "query_groups.2.patterns.weight",
+        "decoder.layers.1.cross_attention.fuse.bias",
+        "encoder.layers.0.norm.bias",
+    )
+    assert list(upgrade_weights(dict.fromkeys(old, torch.zeros(1)))) == [
         "heads.class_head.bias",
         "training_sources.group_3.patterns.weight",
+        "decoder.layers.1.cross_attention.merge.bias",
         "encoder.layers.0.norm.bias",
     ]
 
