@@ -90,5 +90,9 @@ def test_a_network_is_prepared_once_for_each_budget_until_its_weights_change() -
         next(model.parameters()).add_(1.0)
     assert prepared.of(model) is not whole
     again = prepared.of(model)
+    assert prepared.of(model, Budget(layers=1)) is not part
+    next(model.buffers()).add_(1.0)
+    assert prepared.of(model) is not again
+    again = prepared.of(model)
     prepared.drop()
     assert prepared.of(model) is not again

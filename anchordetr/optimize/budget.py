@@ -98,15 +98,11 @@ class ChosenQueries(QuerySource):
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
         """Return the chosen queries."""
         queries: Queries = self.source(memory, heads, targets)
-        anchors = self.anchors[self.anchors < queries.num_anchors] if _varies(queries) else self.anchors
+        has_all = queries.num_anchors == self.source.num_anchors
+        anchors = self.anchors if has_all else self.anchors[self.anchors < queries.num_anchors]
         rows = (self.patterns[:, None] * queries.num_anchors + anchors).flatten()
         pattern_ids = self.patterns if queries.pattern_ids is None else queries.pattern_ids[self.patterns]
         return queries.select(rows, len(anchors), pattern_ids)
-
-
-def _varies(queries: Queries) -> bool:
-    """Whether images have queries of their own, of which there may be fewer than the budget."""
-    return len(queries.references) > 1
 
 
 def _first_layers(decoder: nn.Module, count: int) -> nn.Module:

@@ -106,6 +106,18 @@ def test_prepared_it_answers_the_same(budget: Budget, changes: dict[str, Any], s
     assert found.num_anchors == expected.num_anchors
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_small_map_has_fewer_proposals_than_the_budget(count: int, small_model: ModelConfig) -> None:
+    model = build(small_model, queries="proposals", num_anchors=40)
+    images = torch.randn(count, 3, 64, 64).unbind()  # a map of 16 locations
+    with torch.inference_mode():
+        expected, found = model(images), apply_budget(model, Budget(anchors=30))(images)
+        few = apply_budget(model, Budget(anchors=5))(images)
+    assert found.num_anchors == expected.num_anchors == 16
+    torch.testing.assert_close(found.boxes, expected.boxes)
+    assert torch.equal(few.anchors, expected.anchors[:, :5])
+
+
 def test_weights_are_shared_and_the_network_stays_as_it_was(small_model: ModelConfig) -> None:
     model = build(small_model)
     names = list(model.state_dict())
