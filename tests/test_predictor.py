@@ -57,6 +57,8 @@ def test_detections_are_named_and_cut_at_the_threshold(predictor: Predictor) -> 
     low = predictor.predict(image(30, 40), threshold=0.1)
     assert isinstance(low, Detections)
     assert low.data["class_name"].tolist() == ["dog", "cat"]
+    for threshold, count in ((0.9, 1), (0.91, 0)):
+        assert len(predictor.predict(image(30, 40), threshold=threshold)) == count
 
 
 def test_a_few_images_are_in_memory_at_a_time(predictor: Predictor) -> None:

@@ -45,6 +45,31 @@ def test_a_linear_layer_by_convolution_equals_torchs(shape: tuple[int, ...], bia
     assert onednn == ["conv2d"]
 
 
+@needs_onednn
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("relu", [True, False], ids=["relu", "linear"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+def test_without_gradient_a_linear_layer_is_one_kernel(
+    bias: bool, relu: bool, dtype: torch.dtype, onednn: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "multiplies_bfloat16", lambda: True)
+    layer, features = Linear(12, 9, bias=bias, relu=relu).to(dtype), torch.randn(2, 3, 12, dtype=dtype)
+    with torch.no_grad():
+        expected = F.linear(features, layer.weight, layer.bias)
+        torch.testing.assert_close(layer(features), expected.relu() if relu else expected)
+    assert not onednn
+
+
+def test_bfloat16_is_left_to_torch_where_the_cpu_has_no_instructions(
+    onednn: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(product, "linear_pointwise", None)
+    with torch.no_grad():
+        Linear(12, 9).bfloat16()(torch.randn(5, 12).bfloat16())
+    assert not onednn
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_other_dtypes_are_left_to_torch(dtype: torch.dtype, onednn: list[str]) -> None:
     layer = Linear(12, 9).to(dtype)
