@@ -126,6 +126,14 @@ def test_every_query_source_is_given_the_targets(small_model: ModelConfig) -> No
     assert given == [TARGETS, TARGETS]
 
 
+def test_denoising_predictions_know_their_targets(small_model: ModelConfig) -> None:
+    predictions = build(small_model, denoising_groups=2)(IMAGES, TARGETS)
+    indices = predictions.auxiliary["denoising"].target_indices
+    assert predictions.target_indices is None
+    assert indices is not None
+    assert indices.tolist() == [[[0, 1, 2, -1]] * 2, [[0, -1, -1, -1]] * 2]
+
+
 def test_missing_targets_are_named(small_model: ModelConfig) -> None:
     with pytest.raises(ValueError, match=r"model\(images, targets\), or model\.eval\(\)"):
         build(small_model, denoising_groups=1)(IMAGES)
