@@ -144,7 +144,7 @@ class PreparedCopy:
             UsageError: the budget exceeds what the network has.
         """
         values = (*model.parameters(), *model.buffers())
-        state = [(id(value), value._version, value.data_ptr()) for value in values]  # model.to() changes the last only
+        state = [(id(value), _version(value), value.data_ptr()) for value in values]  # model.to() changes the last only
         if state != self._state:
             self._copies, self._state = {}, state
         if _WHOLE not in self._copies:
@@ -156,3 +156,8 @@ class PreparedCopy:
     def drop(self) -> None:
         """Drop the copies to free their memory."""
         self._copies = {}
+
+
+def _version(value: Tensor) -> int:
+    """Return the number of in-place changes; tensors made in inference mode count none."""
+    return 0 if value.is_inference() else value._version

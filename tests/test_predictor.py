@@ -57,6 +57,8 @@ def test_detections_are_named_and_cut_at_the_threshold(predictor: Predictor) -> 
     low = predictor.predict(image(30, 40), threshold=0.1)
     assert isinstance(low, Detections)
     assert low.data["class_name"].tolist() == ["dog", "cat"]
+    for threshold, count in ((0.9, 1), (0.91, 0)):
+        assert len(predictor.predict(image(30, 40), threshold=threshold)) == count
 
 
 def test_a_few_images_are_in_memory_at_a_time(predictor: Predictor) -> None:
@@ -90,9 +92,19 @@ def test_a_network_is_prepared_once_for_each_budget_until_its_weights_change() -
         next(model.parameters()).add_(1.0)
     assert prepared.of(model) is not whole
     again = prepared.of(model)
+    assert prepared.of(model, Budget(layers=1)) is not part
+    next(model.buffers()).add_(1.0)
+    assert prepared.of(model) is not again
+    again = prepared.of(model)
     weights = next(model.parameters())
     weights.data = weights.data.clone()  # as model.to(device) does
     assert prepared.of(model) is not again
     again = prepared.of(model)
     prepared.drop()
     assert prepared.of(model) is not again
+
+
+def test_a_network_built_in_inference_mode_is_prepared() -> None:
+    with torch.inference_mode():
+        model = create_model("anchordetr_tiny", num_classes=3, pretrained_backbone=False).eval()
+    assert not PreparedCopy().of(model).training

@@ -36,6 +36,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"The configuration file {path} does not exist; check the path.") from None
+    except OSError as error:
+        raise InputError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"The configuration file {path} is not valid YAML or JSON: {_one_line(error)}") from error
     if not isinstance(values, dict):

@@ -70,7 +70,8 @@ def largest_budget(network: nn.Module) -> tuple[int, int, int]:
     """
     parts: Any = network
     source = _source(parts.queries)
-    return source.num_anchors, source.num_patterns, len(parts.decoder.layers)
+    decoder: Any = parts.decoder.decoder if isinstance(parts.decoder, LastLayer) else parts.decoder
+    return source.num_anchors, source.num_patterns, len(decoder.layers)
 
 
 class ChosenQueries(QuerySource):

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anchordetr.layers.attention import MultiLevelAttention, RotaryMapAttention, RowColumnMapAttention
+from anchordetr.layers.attention import (
+    MultiLevelAttention,
+    RotaryMapAttention,
+    RowColumnMapAttention,
+    StandardMapAttention,
+)
 from anchordetr.layers.memory import Memory
 from anchordetr.layers.position import MapPositions, PointPositions, SineMLPPositionEncoder, SinePositionEncoder
 from anchordetr.layers.queries import Queries
@@ -31,6 +36,16 @@ def test_self_attention_is_attention_from_the_centers_of_the_locations(kind: typ
     from_map = attention(memory, memory)
     from_points = attention(queries_at(memory.positions.points.flatten(1, 2), memory.values.flatten(1, 2)), memory)
     torch.testing.assert_close(from_map.flatten(1, 2), from_points)
+
+
+def test_standard_attention_reads_values_without_positions() -> None:
+    attention, memory = StandardMapAttention(16, 2), a_map(1, 3, 5)
+    queries = queries_at(torch.rand(1, 4, 2), torch.randn(1, 4, 16))
+    constant = memory.with_values(torch.ones_like(memory.values))
+    found = attention(queries, constant)
+    weight, bias = attention.attention.in_proj_weight[32:], attention.attention.in_proj_bias[32:]
+    expected = attention.attention.out_proj(weight.sum(dim=1) + bias)  # a mean of equal values is each of them
+    torch.testing.assert_close(found, expected.expand_as(found))
 
 
 def test_rotary_attention_depends_on_distances_alone() -> None:

@@ -67,6 +67,19 @@ def test_points_move_by_their_share_of_the_box_and_negatives_farther() -> None:
     assert ((offset > 0).float().mean(dim=(0, 1)) - 0.5).abs().max() < 0.1
 
 
+def test_points_stay_in_the_image() -> None:
+    corner = Target(torch.tensor([[0.02, 0.98, 0.9, 0.9]]), torch.tensor([1]))
+    _, queries = queries_of([corner], groups=100, negatives=True)
+    assert queries.references.min() == 0.0
+    assert queries.references.max() == 1.0
+
+
+def test_a_flipped_label_is_any_class() -> None:
+    denoising, queries = queries_of([Target(torch.rand(1, 4), torch.tensor([1]))], groups=200, label_noise=1.0)
+    is_class = (queries.content[0, :, None] == denoising.labels.weight).all(dim=-1)
+    assert (is_class.sum(dim=0) > 10).all()
+
+
 def test_a_share_of_the_labels_is_another() -> None:
     target = Target(torch.rand(1, 4), torch.tensor([1]))
     denoising, queries = queries_of([target], groups=1000, label_noise=0.5)

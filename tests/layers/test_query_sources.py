@@ -5,9 +5,16 @@ from __future__ import annotations
 from itertools import combinations, pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from anchordetr.layers.query_sources import evenly_spread
+from anchordetr.layers.heads import Heads
+from anchordetr.layers.memory import Memory
+from anchordetr.layers.position import MapPositions, SinePositionEncoder
+from anchordetr.layers.query_sources import EmbeddingQueries, Patterns, evenly_spread
+
+ENCODER = SinePositionEncoder(8)
+CENTER = torch.full((1, 1), 0.5)
+HEADS = Heads(class_head=nn.Identity(), box_head=nn.Identity())
 
 
 def cost(points: Tensor, rows: Tensor) -> float:
@@ -45,3 +52,14 @@ def test_the_choice_is_near_the_best_and_far_better_than_the_first_ones() -> Non
     assert cost(points, evenly_spread(points, 4)) < 1.5 * best
     many = torch.rand(300, 2)
     assert cost(many, evenly_spread(many, 75)) < 0.7 * cost(many, torch.arange(75))
+
+
+def test_learned_embeddings_repeat_for_each_pattern() -> None:
+    source = EmbeddingQueries(num_queries=3, patterns=Patterns(2, 8), embed_dim=8)
+    memory = Memory(torch.zeros(2, 1, 1, 8, dtype=torch.bfloat16), MapPositions(CENTER, CENTER, ENCODER), ENCODER)
+    queries = source(memory, HEADS)
+    assert queries.num_anchors == 3
+    assert queries.content.dtype == queries.positions.joint.dtype == torch.bfloat16
+    assert torch.equal(queries.positions.joint[0], source.position.bfloat16().repeat(2, 1))
+    assert torch.equal(queries.content[0], source.patterns.weight.bfloat16().repeat_interleave(3, dim=0))
+    assert (queries.references == 0.5).all()

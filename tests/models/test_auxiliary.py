@@ -118,6 +118,22 @@ def test_eval_mode_has_nothing_of_it(small_model: ModelConfig) -> None:
     assert not any(name.startswith(TRAINING_ONLY) for name in prepared.state_dict())
 
 
+def test_every_query_source_is_given_the_targets(small_model: ModelConfig) -> None:
+    model, given = build(small_model, query_groups=2), []
+    for source in (model.queries, model.training_sources["group_1"]):
+        source.register_forward_pre_hook(lambda module, arguments: given.append(arguments[2]))
+    model(IMAGES, TARGETS)
+    assert given == [TARGETS, TARGETS]
+
+
+def test_denoising_predictions_know_their_targets(small_model: ModelConfig) -> None:
+    predictions = build(small_model, denoising_groups=2)(IMAGES, TARGETS)
+    indices = predictions.auxiliary["denoising"].target_indices
+    assert predictions.target_indices is None
+    assert indices is not None
+    assert indices.tolist() == [[[0, 1, 2, -1]] * 2, [[0, -1, -1, -1]] * 2]
+
+
 def test_missing_targets_are_named(small_model: ModelConfig) -> None:
     with pytest.raises(ValueError, match=r"model\(images, targets\), or model\.eval\(\)"):
         build(small_model, denoising_groups=1)(IMAGES)

@@ -118,6 +118,18 @@ def test_of_proposals_the_best_are_kept_and_padding_stays_padding(small_model: M
     assert (together.logits[:, 1, count:].sigmoid() < 1e-9).all()
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_small_map_has_fewer_proposals_than_the_budget(count: int, small_model: ModelConfig) -> None:
+    model = build(small_model, queries="proposals", num_anchors=40)
+    images = torch.randn(count, 3, 64, 64).unbind()  # a map of 16 locations
+    with torch.inference_mode():
+        expected, found = model(images), apply_budget(model, Budget(anchors=30))(images)
+        few = apply_budget(model, Budget(anchors=5))(images)
+    assert found.num_anchors == expected.num_anchors == 16
+    torch.testing.assert_close(found.boxes, expected.boxes)
+    assert torch.equal(few.anchors, expected.anchors[:, :5])
+
+
 def test_weights_are_shared_and_the_network_stays_as_it_was(small_model: ModelConfig) -> None:
     model = build(small_model)
     names = list(model.state_dict())
@@ -161,6 +173,7 @@ def test_a_budget_of_a_fused_network_is_the_fused_network_of_a_budget(small_mode
     fused = model.optimize_for_inference()
     part = apply_budget(fused, budget)
     assert part.encoder is fused.encoder
+    assert largest_budget(fused) == (9, 2, 3)
     with torch.inference_mode():
         expected, found = apply_budget(model, budget).optimize_for_inference()(IMAGES), part(IMAGES)
     assert torch.equal(found.boxes, expected.boxes)

@@ -98,6 +98,11 @@ def shortcut_read_later(block: Block, x: Tensor) -> Tensor:
     return (block.second(kept) + kept).relu() + kept
 
 
+def convolution_read_after_the_sum(block: Block, x: Tensor) -> Tensor:
+    kept = block.first(x)
+    return torch.relu(block.second(x) + kept) + kept
+
+
 def shortcut_is_the_input(block: Block, x: Tensor) -> Tensor:
     return torch.relu(block.second(x) + x)
 
@@ -120,6 +125,7 @@ def shortcut_first(block: Block, x: Tensor) -> Tensor:
     "forward",
     [
         shortcut_read_later,
+        convolution_read_after_the_sum,
         shortcut_is_the_input,
         convolution_read_twice,
         convolution_called_twice,

@@ -72,6 +72,27 @@ def test_self_attention_is_attention_to_the_map_itself() -> None:
     torch.testing.assert_close(module(features), expected)
 
 
+def test_a_map_attends_to_another_map() -> None:
+    module = RowColumnAttention(16, 4)
+    features, memory = torch.randn(2, 3, 5, 16), torch.randn(2, 4, 5, 16)
+    expected = module(features.flatten(1, 2), memory).view_as(features)
+    torch.testing.assert_close(module(features, memory), expected)
+    same_size = torch.randn_like(features)
+    expected = module(features.flatten(1, 2), same_size).view_as(features)
+    torch.testing.assert_close(module(features, same_size), expected)
+
+
+def test_an_image_of_padding_alone_gives_finite_output_and_gradients() -> None:
+    mask_x, mask_y = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)
+    mask_x[1], mask_y[1] = False, False
+    module, features = RowColumnAttention(16, 4), torch.randn(2, 3, 5, 16, requires_grad=True)
+    output = module(features, mask_x=mask_x, mask_y=mask_y)
+    output.square().sum().backward()
+    for value in (output, features.grad, module.in_proj_weight.grad):
+        assert value is not None
+        assert value.isfinite().all()
+
+
 def test_positions_that_repeat_equal_positions_written_out() -> None:
     module = RowColumnAttention(16, 4)
     features, pos_x, pos_y = torch.randn(2, 3, 5, 16), torch.randn(1, 5, 16), torch.randn(1, 3, 16)

@@ -46,23 +46,28 @@ def test_a_linear_layer_by_convolution_equals_torchs(shape: tuple[int, ...], bia
 
 
 @needs_onednn
-@pytest.mark.usefixtures("onednn")
-@pytest.mark.parametrize("relu", [True, False], ids=["relu", "no_relu"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 4, 8), (1, 8)], ids=str)
-def test_a_layer_without_gradient_runs_in_one_kernel(
-    shape: tuple[int, ...], dtype: torch.dtype, relu: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("relu", [True, False], ids=["relu", "linear"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no_bias"])
+def test_without_gradient_a_linear_layer_is_one_kernel(
+    bias: bool, relu: bool, dtype: torch.dtype, onednn: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer, features = Linear(8, 12, relu=relu).to(dtype), torch.randn(shape).to(dtype)
-    expected = F.linear(features, layer.weight, layer.bias)
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("this CPU has no products of bfloat16")
     monkeypatch.setattr(product, "multiplies_bfloat16", lambda: True)
-    monkeypatch.setattr(F, "linear", None)
+    layer, features = Linear(12, 9, bias=bias, relu=relu).to(dtype), torch.randn(2, 3, 12, dtype=dtype)
     with torch.no_grad():
-        found = layer(features)
-    torch.testing.assert_close(found, expected.relu() if relu else expected)
-    assert found.dtype == dtype
+        expected = F.linear(features, layer.weight, layer.bias)
+        torch.testing.assert_close(layer(features), expected.relu() if relu else expected)
+    assert not onednn
+
+
+def test_bfloat16_is_left_to_torch_where_the_cpu_has_no_instructions(
+    onednn: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(product, "linear_pointwise", None)
+    with torch.no_grad():
+        Linear(12, 9).bfloat16()(torch.randn(5, 12).bfloat16())
+    assert not onednn
 
 
 @pytest.mark.parametrize("relu", [True, False], ids=["relu", "no_relu"])

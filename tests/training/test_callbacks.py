@@ -81,6 +81,19 @@ def test_the_order_and_the_arguments_of_the_calls(config: Config, coco_folder: P
     assert recorder.arguments("end") == [None]
 
 
+def test_an_epoch_is_saved_before_it_is_told(config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    saved: list[list[str]] = []
+
+    class ReadsLog(Callback):
+        def on_epoch(self, entry: Mapping[str, Any]) -> None:
+            saved.append((tmp_path / "log.jsonl").read_text().splitlines())
+            dict.__setitem__(entry, "mine", 1)  # type: ignore[arg-type]
+
+    train(config, coco_folder, tmp_path, ReadsLog())
+    assert [len(lines) for lines in saved] == [1, 2]
+    assert "mine" not in saved[1][0]  # a callback that changes its entry changes no log
+
+
 def test_methods_that_are_left_out_do_nothing(config: Config, coco_folder: Path, tmp_path: Path) -> None:
     class CountsEpochs(Callback):
         epochs = 0
@@ -134,8 +147,10 @@ def test_a_failing_callback_loses_nothing(
 
 
 def test_a_callback_that_fails_after_the_last_epoch_is_heard(config: Config, coco_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(LookupError):
-        train(config.updated({"train.epochs": 1}), coco_folder, tmp_path, Recorder("epoch"))
+    other = Recorder()
+    with pytest.raises(LookupError) as caught:
+        train(config.updated({"train.epochs": 1}), coco_folder, tmp_path, Recorder("epoch"), other)
+    assert other.arguments("end") == [caught.value]
     assert (tmp_path / "best" / "model.safetensors").exists()
 
 

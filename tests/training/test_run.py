@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from training_runs import assert_same_runs, assert_same_tensors
 
 from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError
 from anchordetr.training import state as checkpoint
+from anchordetr.training.run import TrainingRun
 
 
 @pytest.fixture
@@ -72,6 +74,16 @@ def test_a_run_saved_before_a_setting_existed_goes_on(small_config: Config, coco
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
     changed = small_config.updated({"train.clip_norm": Config().train.clip_norm})
     Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
+
+
+def test_the_state_is_saved_though_the_network_cannot_be(small_config: Config, tmp_path: Path) -> None:
+    def full_disk(folder: Path, model: nn.Module) -> None:
+        raise OSError("no space")
+
+    run = TrainingRun(tmp_path, small_config, full_disk)
+    with pytest.raises(OSError, match="no space"):
+        run.save_last(nn.Identity(), {"step": 3}, [])
+    assert run.load_state()["step"] == 3
 
 
 def test_a_damaged_state_is_named_and_the_best_model_is_left(

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from anchordetr import Detector
 from anchordetr.cli.main import run
-from anchordetr.config import Config
+from anchordetr.config import Config, ModelConfig
 from anchordetr.errors import UsageError
-from anchordetr.weights.class_transfer import copy_rows
+from anchordetr.models.builders import build_model
+from anchordetr.weights.class_transfer import adopt_classes, copy_rows
 
 
 @pytest.fixture
@@ -40,6 +41,19 @@ def test_rows_are_matched_by_name() -> None:
     assert torch.equal(new.weight[1], old.weight[2])
     assert torch.equal(new.bias[1], old.bias[2])
     assert torch.equal(new.weight[0], before[0])
+
+
+def test_the_seed_alone_decides_new_rows(small_model: ModelConfig) -> None:
+    def new_head(seed: int) -> Tensor:
+        model = build_model(small_model)
+        state = torch.get_rng_state()
+        adopt_classes(model, ["ox", "cat", "dog"], ["cat", "cow"], "none", seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        return model.heads.class_head.weight
+
+    first = new_head(5)
+    assert torch.equal(new_head(5), first)
+    assert not torch.equal(new_head(6), first)
 
 
 @pytest.mark.parametrize("match", ["name", "none"])
