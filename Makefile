@@ -24,9 +24,9 @@ types: $(INSTALLED) ## check types
 	$(BIN)/mypy
 
 # sys.monitoring measures at little cost; it needs Python 3.12
-unit: $(INSTALLED) ## run the tests but the slow ones
-	COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
-		$(BIN)/pytest -m "not slow" $(if $(COVERAGE),--cov --cov-report=term)
+unit: $(INSTALLED) ## run the tests but the slow ones, in one process of one thread for each core
+	OMP_NUM_THREADS=1 COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
+		$(BIN)/pytest -m "not slow" -n auto $(if $(COVERAGE),--cov --cov-report=term)
 
 coverage: ## run the tests and report which lines they run
 	$(MAKE) unit COVERAGE=1

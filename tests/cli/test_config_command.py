@@ -88,7 +88,7 @@ def test_the_page_of_settings_is_printed(capsys: pytest.CaptureFixture[str]) -> 
         (["anchordetr_tiny", "--set", "model.anchors=none"], 2, "model.queries=embeddings"),
         (["anchordetr_tiny", "--recipe", "fine"], 2, "'finetune'"),
         (["anchordetr_tiny", "--config", "none.yaml"], 1, "none.yaml"),
-        (["."], 1, "no saved model"),
+        (["."], 1, "not a saved model"),
         ([], 2, "Missing argument"),
     ],
     ids=lambda value: "-".join(value) or "nothing" if isinstance(value, list) else None,
