@@ -27,9 +27,9 @@ def fold_frozen_norms(network: nn.Module) -> fx.GraphModule | None:
     for norm in [node for node in graph.nodes if follows_lone_convolution(network, node)]:
         before = norm.args[0]
         pair = FrozenConvolution(network.get_submodule(before.target), network.get_submodule(norm.target))
-        frozen[f"frozen.{len(frozen)}"] = pair
+        frozen[f"frozen_{len(frozen)}"] = pair
         with graph.inserting_before(before):
-            folded = graph.call_module(f"frozen.{len(frozen) - 1}", before.args)
+            folded = graph.call_module(f"frozen_{len(frozen) - 1}", before.args)
         replace_norm(norm, network, folded)
         graph.erase_node(before)
     if not frozen:

@@ -83,11 +83,10 @@ def rcda(
         ValueError: shapes or dtypes disagree, tensors are not floating-point, or the backend is unknown or unusable for
                 these arguments.
     """
-    operands = Operands(Axis(q_x, k_x, mask_x, bias_x), Axis(q_y, k_y, mask_y, bias_y), value, 1.0)
-    _check(operands)
-    depth = q_x.shape[-1]
-    scale = max(depth, 1) ** -0.5 if scale is None else scale
-    operands = operands._replace(scale=scale).with_full_biases()
+    x, y = Axis(q_x, k_x, mask_x, bias_x), Axis(q_y, k_y, mask_y, bias_y)
+    _check(Operands(x, y, value, 1.0))
+    scale = max(q_x.shape[-1], 1) ** -0.5 if scale is None else scale
+    operands = Operands(x, y, value, scale).with_full_biases()
     name = _choose(q_x, value, dropout_p)[0] if backend == "auto" else backend
     device = value.device.type
     if not torch.is_autocast_enabled(device):
@@ -124,7 +123,7 @@ def _run(name: str, operands: Operands, dropout_p: float) -> Tensor:
         raise ValueError(
             f"RCDA backend '{name}' has no dropout; use backend='auto' or one of {', '.join(WITH_DROPOUT)}."
         )
-    if operands.is_empty:
+    if operands.is_empty():
         return rcda_reference(operands, dropout_p)
     if name in WITH_DROPOUT:
         return WITH_DROPOUT[name](operands, dropout_p)

@@ -27,6 +27,12 @@ class Axis(NamedTuple):
         bias = None if self.bias is None else self.bias.to(dtype)
         return Axis(self.query.to(dtype), self.key.to(dtype), self.mask, bias)
 
+    def with_full_bias(self, batch: int, heads: int) -> Axis:
+        """Return the axis with a bias whose B or M of 1 is expanded."""
+        if self.bias is None:
+            return self
+        return Axis(self.query, self.key, self.mask, self.bias.expand(batch, heads, -1, -1))
+
     def item(self, index: int) -> Axis:
         """Return the axis of one image, without the dimension B."""
         mask, bias = (None if part is None else part[index] for part in (self.mask, self.bias))
@@ -71,21 +77,17 @@ class Operands(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> Operands:
         """Return the operands with queries, keys, biases and value in another dtype."""
-        return self._replace(x=self.x.to(dtype), y=self.y.to(dtype), value=self.value.to(dtype))
+        return Operands(self.x.to(dtype), self.y.to(dtype), self.value.to(dtype), self.scale)
 
     def with_full_biases(self) -> Operands:
         """Return the operands with biases whose B or M of 1 is expanded."""
         batch, heads = self.value.shape[:2]
-        x, y = (
-            axis if axis.bias is None else axis._replace(bias=axis.bias.expand(batch, heads, -1, -1))
-            for axis in (self.x, self.y)
-        )
-        return self._replace(x=x, y=y)
+        x, y = (axis.with_full_bias(batch, heads) for axis in (self.x, self.y))
+        return Operands(x, y, self.value, self.scale)
 
-    @property
     def is_empty(self) -> bool:
         """Whether a dimension of queries or value is zero."""
-        return any(size == 0 for size in (*self.value.shape, *self.x.query.shape))
+        return self.value.numel() == 0 or self.x.query.numel() == 0
 
     def longer_first(self) -> tuple[Axis, Axis]:
         """Return the axis to contract first, then the other one.
