@@ -6,23 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from perfect_detections import perfect_rows
 from torch import Tensor
 
 from anchordetr.data.layouts.synthetic import ShapesDataset
 from anchordetr.data.transforms import eval_transform
 from anchordetr.detections import Detections
 from anchordetr.errors import InputError
-from anchordetr.evaluation.coco import coco_metrics, coco_rows, evaluate
+from anchordetr.evaluation.coco import coco_metrics, evaluate
 from anchordetr.metrics import Metrics
-
-
-def perfect_rows(dataset: ShapesDataset) -> np.ndarray:
-    rows = []
-    for index in range(len(dataset)):
-        record = dataset.annotations[index]
-        xyxy = np.concatenate([record.boxes[:, :2], record.boxes[:, :2] + record.boxes[:, 2:]], axis=1)
-        rows.append(coco_rows(record.image_id, xyxy, np.ones(len(xyxy)), record.labels, dataset.category_ids))
-    return np.concatenate(rows)
 
 
 def test_perfect_detections_have_ap_one() -> None:

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from perfect_detections import perfect_rows
 
 from anchordetr.data.layouts.synthetic import ShapesDataset
-from anchordetr.evaluation.coco import coco_metrics, coco_rows
+from anchordetr.evaluation.coco import coco_metrics
 from anchordetr.evaluation.confusion import confusion_matrix
-
-
-def perfect_rows(dataset: ShapesDataset) -> np.ndarray:
-    rows = []
-    for index in range(len(dataset)):
-        record = dataset.annotations[index]
-        xyxy = np.concatenate([record.boxes[:, :2], record.boxes[:, :2] + record.boxes[:, 2:]], axis=1)
-        rows.append(coco_rows(record.image_id, xyxy, np.ones(len(xyxy)), record.labels, dataset.category_ids))
-    return np.concatenate(rows)
 
 
 def test_the_confusion_matrix_counts_right_wrong_missed_and_invented() -> None:

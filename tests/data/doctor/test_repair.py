@@ -6,10 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from annotation_faults import Content, corners, of_first, of_image
 from PIL import Image
 
 from anchordetr.data.doctor.repair import Change, rotate_boxes, write_repaired
@@ -18,21 +18,6 @@ from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError
 
 Changed = Callable[..., Path]
-Content = dict[str, Any]
-
-
-def corners(content: Content) -> None:
-    for annotation in content["annotations"]:
-        x, y, w, h = annotation["bbox"]
-        annotation["bbox"] = [x, y, x + w, y + h]
-
-
-def of_first(**values: Any) -> Callable[[Content], None]:
-    return lambda content: content["annotations"][0].update(values)
-
-
-def of_image(**values: Any) -> Callable[[Content], None]:
-    return lambda content: content["images"][1].update(values)
 
 
 def test_a_repair_changes_nothing_else(changed: Changed, coco_folder: Path, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from annotation_faults import Content, corners, of_first, of_image
 
 from anchordetr.data.doctor.preview import sample_page
 from anchordetr.data.doctor.repair import write_repaired
@@ -18,7 +18,6 @@ from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.errors import InputError
 
 Changed = Callable[..., Path]
-Content = dict[str, Any]
 
 
 def found(report: Report) -> dict[str, tuple[str, list[str]]]:
@@ -37,20 +36,6 @@ def test_a_clean_data_set_is_clean_in_every_layout(layout: str, request: pytest.
     assert statistics["train"]["image_width"] == {"smallest": 64, "median": 64, "largest": 64}
     assert statistics["train"]["box_width"]["largest"] == pytest.approx(truth.annotations.boxes[:, 2].max(), abs=1e-3)
     assert statistics["train"]["classes"]["triangle"]["objects"] == (truth.annotations.labels == 2).sum()
-
-
-def corners(content: Content) -> None:
-    for annotation in content["annotations"]:
-        x, y, w, h = annotation["bbox"]
-        annotation["bbox"] = [x, y, x + w, y + h]
-
-
-def of_first(**values: Any) -> Callable[[Content], None]:
-    return lambda content: content["annotations"][0].update(values)
-
-
-def of_image(**values: Any) -> Callable[[Content], None]:
-    return lambda content: content["images"][1].update(values)
 
 
 def repeat_annotation(content: Content) -> None:
