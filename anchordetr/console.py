@@ -9,9 +9,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 # C0, C1, marks of direction, separators of lines and paragraphs, halves of surrogate pairs
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -20,7 +21,17 @@ def printable(text: str) -> str:
     A name that somebody else chose can then neither move the cursor, nor change the terminal or the order of letters,
     nor fail to be encoded in UTF-8.
     """
-    return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
+    return CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return a text, cut to ``longest`` characters."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def cell(text: str) -> Text:
+    """Return a text for a cell or title of a table: printable, without markup, and at most 200 characters long."""
+    return Text(printable(shortened(text, 200)))
 
 
 class DownloadBar:

@@ -69,3 +69,16 @@ class Metrics:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
         return {name: value for name, value in vars(self).items() if name != "details"}
+
+    def shown_classes(self, most: int = 100) -> tuple[dict[str, float], str]:
+        """Return AP by class for a table of at most ``most`` rows, and a sentence about classes left out, if any.
+
+        Of more classes, those with the highest and the lowest AP are returned.
+        """
+        if len(self.per_class) <= most:
+            return self.per_class, ""
+        ranked = sorted(self.per_class.items(), key=lambda item: item[1], reverse=True)
+        known = [item for item in ranked if item[1] >= 0]
+        shown = known if len(known) <= most else known[: most // 2] + known[-(most - most // 2) :]
+        text = f"{len(shown)} of {len(ranked)} classes, with the highest and the lowest AP; metrics.json has all."
+        return dict(shown), text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -142,6 +143,19 @@ def test_upgrade_keeps_other_anchors() -> None:
         ({"train.lr": "fast"}, "'train.lr'.*'fast'"),
         ({"data.flips": ["diagonal"]}, "'data.flips.0'.*'diagonal'"),
         ({"model.features": "c6"}, "'model.features'.*'c6'"),
+        ({"train.seed": 2**64}, "'train.seed'.*9223372036854775807"),
+        ({"train.seed": -1}, "'train.seed'"),
+        ({"train.seed": 10**5000}, "'train.seed'.*a value of type int"),
+        ({"train.epochs": "²"}, "'train.epochs'.*'²'"),
+        ({"train.epochs": 10**12}, "'train.epochs'"),
+        ({"train.lr": float("nan")}, "'train.lr'.*finite"),
+        ({"train.clip_norm": float("inf")}, "'train.clip_norm'.*finite"),
+        ({"loss.focal_gamma": "1e999"}, "'loss.focal_gamma'.*finite"),
+        ({"model.denoising_point_noise": float("inf")}, "'model.denoising_point_noise'.*finite"),
+        ({"data.train_short_sides": []}, "'data.train_short_sides'.*at least 1"),
+        ({"data.train_short_sides": [480, 10**6]}, "'data.train_short_sides.1'.*32768"),
+        ({"data.long_side": 0}, "'data.long_side'"),
+        ({"data.layout": ["x" * 10_000]}, r"'data.layout'.{,300}$"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else None,
 )
@@ -197,6 +211,43 @@ def test_assignments_are_values_of_yaml_and_python() -> None:
     }
 
 
+@pytest.mark.parametrize("text", ["no", "1.10", "02146", "12:30", ": :", "a # b", "[x", "null", "", "²", "'x'"])
+def test_text_is_taken_as_written(text: str) -> None:
+    assert parse_assignments([f"model.backbone={text}"]) == {"model.backbone": text}
+
+
+def test_numbers_are_not_those_of_yaml_1_1() -> None:
+    assert parse_assignments(["train.epochs=010", "train.lr=1e-5"]) == {"train.epochs": 10, "train.lr": 1e-5}
+    for text in ("12:30", "0x10", ": :", "{a"):
+        with pytest.raises(UsageError, match=f"'train.epochs'.*{text}"):
+            Config().updated(parse_assignments([f"train.epochs={text}"]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "data: {layout: 1.10}\nmodel: {backbone: no, fusion_level: ~}\n"
+        "train: {freeze: [yes, 02146], lr: 1e-3}\nloss:\n",
+        '{"data": {"layout": "1.10"}, "model": {"backbone": "no", "fusion_level": null},'
+        ' "train": {"freeze": ["yes", "02146"], "lr": 1e-3}, "loss": null}',
+    ],
+    ids=["yaml", "json"],
+)
+def test_values_of_a_file_are_of_the_type_of_their_key(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "changes.yaml"
+    file.write_text(content)
+    config = Config().updated(read_config_file(file))
+    assert (config.data.layout, config.model.backbone, config.model.fusion_level) == ("1.10", "no", None)
+    assert (config.train.freeze, config.train.lr) == (("yes", "02146"), 1e-3)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_configuration_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError, match="named pipe"):
+        read_config_file(tmp_path / "pipe.yaml")
+
+
 def test_every_key_is_described() -> None:
     assert list(section_titles()) == list(Config.model_fields)
     for section, title in section_titles().items():
@@ -224,6 +275,7 @@ def test_values_and_defaults_are_shown_in_words() -> None:
     assert shown["model.dropout"] == ("number ≥ 0 and ≤ 1", "0.0")
     assert shown["model.encoder_loss"] == ("`true`, `false`", "false")
     assert shown["data.flips"] == ("list of `horizontal`, `vertical`", "[horizontal]")
+    assert shown["data.train_short_sides"][0] == "non-empty list of integer > 0 and ≤ 32768"
     assert shown["train.freeze"] == ("list of `backbone`, `encoder.layers.0`, ...", "[]")
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from anchordetr.cli import options
 from anchordetr.cli.benchmark_budget import budget
 from anchordetr.cli.tables import print_json
+from anchordetr.console import cell
 from anchordetr.errors import UsageError, closest_match
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _report(
     if json:
         print_json(result)
         return
-    table = Table(title=title)
+    table = Table(title=cell(title))
     for column in ("case", "candidate", "ms", f"time of '{baseline}' / its time", "peak MiB"):
         table.add_column(column, justify="left" if column in ("case", "candidate") else "right")
     for timing in timings:

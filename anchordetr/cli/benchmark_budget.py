@@ -12,6 +12,7 @@ from rich.table import Table
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import fraction, print_json
+from anchordetr.console import cell, say
 
 if TYPE_CHECKING:
     from anchordetr.profiling.budget import BudgetResult
@@ -36,7 +37,6 @@ def budget(
     json: options.Json = False,
 ) -> None:
     """Measure AP and time of a trained model with fewer anchors, patterns and decoder layers."""
-    from anchordetr.console import say
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
     from anchordetr.files import write_json
@@ -86,7 +86,7 @@ def budget(
 
 
 def _print(results: list[BudgetResult], title: str) -> None:
-    table = Table(title=title)
+    table = Table(title=cell(title))
     for column in ("anchors", "patterns", "queries", "layers", "ms per image", "speed-up", "AP", "AP50"):
         table.add_column(column, justify="left" if column == "patterns" else "right")
     slowest = results[0].seconds

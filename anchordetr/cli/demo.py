@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_metrics
@@ -28,12 +27,12 @@ def demo(
     start = time.perf_counter()
     from torchvision.transforms.functional import to_pil_image
 
+    from anchordetr.console import say
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
     from anchordetr.models.presets import preset
 
-    console = Console(stderr=True)
-    console.print("Drawing shapes, training anchordetr_tiny on them; nothing is downloaded.")
+    say("Drawing shapes, training anchordetr_tiny on them; nothing is downloaded.")
     changes = options.given(train__epochs=epochs, train__seed=seed)
     detector = Detector(preset("anchordetr_tiny").updated(changes), device=device)
     metrics = detector.train("shapes", output_dir, overwrite=True)
@@ -45,5 +44,5 @@ def demo(
         detections.plot(folder / f"{index}.png")
     print_metrics(metrics, json)
     seconds = time.perf_counter() - start
-    console.print(f"AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f} on held-out images after {seconds:.0f} s.")
-    console.print(f"Model: {output_dir}/best. Images: {folder}. Metrics: {output_dir}/metrics.json.")
+    say(f"AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f} on held-out images after {seconds:.0f} s.")
+    say(f"Model: {output_dir}/best. Images: {folder}. Metrics: {output_dir}/metrics.json.")

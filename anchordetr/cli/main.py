@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from anchordetr.cli import benchmark
+from anchordetr.cli import benchmark, options
 from anchordetr.cli.config import show_config
 from anchordetr.cli.convert import convert
 from anchordetr.cli.demo import demo
@@ -68,6 +68,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     debug = "--debug" in given
     with protected_streams():
         try:
+            options.require_values(given)
             code = app([part for part in given if part != "--debug"], prog_name="anchordetr", standalone_mode=False)
         except UsageError as error:
             _fail(error, str(error), 2, debug)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from anchordetr.errors import UsageError
+
+_WHOLE_NUMBER = re.compile("[0-9]{1,9}")
+LARGEST_SIDE = 32768
 
 Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated images.")]
 Weights = Annotated[
@@ -86,10 +91,10 @@ def parse_numbers(option: str, text: str) -> list[int]:
     """Read whole numbers, separated by commas.
 
     Raises:
-        UsageError: a part is not a whole number.
+        UsageError: a part is not a whole number of at most nine digits.
     """
     numbers = [number.strip() for number in text.split(",")]
-    if not all(number.isdecimal() for number in numbers):
+    if not all(_WHOLE_NUMBER.fullmatch(number) for number in numbers):
         raise UsageError(f"{option} {text} is not a whole number or a list of them; write for example 2 or 0,2.")
     return [int(number) for number in numbers]
 
@@ -98,9 +103,27 @@ def parse_size(text: str) -> tuple[int, int]:
     """Read HEIGHTxWIDTH.
 
     Raises:
-        UsageError: the text is not of this form.
+        UsageError: the text is not of this form, or a side is not between 1 and 32768.
     """
-    height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(_WHOLE_NUMBER.fullmatch(side) for side in sides):
         raise UsageError(f"--size {text} is not of the form HEIGHTxWIDTH, for example 800x1333.")
-    return int(height), int(width)
+    height, width = map(int, sides)
+    if not (1 <= height <= LARGEST_SIDE and 1 <= width <= LARGEST_SIDE):
+        raise UsageError(f"--size {text} has a side that is not between 1 and {LARGEST_SIDE}.")
+    return height, width
+
+
+def require_values(arguments: Sequence[str]) -> None:
+    """Check that no argument is empty, as it is where a variable of a script is not set.
+
+    Raises:
+        UsageError: names the option whose value is empty.
+    """
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name, separator, value = argument.partition("=")
+        if argument.startswith("--") and separator and not value.strip():
+            raise UsageError(f"{name} has an empty value; give a value, or leave it out.")
+        if not argument.strip():
+            subject = f"{before} has an empty value" if before.startswith("--") else "An argument is empty"
+            raise UsageError(f"{subject}; give a value, or leave it out.")

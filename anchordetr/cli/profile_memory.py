@@ -12,6 +12,7 @@ from rich.table import Table
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
+from anchordetr.console import cell
 from anchordetr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _cost(cost: Cost) -> str:
 
 
 def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
-    table = Table(title=title)
+    table = Table(title=cell(title))
     for column in ("mode", "part", "adds", "held after it", "peak in it"):
         table.add_column(column, justify="left" if column in ("mode", "part") else "right")
     for mode, row in memory.items():
@@ -142,7 +143,7 @@ def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
 
 
 def _print_fits(largest: list[Fit], name: str, fits: str, size: str) -> None:
-    table = Table(title=f"largest images of the shape of {size} that {name} can take in {fits}, float32")
+    table = Table(title=cell(f"largest images of the shape of {size} that {name} can take in {fits}, float32"))
     for column in ("mode", "batch size", "height x width"):
         table.add_column(column)
     for fit in largest:

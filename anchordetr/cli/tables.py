@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from anchordetr.console import CONTROLS, cell, printable
 
 if TYPE_CHECKING:
     from anchordetr.metrics import Metrics
@@ -37,9 +40,10 @@ def print_metrics(metrics: Metrics, as_json: bool) -> None:
     table = Table("metric", "IoU", "area", "max. detections", "value")
     for name, iou, area, limit, key in _ROWS:
         table.add_row(name, iou, area, limit, fraction(values[key]))
-    classes = Table("class", "AP")
-    for name, value in metrics.per_class.items():
-        classes.add_row(name, fraction(value))
+    shown, note = metrics.shown_classes()
+    classes = Table("class", "AP", caption=note or None)
+    for name, value in shown.items():
+        classes.add_row(cell(name), fraction(value))
     console = Console()
     console.print(table)
     console.print(classes)
@@ -49,13 +53,14 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Print a table with one fact per row."""
     table = Table("name", "value")
     for name, value in facts.items():
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+        table.add_row(cell(name), f"{value:,}" if isinstance(value, int) else Text(printable(str(value))))
     Console().print(table)
 
 
 def print_json(content: Any) -> None:
-    """Print indented JSON."""
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    """Print indented JSON; control characters, which would act on the terminal, are escapes of JSON."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    print("\n".join(CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", line) for line in text.split("\n")))
 
 
 def fraction(value: float) -> str:

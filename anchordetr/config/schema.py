@@ -55,7 +55,16 @@ def parse_config(values: Mapping[str, Any]) -> Config:
         if first["type"] == "value_error":
             raise UsageError(str(first["ctx"]["error"])) from error
         key = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"Configuration key '{key}': {first['msg']} (got {first['input']!r}).") from error
+        raise UsageError(f"Configuration key '{key}': {first['msg']} (got {_shown(first['input'])}).") from error
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, at most 100 characters long."""
+    try:
+        text = repr(value)
+    except Exception:  # of a number with thousands of digits
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

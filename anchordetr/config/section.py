@@ -12,13 +12,13 @@ from anchordetr.errors import UsageError, closest_match
 
 
 class Section(BaseModel):
-    """Keys that belong together. Instances are frozen, and unknown keys are refused.
+    """Keys that belong together. Instances are frozen; unknown keys, infinity and NaN are refused.
 
     Attributes:
         prefix: prepended to the keys of this section in messages, such as ``model.``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     prefix: ClassVar[str] = ""
 
     @model_validator(mode="before")

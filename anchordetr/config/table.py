@@ -80,7 +80,8 @@ def _describe_values(schema: dict[str, Any]) -> str:
     match schema["type"]:
         case "array":
             examples = {"examples": schema["examples"]} if "examples" in schema else {}
-            return f"list of {_describe_values(schema['items'] | examples)}"
+            kind = "non-empty list" if schema.get("minItems") else "list"
+            return f"{kind} of {_describe_values(schema['items'] | examples)}"
         case "string" if "examples" in schema:
             return ", ".join(f"`{name}`" for name in schema["examples"]) + ", ..."
         case "string":
@@ -90,5 +91,9 @@ def _describe_values(schema: dict[str, Any]) -> str:
         case "null":
             return "`null`"
         case kind:
-            bounds = [f"{sign} {schema[name]:g}" for name, sign in _BOUNDS.items() if name in schema]
+            bounds = [f"{sign} {_number(schema[name])}" for name, sign in _BOUNDS.items() if name in schema]
             return f"{kind} {' and '.join(bounds)}".strip()
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
+from anchordetr.config.schema import Config
+from anchordetr.documents import TextLoader, parse_yaml, read_yaml
 from anchordetr.errors import InputError, UsageError
+
+_NULLS = ("", "null", "~")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -29,27 +34,28 @@ def to_yaml(values: Any) -> str:
 def read_config_file(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file of changes to a preset; a section without keys changes nothing.
 
+    Values are of the type of their key: ``no`` and ``1.10`` are text where the key is text.
+
     Raises:
-        InputError: the file is missing or does not hold a mapping in YAML or JSON.
+        InputError: the file cannot be read or does not hold a mapping in YAML or JSON.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"The configuration file {path} does not exist; check the path.") from None
-    except OSError as error:
-        raise InputError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"The configuration file {path} is not valid YAML or JSON: {_one_line(error)}") from error
-    if not isinstance(values, dict):
+    sections = read_yaml(path, TextLoader)
+    if not isinstance(sections, dict):
         raise InputError(f"The configuration file {path} must hold sections such as 'model:' with keys below them.")
-    return {section: content for section, content in values.items() if content is not None}
+    return {
+        name: {key: typed(f"{name}.{key}", value) for key, value in keys.items()} if isinstance(keys, dict) else keys
+        for name, keys in sections.items()
+        if keys not in _NULLS
+    }
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["train.lr=1e-3", ...]`` into ``{"train.lr": 0.001}``; values are read as JSON if possible, else as YAML.
+    """Turn ``["train.lr=1e-3", ...]`` into ``{"train.lr": 0.001}``; values are of the type of their key.
+
+    Text is taken as written, and lists are read as YAML.
 
     Raises:
-        UsageError: an assignment has no ``=``, or its value is not valid YAML.
+        UsageError: an assignment has no ``=``, or a list is not valid YAML.
     """
     changes = {}
     for assignment in assignments:
@@ -58,19 +64,38 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             raise UsageError(
                 f"--set {assignment} has no '='; write it as section.key=value, for example train.lr=1e-4."
             )
-        try:
-            changes[key.strip()] = _parse_value(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {assignment} has a value that is not valid YAML: {_one_line(error)}") from error
+        key = key.strip()
+        changes[key] = _parse_list(assignment, text) if get_origin(_type_of(key)) is tuple else typed(key, text)
     return changes
 
 
-def _parse_value(text: str) -> Any:
+def typed(key: str, value: Any) -> Any:
+    """Return text as a value of the type of a ``section.key``; other values, and text that does not fit, as they are.
+
+    The configuration refuses what does not fit.
+    """
+    expected = _type_of(key)
+    if expected is None or not isinstance(value, str):
+        return value
+    if NoneType in get_args(expected) and value.strip().lower() in _NULLS:
+        return None
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return yaml.safe_load(text)
+        return TypeAdapter(expected).validate_python(value)
+    except ValidationError:
+        return value
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _type_of(key: str) -> Any:
+    """Return the annotation of a ``section.key``, or None if there is no such key."""
+    section, _, name = key.partition(".")
+    if section not in Config.model_fields:
+        return None
+    keys: Any = Config.model_fields[section].annotation
+    return keys.model_fields[name].annotation if name in keys.model_fields else None
+
+
+def _parse_list(assignment: str, text: str) -> Any:
+    try:
+        return parse_yaml(text, assignment, TextLoader)
+    except InputError as error:
+        raise UsageError(f"--set {assignment} is not a list in YAML; write it as key=[a, b].") from error

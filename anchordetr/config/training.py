@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from anchordetr.config.section import Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+PositiveCount = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Side = Annotated[int, Field(gt=0, le=32768)]
 
 
 class DataConfig(Section):
@@ -21,15 +24,17 @@ class DataConfig(Section):
         examples=["auto", "coco", "roboflow", "shapes", "voc", "yolo"],
         description="Layout of the data set's files; `auto` detects it. Or a registered name.",
     )
-    short_side: PositiveInt = Field(
+    short_side: Side = Field(
         default=800, description="Pixels of the short side to which images are resized in evaluation and prediction."
     )
-    long_side: PositiveInt = Field(
+    long_side: Side = Field(
         default=1333,
         description="Largest number of pixels of the long side; an image that would exceed it is resized to it.",
     )
-    train_short_sides: tuple[PositiveInt, ...] = Field(
-        default=tuple(range(480, 801, 32)), description="Pixels of the short side that training chooses from at random."
+    train_short_sides: tuple[Side, ...] = Field(
+        default=tuple(range(480, 801, 32)),
+        min_length=1,
+        description="Pixels of the short side that training chooses from at random.",
     )
     crop: bool = Field(
         default=True, description="Crop a random window of half of the training images before they are resized."
@@ -39,8 +44,10 @@ class DataConfig(Section):
         description="Directions in which training images are mirrored, each with probability 0.5. Add `vertical` where "
         "objects have no upright orientation, as under a microscope or from above.",
     )
-    workers: NonNegativeInt = Field(
+    workers: int = Field(
         default=2,
+        ge=0,
+        le=1024,
         description="Processes that load images, for each training process; 0 loads in the training process itself.",
     )
     skip_broken: bool = Field(
@@ -82,18 +89,20 @@ class TrainConfig(Section):
 
     prefix = "train."
 
-    epochs: PositiveInt = Field(default=50, description="Passes over the training images.")
-    batch_size: PositiveInt = Field(
+    epochs: PositiveCount = Field(default=50, description="Passes over the training images.")
+    batch_size: PositiveCount = Field(
         default=8, description="Images of an optimizer step, shared by all training processes."
     )
-    accumulate: PositiveInt = Field(
+    accumulate: PositiveCount = Field(
         default=1,
         description="Parts into which each process splits its share of a step; more parts need less memory, and change "
         "results only where batch norm is not frozen.",
     )
     lr: float = Field(default=1e-4, gt=0.0, description="Learning rate of everything but the backbone.")
     backbone_lr: float = Field(default=1e-5, ge=0.0, description="Learning rate of the backbone.")
-    lr_batch_size: PositiveInt = Field(default=8, description="The `batch_size` that the learning rates are meant for.")
+    lr_batch_size: PositiveCount = Field(
+        default=8, description="The `batch_size` that the learning rates are meant for."
+    )
     scale_lr: bool = Field(
         default=False, description="Multiply the learning rates by `batch_size` / `lr_batch_size`; a message says so."
     )
@@ -130,12 +139,12 @@ class TrainConfig(Section):
         examples=["backbone", "encoder.layers.0"],
         description="Parts of the network whose weights stay as they are.",
     )
-    eval_every: PositiveInt = Field(default=1, description="Epochs from one evaluation to the next.")
-    save_every: NonNegativeInt = Field(
+    eval_every: PositiveCount = Field(default=1, description="Epochs from one evaluation to the next.")
+    save_every: Count = Field(
         default=0,
         description="Steps after which the training state is saved, in addition to after each epoch; 0 is never.",
     )
-    patience: NonNegativeInt = Field(
+    patience: Count = Field(
         default=0, description="Evaluations without a better AP after which training stops; 0 is never."
     )
     precision: Precision = Field(
@@ -159,7 +168,9 @@ class TrainConfig(Section):
         examples=["auto", "cpu", "cuda", "cuda:1"],
         description="Device of `benchmarks/compare_peers.py`; commands take `--device`.",
     )
-    seed: NonNegativeInt = Field(default=0, description="Seed of initial weights, order of images and augmentation.")
+    seed: int = Field(
+        default=0, ge=0, le=2**63 - 1, description="Seed of initial weights, order of images and augmentation."
+    )
     anchors_from_data: bool = Field(
         default=False,
         description="Let learned anchors start at the centers of the training data's objects, found by k-means.",

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import torch
 
+from anchordetr import markdown
 from anchordetr.config import Config, differences
+from anchordetr.console import shortened
 from anchordetr.files import write_text
 from anchordetr.metrics import Metrics
 from anchordetr.training.progress import LOSSES
@@ -19,7 +22,7 @@ from anchordetr.training.progress import LOSSES
 REPORT_FILE = "report.md"
 _PAGE = """# {title}
 
-`{command}`
+{command}
 
 {facts}
 
@@ -33,7 +36,7 @@ _PAGE = """# {title}
 |---|---|
 {classes}
 
-## Epochs
+{left_out}## Epochs
 
 {curves}| epoch | loss | class | box | giou | AP | AP50 |
 |---|---|---|---|---|---|---|
@@ -80,12 +83,14 @@ def write_report(
         figures: ``curves`` and ``samples``, files below ``folder``.
     """
     values = {name: _fraction(value) for name, value in metrics.to_dict().items() if isinstance(value, float)}
+    classes, left_out = metrics.shown_classes()
     facts = {"data": origin["data"], **origin["versions"], "epochs": len(history)}
     text = _PAGE.format(
-        title=folder.name,
-        command=origin["command"],
-        facts=", ".join(f"{name} {value}" for name, value in facts.items()),
-        classes="\n".join(f"| {name} | {_fraction(value)} |" for name, value in metrics.per_class.items()),
+        title=markdown.escaped(folder.name),
+        command=markdown.code(origin["command"]),
+        facts=", ".join(f"{name} {markdown.escaped(str(value))}" for name, value in facts.items()),
+        classes="\n".join(f"| {_class(name)} | {_fraction(value)} |" for name, value in classes.items()),
+        left_out=f"{left_out}\n\n" if left_out else "",
         curves=_show(folder, figures["curves"]),
         epochs="\n".join(_row(entry) for entry in history),
         samples=f"## Samples\n\n{_show(folder, figures['samples'])}" if figures["samples"] else "",
@@ -96,9 +101,13 @@ def write_report(
 
 
 def _show(folder: Path, files: Sequence[Path]) -> str:
-    return "".join(f"![{file.stem}]({file.relative_to(folder).as_posix()})\n" for file in files) + (
-        "\n" if files else ""
-    )
+    links = (quote(file.relative_to(folder).as_posix()) for file in files)
+    shown = "".join(f"![{markdown.escaped(file.stem)}]({link})\n" for file, link in zip(files, links, strict=True))
+    return f"{shown}\n" if files else ""
+
+
+def _class(name: str) -> str:
+    return markdown.escaped(shortened(name, 100))
 
 
 def _row(entry: Mapping[str, Any]) -> str:
@@ -109,7 +118,10 @@ def _row(entry: Mapping[str, Any]) -> str:
 
 def _settings(config: Config) -> str:
     changed = differences(Config().model_dump(mode="json"), config.model_dump(mode="json"))
-    return "\n".join(f"- {key}: {new} (the paper's {old})" for key, (old, new) in sorted(changed.items())) or "None."
+    lines = [
+        f"- {key}: {markdown.escaped(str(new))} (the paper's {old})" for key, (old, new) in sorted(changed.items())
+    ]
+    return "\n".join(lines) or "None."
 
 
 def _fraction(value: float) -> str:

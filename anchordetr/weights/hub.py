@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_
 from huggingface_hub.errors import EntryNotFoundError
 
 from anchordetr.errors import InputError, reason
+from anchordetr.markdown import code, escaped
 from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE, SavedModel
 
 CARD_FILE = "README.md"
@@ -101,7 +102,7 @@ def model_card(saved: SavedModel, title: str) -> str:
     text = _TEXT.format(
         title=title,
         count=len(saved.class_names),
-        classes=", ".join(saved.class_names),
+        classes=", ".join(map(escaped, saved.class_names)),
         metrics=_metrics_table(metrics, origin),
         facts="\n".join(f"| {name} | {value} |" for name, value in _facts(saved).items()),
     )
@@ -114,7 +115,7 @@ def _metrics_table(metrics: dict[str, float], origin: dict[str, Any]) -> str:
     header, values = zip(*((_METRICS[name], f"{value:.3f}") for name, value in metrics.items()), strict=True)
     rows = (header, ("---",) * len(header), values)
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"COCO metrics on the validation images of {origin.get('data', 'its data set')}:\n\n{table}"
+    return f"COCO metrics on the validation images of {escaped(str(origin.get('data', 'its data set')))}:\n\n{table}"
 
 
 def _facts(saved: SavedModel) -> dict[str, str]:
@@ -125,6 +126,6 @@ def _facts(saved: SavedModel) -> dict[str, str]:
         "queries": f"{model.num_anchors} anchors × {max(model.num_patterns, 1)} patterns",
         "layers": f"{model.encoder_layers} encoder, {model.decoder_layers} decoder",
     }
-    facts |= {name: str(origin[name]) for name in ("data", "source", "sha256") if name in origin}
-    facts |= {"command": f"`{origin['command']}`"} if "command" in origin else {}
+    facts |= {name: escaped(str(origin[name])) for name in ("data", "source", "sha256") if name in origin}
+    facts |= {"command": code(origin["command"]).replace("|", r"\|")} if "command" in origin else {}
     return facts | {name: str(value) for name, value in origin.get("versions", {}).items()}

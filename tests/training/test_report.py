@@ -7,6 +7,8 @@ from pathlib import Path
 
 from anchordetr import Detector
 from anchordetr.config import Config
+from anchordetr.metrics import STATISTICS, Metrics
+from anchordetr.training.report import write_report
 
 
 def test_a_run_ends_with_a_page(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
@@ -19,3 +21,29 @@ def test_a_run_ends_with_a_page(small_config: Config, coco_folder: Path, tmp_pat
     names = ("curves.png", "precision_recall.png", "confusion_matrix.png", "sample_0.jpg")
     assert {f"report/{name}" for name in names} <= set(shown)
     assert all((tmp_path / file).stat().st_size > 1000 for file in shown)
+
+
+def test_names_on_the_page_stay_text(tmp_path: Path) -> None:
+    names = ["<script>x</script>", "a|b", "`c`", "d\ne", "\udcff", "[f](g)"]
+    metrics = Metrics(**dict.fromkeys(STATISTICS, 0.5), per_class=dict.fromkeys(names, 0.25))
+    figures = {"curves": [tmp_path / "a (1).png"], "samples": []}
+    origin = {"data": "<b>|data", "command": "anchordetr `x`\n", "versions": {}}
+    write_report(tmp_path, metrics, [], origin, Config().updated({"data.layout": "<i>"}), figures)
+    page = (tmp_path / "report.md").read_text(encoding="utf-8")
+    table = page.split("| class | AP |")[1].split("## Epochs")[0].strip().splitlines()
+    assert [line.count("|") for line in table[1:]] == [3] * len(names)
+    assert "<script>" not in page
+    assert "<i>" not in page
+    assert "<b>" not in page
+    assert "`` anchordetr `x`\\n ``" in page
+    assert "(a%20%281%29.png)" in page
+
+
+def test_a_page_of_many_classes_stays_short(tmp_path: Path) -> None:
+    names = {f"class {number} {'x' * 1000}": number / 10_000 for number in range(10_000)}
+    metrics = Metrics(**dict.fromkeys(STATISTICS, 0.5), per_class=names)
+    origin = {"data": "d", "command": "c", "versions": {}}
+    write_report(tmp_path, metrics, [], origin, Config(), {"curves": [], "samples": []})
+    page = (tmp_path / "report.md").read_text()
+    assert len(page) < 30_000
+    assert "100 of 10000 classes" in page
