@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 STATISTICS = (
     "ap",
@@ -35,11 +38,11 @@ class Details:
 
     Attributes:
         precision: (101, K) at an IoU of 0.5 by recall and class, -1 where a class has no objects.
-        confusion: computes the :func:`~anchordetr.evaluation.confusion.confusion_matrix`.
+        confusion: computes the sparse :func:`~anchordetr.evaluation.confusion.confusion_matrix`.
     """
 
     precision: NDArray[np.float64]
-    confusion: Callable[[], NDArray[np.int64]]
+    confusion: Callable[[], sparse.csr_array]
 
 
 @dataclass(frozen=True)

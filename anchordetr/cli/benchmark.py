@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Collection, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 
 from anchordetr.cli import options
 from anchordetr.cli.benchmark_budget import budget
-from anchordetr.cli.tables import print_json
+from anchordetr.cli.tables import print_json, require_output, write_output
 from anchordetr.console import cell
 from anchordetr.errors import UsageError, closest_match
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from anchordetr.profiling.timing import Timing
 
 Model = Annotated[str, typer.Option(help="A preset; see list-models.")]
-Rounds = Annotated[int, typer.Option(min=1, help="How many times each candidate runs.")]
+Rounds = Annotated[int, typer.Option(min=1, max=1_000_000, help="How many times each candidate runs.")]
 Output = Annotated[Path | None, typer.Option(help="JSON file for the results.")]
 
 app = typer.Typer(
@@ -34,9 +33,9 @@ app.command("budget")(budget)
 @app.command("rcda")
 def rcda(
     size: Annotated[str, typer.Option(help="Locations of the map, HEIGHTxWIDTH.")] = "50x68",
-    heads: Annotated[int, typer.Option(min=1, help="Number of heads.")] = 8,
-    depth: Annotated[int, typer.Option(min=1, help="Channels per head.")] = 32,
-    batch_size: Annotated[int, typer.Option(min=1, help="Maps per batch.")] = 1,
+    heads: Annotated[int, typer.Option(min=1, max=1024, help="Number of heads.")] = 8,
+    depth: Annotated[int, typer.Option(min=1, max=4096, help="Channels per head.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Maps per batch.")] = 1,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     backends: Annotated[str, typer.Option(help="Backends of rcda, separated by commas; auto is always included.")] = "",
     rounds: Rounds = 15,
@@ -46,6 +45,7 @@ def rcda(
 ) -> None:
     """Compare RCDA with scaled_dot_product_attention in self-attention over a map: the operator and whole layers."""
     options.silence_profiler()
+    require_output(output)
     from anchordetr.device import DTYPES, choose_device
     from anchordetr.profiling.attention_speed import AttentionCase, benchmark_rcda
     from anchordetr.profiling.timing import describe_machine
@@ -69,7 +69,7 @@ def inference(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
     size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "800x1088",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images per batch.")] = 1,
     dtypes: Annotated[
         str, typer.Option(help="Number formats of the optimized network, separated by commas.")
     ] = "float32,bfloat16",
@@ -83,6 +83,7 @@ def inference(
 ) -> None:
     """Compare a network as built with the same network after optimize_for_inference; random weights."""
     options.silence_profiler()
+    require_output(output)
     from anchordetr.config import parse_assignments
     from anchordetr.device import DTYPES, choose_device
     from anchordetr.models.presets import preset
@@ -106,8 +107,8 @@ def train_step(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
     size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "512x640",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per step.")] = 2,
-    objects: Annotated[int, typer.Option(min=1, help="Objects per image.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images per step.")] = 2,
+    objects: Annotated[int, typer.Option(min=1, max=10_000, help="Objects per image.")] = 20,
     rounds: Rounds = 5,
     device: options.Device = "auto",
     output: Output = None,
@@ -115,6 +116,7 @@ def train_step(
 ) -> None:
     """Compare training steps as built, with gradient checkpointing and in bfloat16; time the matching alone."""
     options.silence_profiler()
+    require_output(output)
     from anchordetr.config import parse_assignments
     from anchordetr.device import choose_device
     from anchordetr.models.presets import preset
@@ -135,9 +137,9 @@ def loader(
     data: options.Data,
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images per batch.")] = 8,
     workers: options.Workers = None,
-    batches: Annotated[int, typer.Option(min=1, help="Number of batches to measure.")] = 20,
+    batches: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of batches to measure.")] = 20,
     json: options.Json = False,
 ) -> None:
     """Measure the training loader alone: images per second, and the share of padding in its batches."""
@@ -173,14 +175,13 @@ def _check_known(what: str, names: Iterable[str], known: Collection[str]) -> Non
 def _report(
     title: str, baseline: str, result: dict[str, Any], timings: list[Timing], output: Path | None, json: bool
 ) -> None:
-    """Write the result to a file if one is named, and print it as a table or as JSON."""
+    """Print the result as a table or as JSON, and write it to a file if one is named."""
     result = {**result, "timings": [asdict(timing) for timing in timings]}
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json_module.dumps(result, indent=2), encoding="utf-8")
-    if json:
-        print_json(result)
-        return
+    print_json(result) if json else _print_timings(title, baseline, timings)
+    write_output(output, result)
+
+
+def _print_timings(title: str, baseline: str, timings: list[Timing]) -> None:
     table = Table(title=cell(title))
     for column in ("case", "candidate", "ms", f"time of '{baseline}' / its time", "peak MiB"):
         table.add_column(column, justify="left" if column in ("case", "candidate") else "right")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anchordetr.cli import options
-from anchordetr.cli.tables import fraction, print_json
+from anchordetr.cli.tables import fraction, print_json, require_output, write_output
 from anchordetr.console import cell, say
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def budget(
     layers: Annotated[
         str | None, typer.Option(help="Numbers of decoder layers, separated by commas; by default every number.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How many times each budget predicts.")] = 15,
+    rounds: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many times each budget predicts.")] = 15,
     plot: Annotated[
         Path | None, typer.Option(help="Draw AP by time into this file (png, svg, pdf); an existing file is replaced.")
     ] = None,
@@ -39,21 +39,26 @@ def budget(
     """Measure AP and time of a trained model with fewer anchors, patterns and decoder layers."""
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
-    from anchordetr.files import write_json
     from anchordetr.optimize.budget import Budget, largest_budget
     from anchordetr.profiling.budget import BudgetGrid, halves, measure_budgets
     from anchordetr.profiling.timing import describe_machine
+    from anchordetr.visualize.figure import attempt, require_chart
     from anchordetr.visualize.plots import plot_budgets
 
+    require_output(output)
+    if plot is not None:
+        require_chart(plot)
+    chosen_anchors = options.parse_numbers("--anchors", anchors) if anchors else None
+    chosen_layers = options.parse_numbers("--layers", layers) if layers else None
     detector = Detector.from_pretrained(weights, device)
     num_anchors, num_patterns, num_layers = largest_budget(detector.model)
     steps = [num_anchors] if detector.config.model.queries == "embeddings" else halves(num_anchors)
     sample = open_dataset(data, split, detector.config.data.layout).image(0)
 
     grid = BudgetGrid(
-        anchors=options.parse_numbers("--anchors", anchors) if anchors else steps,
+        anchors=chosen_anchors or steps,
         num_patterns=num_patterns,
-        layers=options.parse_numbers("--layers", layers) if layers else range(1, num_layers + 1),
+        layers=chosen_layers or range(1, num_layers + 1),
     )
 
     def evaluate(budget: Budget) -> tuple[float, float]:
@@ -74,15 +79,13 @@ def budget(
         "machine": describe_machine(detector.device),
         "budgets": [asdict(row) for row in results],
     }
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_json(output, result)
-    if plot is not None:
-        plot_budgets(results, plot)
     if json:
         print_json(result)
     else:
         _print(results, f"{weights} on {data}, {split}")
+    write_output(output, result)
+    if plot is not None:
+        attempt(plot, lambda path: plot_budgets(results, path))
 
 
 def _print(results: list[BudgetResult], title: str) -> None:

@@ -30,14 +30,16 @@ def evaluate(
     """Compute COCO's metrics of a saved model on a data set."""
     from anchordetr.detector import Detector
     from anchordetr.distributed import is_main_process
-    from anchordetr.files import write_json
-    from anchordetr.visualize.plots import plot_details
+    from anchordetr.files import make_writable_folder, write_json
+    from anchordetr.visualize.details import plot_details
 
+    budget = (anchors, options.parse_patterns(patterns), layers)
     detector = Detector.from_pretrained(weights, device)
-    metrics = detector.evaluate(data, split, anchors, options.parse_patterns(patterns), layers)
     if is_main_process():
-        output_dir.mkdir(parents=True, exist_ok=True)
+        make_writable_folder(output_dir)
+    metrics = detector.evaluate(data, split, *budget)
+    if is_main_process():
+        print_metrics(metrics, json)  # first, since writing can fail
         write_json(output_dir / "metrics.json", metrics.to_dict())
         if plots and metrics.details is not None:
-            plot_details(metrics.details.precision, metrics.details.confusion(), list(metrics.per_class), output_dir)
-        print_metrics(metrics, json)
+            plot_details(metrics.details, list(metrics.per_class), output_dir)

@@ -13,7 +13,6 @@ import typer
 from anchordetr.errors import UsageError
 
 _WHOLE_NUMBER = re.compile("[0-9]{1,9}")
-LARGEST_SIDE = 32768
 
 Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated images.")]
 Weights = Annotated[
@@ -105,6 +104,8 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         UsageError: the text is not of this form, or a side is not between 1 and 32768.
     """
+    from anchordetr.config.training import LARGEST_SIDE
+
     sides = text.lower().split("x")
     if len(sides) != 2 or not all(_WHOLE_NUMBER.fullmatch(side) for side in sides):
         raise UsageError(f"--size {text} is not of the form HEIGHTxWIDTH, for example 800x1333.")

@@ -29,7 +29,7 @@ def profile_memory(
         str, typer.Option(help="'rcda BACKEND', 'standard', 'fused', separated by commas; by default all.")
     ] = "",
     model: Annotated[str | None, typer.Option(help="Measure the whole network of this preset instead.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="With --model: images per step.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, max=4096, help="With --model: images per step.")] = 1,
     fits: Annotated[
         str | None, typer.Option(help="Memory such as 24GB: print the largest images and batches that fit.")
     ] = None,
@@ -48,17 +48,19 @@ def profile_memory(
     place = choose_device(device)
     if model is None and fits is None:
         from anchordetr.profiling.attention_memory import KINDS, profile_attention
+        from anchordetr.visualize.figure import attempt, require_chart
+        from anchordetr.visualize.plots import plot_attention_memory
 
+        if plot is not None:
+            require_chart(plot)
         kinds = [kind.strip() for kind in attention.split(",") if kind.strip()]
         rows = profile_attention(height, width, features.split(","), place, kinds or KINDS)
-        if plot is not None:
-            from anchordetr.visualize.plots import plot_attention_memory
-
-            plot_attention_memory(rows, plot)
         if json:
             print_json([asdict(row) for row in rows])
         else:
             _print_layers(rows, height, width)
+        if plot is not None:
+            attempt(plot, lambda path: plot_attention_memory(rows, path))
         return
     if plot is not None:
         raise UsageError("--plot draws attention layers; leave out --model and --fits.")

@@ -1,9 +1,10 @@
-"""Tables and JSON that commands print on stdout."""
+"""Tables and JSON that commands print on stdout, and JSON that they write."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from anchordetr.console import CONTROLS, cell, printable
+from anchordetr.errors import InputError
+from anchordetr.files import make_writable_folder, write_json
 
 if TYPE_CHECKING:
     from anchordetr.metrics import Metrics
@@ -61,6 +64,24 @@ def print_json(content: Any) -> None:
     """Print indented JSON; control characters, which would act on the terminal, are escapes of JSON."""
     text = json.dumps(content, indent=2, ensure_ascii=False)
     print("\n".join(CONTROLS.sub(lambda control: f"\\u{ord(control[0]):04x}", line) for line in text.split("\n")))
+
+
+def require_output(file: Path | None) -> None:
+    """Check that ``--output`` can be written, before anything is measured; create its folder.
+
+    Raises:
+        InputError: it cannot.
+    """
+    if file is not None:
+        make_writable_folder(file.parent)
+        if file.is_dir():
+            raise InputError(f"--output {file} is a folder; name a file in it.")
+
+
+def write_output(file: Path | None, content: Any) -> None:
+    """Write JSON to ``--output``, if it was given; an existing file is replaced."""
+    if file is not None:
+        write_json(file, content)
 
 
 def fraction(value: float) -> str:

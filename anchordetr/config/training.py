@@ -9,9 +9,12 @@ from pydantic import Field
 from anchordetr.config.section import Section
 
 Precision = Literal["fp32", "bf16", "fp16"]
+LARGEST_SIDE = 32768
+"""Pixels; no larger image is computed."""
+
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 PositiveCount = Annotated[int, Field(gt=0, le=1_000_000_000)]
-Side = Annotated[int, Field(gt=0, le=32768)]
+Side = Annotated[int, Field(gt=0, le=LARGEST_SIDE)]
 
 
 class DataConfig(Section):

@@ -96,7 +96,7 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
         evaluation.summarize()
     stats = dict(zip(STATISTICS, (float(value) for value in evaluation.stats), strict=True))
     precision = evaluation.eval["precision"]
-    details = Details(precision[0, :, :, 0, -1], partial(confusion_matrix, dataset, rows))
+    details = Details(precision[0, :, :, 0, -1].copy(), partial(confusion_matrix, dataset, rows))
     return Metrics(**stats, per_class=_per_class(precision, dataset), details=details)
 
 

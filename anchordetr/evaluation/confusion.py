@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torchvision.ops import box_convert, box_iou
 
 from anchordetr.data.dataset import DetectionDataset
@@ -13,7 +14,7 @@ _SCORE = 0.3
 _IOU = 0.5
 
 
-def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> NDArray[np.int64]:
+def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> sparse.csr_array:
     """Return the confusion matrix of all detections with a score of at least 0.3.
 
     In descending order of score, a detection is matched with the unmatched object of the highest IoU, if that is at
@@ -24,11 +25,11 @@ def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> ND
         rows: (R, 7), see :func:`~anchordetr.evaluation.coco.coco_rows`.
 
     Returns:
-        (K + 1, K + 1): rows are classes of objects, columns predicted classes; the last row counts detections without
-        an object, the last column objects without a detection.
+        (K + 1, K + 1) int64: rows are classes of objects, columns predicted classes; the last row counts detections
+        without an object, the last column objects without a detection.
     """
     nothing = len(dataset.class_names)
-    matrix = np.zeros((nothing + 1, nothing + 1), np.int64)
+    truths, predictions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     class_of = {category: index for index, category in enumerate(dataset.category_ids)}
     rows = rows[rows[:, 5] >= _SCORE]
     rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]
@@ -39,10 +40,12 @@ def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> ND
         labels = record.labels[~record.crowd]
         matched = _match(found[:, 1:5], record.boxes[~record.crowd])
         predicted = np.array([class_of[int(category)] for category in found[:, 6]], np.int64)
-        np.add.at(matrix, (np.append(labels, nothing)[matched], predicted), 1)
         missed = np.setdiff1d(np.arange(len(labels)), matched)
-        np.add.at(matrix, (labels[missed], np.full(len(missed), nothing)), 1)
-    return matrix
+        truths += [np.append(labels, nothing)[matched], labels[missed]]
+        predictions += [predicted, np.full(len(missed), nothing)]
+    pairs = np.concatenate(truths), np.concatenate(predictions)
+    ones = np.ones(len(pairs[0]), np.int64)
+    return sparse.coo_array((ones, pairs), shape=(nothing + 1, nothing + 1)).tocsr()
 
 
 def _match(found: NDArray[np.float64], objects: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Charts of training runs, evaluations and measurements; they need matplotlib (``anchordetr[plots]``)."""
+"""Charts of training runs and measurements; they need matplotlib (``anchordetr[plots]``)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from anchordetr.errors import InputError
 from anchordetr.metrics import LOSS_TERMS
-
-_MOST_NAMES = 20
+from anchordetr.visualize.figure import new_figure, save
 
 
 class MeasuredCost(Protocol):
@@ -58,11 +55,11 @@ def plot_attention_memory(rows: Sequence[MeasuredAttention], path: Path) -> None
     """Draw the measured peaks of inference and training by map and attention, on a logarithmic axis.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be used.
     """
     maps = list(dict.fromkeys((row.features, row.height, row.width) for row in rows))
     kinds = list(dict.fromkeys(row.attention for row in rows))
-    figure = _figure(4 + 2 * len(maps), 5)
+    figure = new_figure(4 + 2 * len(maps), 5)
     for mode, axes in zip(("inference", "training"), figure.subplots(1, 2, sharey=True), strict=True):
         for index, kind in enumerate(kinds):
             places, heights = [], []
@@ -77,16 +74,16 @@ def plot_attention_memory(rows: Sequence[MeasuredAttention], path: Path) -> None
         axes.set_title(mode)
     figure.axes[0].set_ylabel("peak above input and weights, MiB")
     figure.axes[1].legend()
-    figure.savefig(path)
+    save(figure, path)
 
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the losses and the AP of a run by epoch.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be used.
     """
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     losses, metrics = figure.subplots(1, 2)
     epochs = [entry["epoch"] for entry in history]
     for name in ("total", *LOSS_TERMS):
@@ -99,16 +96,16 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.legend()
-    figure.savefig(path)
+    save(figure, path)
 
 
 def plot_budgets(results: Sequence[MeasuredBudget], path: Path) -> None:
     """Draw AP by time: a line for each choice of queries, with a point for each number of decoder layers.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be used.
     """
-    figure = _figure(9, 5)
+    figure = new_figure(9, 5)
     axes = figure.subplots()
     for anchors, patterns in dict.fromkeys((result.anchors, result.patterns) for result in results):
         line = [result for result in results if (result.anchors, result.patterns) == (anchors, patterns)]
@@ -119,82 +116,7 @@ def plot_budgets(results: Sequence[MeasuredBudget], path: Path) -> None:
     axes.set_xlabel("ms per image (numbers: decoder layers)")
     axes.set_ylabel("AP")
     figure.legend(loc="outside right upper")
-    figure.savefig(path)
-
-
-def _figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("A chart needs matplotlib; run: pip install 'anchordetr[plots]'") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def plot_details(
-    precision: NDArray[np.float64], confusion: NDArray[np.int64], class_names: Sequence[str], folder: Path
-) -> list[Path]:
-    """Draw the precision-recall curves and the confusion matrix of an evaluation into a folder; return the files.
-
-    Args:
-        precision: see :func:`plot_precision_recall`. confusion: see :func:`plot_confusion`.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    files = [folder / "precision_recall.png", folder / "confusion_matrix.png"]
-    plot_precision_recall(precision, class_names, files[0])
-    plot_confusion(confusion, class_names, files[1])
-    return files
-
-
-def plot_precision_recall(precision: NDArray[np.float64], class_names: Sequence[str], path: Path) -> None:
-    """Draw precision by recall at an IoU of 0.5, a curve for each class.
-
-    Args:
-        precision: (101, K), -1 where a class has no objects.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    figure = _figure(6, 5)
-    axes = figure.subplots()
-    recall = np.linspace(0, 1, len(precision))
-    for name, values in zip(class_names, precision.T, strict=True):
-        if (values >= 0).all():
-            axes.plot(recall, values, label=f"{name} {values.mean():.2f}")
-    axes.set_xlabel("recall")
-    axes.set_ylabel("precision at IoU 0.5")
-    if len(class_names) <= _MOST_NAMES:
-        axes.legend()
-    figure.savefig(path)
-
-
-def plot_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], path: Path) -> None:
-    """Draw a confusion matrix (K + 1, K + 1): rows are classes of objects, columns predicted classes.
-
-    The last row has the detections without an object, the last column the objects without a detection.
-
-    Raises:
-        InputError: matplotlib is not installed.
-    """
-    side = max(4.0, 0.3 * len(matrix))
-    figure = _figure(side + 1, side)
-    axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [*class_names, "nothing"]
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("class of the object")
-    if len(names) <= _MOST_NAMES:
-        for row, column in np.ndindex(*matrix.shape):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def plot_bands(
@@ -206,9 +128,9 @@ def plot_bands(
         curves: the points (x, y) of every run, by name; runs of one name are cut to the length of the shortest.
 
     Raises:
-        InputError: matplotlib is not installed.
+        InputError: matplotlib cannot be used.
     """
-    figure = _figure(8, 5)
+    figure = new_figure(8, 5)
     axes = figure.subplots()
     for name, runs in curves.items():
         length = min(len(run) for run in runs)
@@ -219,4 +141,4 @@ def plot_bands(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.legend()
-    figure.savefig(path)
+    save(figure, path)

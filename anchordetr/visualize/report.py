@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from anchordetr.detections import Detections
-from anchordetr.errors import InputError
 from anchordetr.metrics import Metrics
-from anchordetr.visualize.plots import plot_details, plot_history
+from anchordetr.visualize.details import plot_details
+from anchordetr.visualize.figure import attempt, explain, log
+from anchordetr.visualize.plots import plot_history
 
 
 def plot_report(
     folder: Path, samples: Iterable[Detections], history: Sequence[Mapping[str, Any]], metrics: Metrics
 ) -> dict[str, list[Path]]:
     """Draw sample predictions and, if matplotlib is installed, the curves of a training run.
+
+    What cannot be drawn is left out with a warning: a picture never ends a run.
 
     Args:
         folder: for the files; created if needed.
@@ -26,21 +29,14 @@ def plot_report(
     Returns:
         The files by ``samples`` and ``curves``.
     """
-    folder.mkdir(exist_ok=True)
-    files = []
-    for index, sample in enumerate(samples):
-        files.append(folder / f"sample_{index}.jpg")
-        sample.plot(files[-1])
-    return {"samples": files, "curves": _plot_curves(folder, history, metrics)}
-
-
-def _plot_curves(folder: Path, history: Sequence[Mapping[str, Any]], metrics: Metrics) -> list[Path]:
+    figures: dict[str, list[Path]] = {"samples": [], "curves": []}
     try:
-        plot_history(history, folder / "curves.png")
-    except InputError:  # without matplotlib
-        return []
-    if metrics.details is None:
-        return [folder / "curves.png"]
-    class_names = list(metrics.per_class)
-    details = plot_details(metrics.details.precision, metrics.details.confusion(), class_names, folder)
-    return [folder / "curves.png", *details]
+        folder.mkdir(exist_ok=True)
+        for index, sample in enumerate(samples):
+            figures["samples"] += attempt(folder / f"sample_{index}.jpg", sample.plot)
+    except Exception as error:
+        log.warning("Sample predictions in %s were not drawn: %s.", folder, explain(error))
+    figures["curves"] += attempt(folder / "curves.png", lambda path: plot_history(history, path))
+    if metrics.details is not None:
+        figures["curves"] += plot_details(metrics.details, list(metrics.per_class), folder)
+    return figures
