@@ -59,6 +59,19 @@ def test_eval_prints_cocos_table(
     assert "rectangle" in printed
 
 
+def test_eval_prints_its_numbers_before_anything_can_fail(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.json").mkdir()
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--json") == 1
+    printed = capsys.readouterr()
+    assert "ap50" in json.loads(printed.out)
+    assert "metrics.json" in printed.err
+    assert (
+        call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path / "metrics.json/x") == 0
+    )
+
+
 def test_a_recipe_is_the_base_that_other_options_change(
     coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
