@@ -29,9 +29,9 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def cell(text: str) -> Text:
-    """Return a text for a cell or title of a table: printable, without markup, and at most 200 characters long."""
-    return Text(printable(shortened(text, 200)))
+def cell(text: str, longest: int = 200) -> Text:
+    """Return a text for a cell or title of a table: printable, without markup, and cut to ``longest`` characters."""
+    return Text(printable(shortened(text, longest)))
 
 
 class DownloadBar:

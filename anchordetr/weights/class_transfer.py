@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
+from anchordetr.console import cell
 from anchordetr.errors import UsageError
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.class_modules import class_modules
@@ -90,8 +90,9 @@ def transfer_table(model: nn.Module, copied: Sequence[str], class_names: Sequenc
         if tensors:
             count = sum(tensor.numel() for tensor in tensors)
             table.add_row(name, str(len(tensors)), f"{count:,}", "kept")
-    new = [name for name in class_names if name not in copied]
+    kept = set(copied)
+    new = [name for name in class_names if name not in kept]
     for names, what in ((copied, "copied by name"), (new, "newly initialised")):
         if names:
-            table.add_row(escape(f"class_head: {', '.join(names)}"), "", f"{len(names)} rows", what)
+            table.add_row(cell(f"class_head: {', '.join(names)}", 2000), "", f"{len(names)} rows", what)
     return table
