@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -20,7 +19,9 @@ from anchordetr.cli.list_models import list_models
 from anchordetr.cli.predict import predict
 from anchordetr.cli.profile_memory import profile_memory
 from anchordetr.cli.replay import replay
+from anchordetr.cli.streams import protected_streams
 from anchordetr.cli.train import train
+from anchordetr.console import printable
 from anchordetr.errors import InputError, Stopped, UsageError
 
 
@@ -65,26 +66,37 @@ def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 for success, 2 for wrong usage, 1 for other errors, 128 + N after signal N."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
-        app([argument for argument in given if argument != "--debug"], prog_name="anchordetr")
-    except UsageError as error:
-        _fail(error, str(error), 2, debug)
-    except (InputError, OSError) as error:
-        _fail(error, str(error), 1, debug)
-    except Stopped as error:
-        _fail(error, str(error), 128 + error.signal_number, debug)
-    except KeyboardInterrupt as error:
-        _fail(error, "Interrupted.", 130, debug)
-    except Exception as error:
-        message = f"{type(error).__name__}: {error} (add --debug to see where)"
-        _fail(error, message, 1, debug)
+    with protected_streams():
+        try:
+            code = app([part for part in given if part != "--debug"], prog_name="anchordetr", standalone_mode=False)
+        except UsageError as error:
+            _fail(error, str(error), 2, debug)
+        except (InputError, OSError) as error:
+            _fail(error, str(error), 1, debug)
+        except Stopped as error:
+            _fail(error, str(error), 128 + error.signal_number, debug)
+        except (KeyboardInterrupt, typer.Abort) as error:
+            _fail(error, "Interrupted.", 130, debug)
+        except Exception as error:
+            if hasattr(error, "format_message"):  # of the parser, whose class depends on typer's version
+                _explain_usage(error, debug)
+            _fail(error, f"{type(error).__name__}: {error} (add --debug to see where)", 1, debug)
+        raise SystemExit(code)
+
+
+def _explain_usage(error: Any, debug: bool) -> NoReturn:
+    """Print what the parser of the command line says, and whose help explains it; it is empty after the help itself."""
+    message = error.format_message().strip()
+    if not message:
+        raise SystemExit(error.exit_code)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "anchordetr"
+    end = "" if message.endswith((".", "?")) else "."
+    _fail(error, f"{message}{end} See {command} --help.", error.exit_code, debug)
 
 
 def _fail(error: BaseException, message: str, code: int, debug: bool) -> NoReturn:
     if debug:
         raise error
-    print(f"anchordetr: {' '.join(message.split())}", file=sys.stderr)
+    print(f"anchordetr: {printable(' '.join(message.split()))}", file=sys.stderr)
     raise SystemExit(code)
