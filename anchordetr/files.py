@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,21 @@ def _visible(folder: Path, recursive: bool) -> Iterator[Path]:
                     pending.append(current / entry.name)
 
 
+def make_writable_folder(folder: Path) -> None:
+    """Create a folder where there is none, and check that files can be written to it.
+
+    Raises:
+        InputError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        cause = getattr(error, "strerror", None) or error
+        raise InputError(f"{folder} cannot be written ({cause}); choose another folder for the output.") from error
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file in the same folder, then move it to ``path``."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -165,5 +181,5 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write UTF-8 text atomically; halves of surrogate pairs are written as escapes, which JSON reads back."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))
