@@ -48,7 +48,8 @@ def predict(
     budget = (anchors, options.parse_patterns(patterns), layers)
     files = PredictionFiles(output_dir)
     unread = {str(image): image_id for image_id, image in enumerate(images, start=1)}
-    predicted = Detector.from_pretrained(weights, device).predict_each(images, threshold, True, *budget)
+    go_on = skip_broken or len(images) > 1
+    predicted = Detector.from_pretrained(weights, device).predict_each(images, threshold, go_on, *budget)
     with files:
         for detections in predicted:
             drawing = files.add(unread.pop(str(detections.source)), detections)

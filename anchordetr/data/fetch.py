@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from functools import partial
-from http.client import HTTPMessage, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -57,9 +57,12 @@ def fetch(address: str) -> bytes:
         cause = error.reason
         text = reason(cause) if isinstance(cause, BaseException) else cause
         raise InputError(f"{shortened(address)} could not be fetched: {text}.") from error
-    except Exception as error:  # an invalid address, a body cut short, a broken status line, wrong chunks, ...
-        text = shortened(re.sub("//[^/?#]*@", "//", address))
-        raise InputError(f"{text} could not be fetched: {reason(error)}.") from error
+    except HTTPException as error:  # a body cut short, a broken status line, ...
+        text = f"the answer is not valid HTTP ({type(error).__name__}: {reason(error)})"
+        raise InputError(f"{shortened(address)} could not be fetched: {text}.") from error
+    except Exception as error:  # an invalid address, wrong chunks, a length beyond the memory, ...
+        without_password = re.sub("//[^/?#]*@", "//", address)
+        raise InputError(f"{shortened(without_password)} could not be fetched: {reason(error)}.") from error
 
 
 def quoted(address: str) -> str:

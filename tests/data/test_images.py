@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from anchordetr.data import images
-from anchordetr.data.images import ImageSource, expand_source, read_orientation, read_size
+from anchordetr.data.images import ImageSource, read_orientation, read_size
 from anchordetr.data.transforms import as_tensor
 from anchordetr.errors import InputError
 
@@ -189,24 +189,3 @@ def test_arrays_tensors_and_pil_images_are_read() -> None:
 def test_invalid_arrays_and_tensors_are_refused(wrong: np.ndarray | torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"array must be|tensor must be"):
         load_image(wrong)
-
-
-def test_a_folder_and_a_pattern_are_expanded_in_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.jpg"):
-        save(Image.fromarray(RAMP), tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no image")
-    assert expand_source(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.png"]
-    assert expand_source(str(tmp_path / "*.png")) == [tmp_path / "b.png"]
-    assert expand_source(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
-
-
-def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no images"):
-        expand_source(tmp_path)
-    with pytest.raises(InputError, match=r"No such.*none\.jpg"):
-        expand_source(tmp_path / "none.jpg")
-
-
-def test_an_unreachable_url_is_named() -> None:
-    with pytest.raises(InputError, match=r"127\.0\.0\.1:9/x\.jpg could not be"):
-        load_image("http://127.0.0.1:9/x.jpg")
