@@ -8,6 +8,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from typing import IO, Any
@@ -51,7 +52,6 @@ def fetch(address: str) -> bytes:
     try:
         return _content(address)
     except HTTPError as error:
-        error.close()
         raise InputError(f"{shortened(address)} could not be fetched: {reason(error)}.") from error
     except URLError as error:
         cause = error.reason
@@ -89,17 +89,18 @@ def quoted(address: str) -> str:
 
 
 def _content(address: str) -> bytes:
-    opener = urllib.request.OpenerDirector()  # without the handlers of ftp, file and data
-    for handler in (
-        urllib.request.ProxyHandler(),
-        _BoundedHandler(_Budget()),
-        _QuotedRedirects(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
     request = urllib.request.Request(quoted(address), headers={"User-Agent": "anchordetr"})
-    with opener.open(request, timeout=ADDRESS_SECONDS) as response:
+    with ExitStack() as responses:
+        opener = urllib.request.OpenerDirector()  # without the handlers of ftp, file and data
+        for handler in (
+            urllib.request.ProxyHandler(),
+            _BoundedHandler(_Budget(), responses),
+            _QuotedRedirects(),
+            urllib.request.HTTPDefaultErrorHandler(),
+            urllib.request.HTTPErrorProcessor(),
+        ):
+            opener.add_handler(handler)
+        response = opener.open(request, timeout=ADDRESS_SECONDS)
         if (response.length or 0) > ADDRESS_BYTES:
             raise InputError(_too_large())
         if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
@@ -110,6 +111,10 @@ def _content(address: str) -> bytes:
 
 def _too_large() -> str:
     return f"it has more than {ADDRESS_BYTES:,} bytes; download it, make it smaller and give the file"
+
+
+class _LimitError(Exception):
+    """A limit is reached; no ``ValueError``, which ``http.client`` takes for a wrong chunk."""
 
 
 class _Budget:
@@ -123,22 +128,22 @@ class _Budget:
         """Return the seconds that are left.
 
         Raises:
-            InputError: there are none.
+            _LimitError: there are none.
         """
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
-            raise InputError(f"it took longer than {ADDRESS_SECONDS:g} seconds; download it and give the file")
+            raise _LimitError(f"it took longer than {ADDRESS_SECONDS:g} seconds; download it and give the file")
         return seconds
 
     def spend(self, count: int) -> None:
         """Count received bytes.
 
         Raises:
-            InputError: they are more than were left.
+            _LimitError: they are more than were left.
         """
         self.bytes_left -= count
         if self.bytes_left < 0:
-            raise InputError(_too_large())
+            raise _LimitError(_too_large())
 
 
 class _BoundedStream(io.RawIOBase):
@@ -177,11 +182,12 @@ class _BoundedResponse(HTTPResponse):
 
 
 class _BoundedHandler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
-    """Opens connections whose responses are bounded."""
+    """Opens connections whose responses are bounded; ``responses`` closes them."""
 
-    def __init__(self, budget: _Budget) -> None:
+    def __init__(self, budget: _Budget, responses: ExitStack) -> None:
         super().__init__()
         self.budget = budget
+        self.responses = responses
 
     def do_open(self, http_class: Callable[..., Any], req: urllib.request.Request, **options: Any) -> HTTPResponse:
         req.timeout = self.budget.seconds()
@@ -191,7 +197,7 @@ class _BoundedHandler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
             made.response_class = partial(_BoundedResponse, budget=self.budget)
             return made
 
-        return super().do_open(connection, req, **options)
+        return self.responses.enter_context(super().do_open(connection, req, **options))
 
 
 class _QuotedRedirects(urllib.request.HTTPRedirectHandler):

@@ -25,7 +25,10 @@ def expand_sources(sources: Sequence[str | Path]) -> list[str | Path]:
         InputError: as :func:`expand_source`.
     """
     images = [image for source in sources for image in expand_source(source)]
-    return list({image if is_address(image) else os.path.abspath(image): image for image in images}.values())
+    once: dict[str | Path, str | Path] = {}
+    for image in images:
+        once.setdefault(image if is_address(image) else Path(image).absolute(), image)
+    return list(once.values())
 
 
 def expand_source(source: str | Path) -> list[str | Path]:
