@@ -56,13 +56,15 @@ def read_bytes(file: Path, limit: int) -> bytes:
         InputError: the file is missing, not regular, larger, or cannot be read.
     """
     size = require_regular_file(file).st_size
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(limit + 1)
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
-    if len(content) > limit:
-        raise InputError(f"{file} has {max(size, len(content)):,} bytes; at most {limit:,} are read from such a file.")
+    content = b""
+    if size <= limit:
+        try:
+            with file.open("rb") as stream:
+                content = stream.read(limit + 1)  # a file may grow, and those of /proc have a size of 0
+        except OSError as error:
+            raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
+    if (size := max(size, len(content))) > limit:
+        raise InputError(f"{file} has {size:,} bytes; at most {limit:,} are read from such a file.")
     return content
 
 

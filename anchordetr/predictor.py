@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from anchordetr.config import DataConfig
-from anchordetr.data.images import ImageSource, Pixels, expand_source, is_url, load_image, load_or_skip
+from anchordetr.data.fetch import is_address
+from anchordetr.data.images import ImageSource, Pixels, load_image, load_or_skip
+from anchordetr.data.sources import expand_source
 from anchordetr.data.transforms import as_tensor, eval_transform, prepare_image
 from anchordetr.detections import Detections
 from anchordetr.device import autocast
@@ -63,7 +65,7 @@ class Predictor:
             if not source:
                 raise InputError("The list of images is empty; give at least one image.")
             return list(self.predict_each(source, threshold))
-        if isinstance(source, (str, Path)) and not is_url(source) and not Path(source).is_file():
+        if isinstance(source, (str, Path)) and not is_address(source) and not Path(source).is_file():
             return list(self.predict_each(expand_source(source), threshold))
         return next(self.predict_each([cast(ImageSource, source)], threshold))
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
+from anchordetr.console import printable
+from anchordetr.errors import InputError
+
+if TYPE_CHECKING:
+    from anchordetr.detections import Detections
+
+_NAMED = 100
 
 
 def predict(
@@ -17,10 +24,11 @@ def predict(
     weights: options.Weights,
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score to report.")] = 0.5,
     output_dir: Annotated[
-        Path, typer.Option(help="Folder for predictions.json and the images; existing ones are replaced.")
+        Path,
+        typer.Option(help="Folder for predictions.json, predictions.jsonl and the images; existing ones are replaced."),
     ] = Path("runs/predict"),
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave out images that cannot be read, with a count.")
+        bool, typer.Option("--skip-broken", help="Images that cannot be read are counted; the exit code stays 0.")
     ] = False,
     anchors: options.Anchors = None,
     patterns: options.Patterns = None,
@@ -28,30 +36,41 @@ def predict(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Detect objects; write predictions.json (COCO results) and one annotated image per input."""
-    from anchordetr.data.images import expand_sources
+    """Detect objects; write predictions.json (COCO results) and one annotated image per input.
+
+    Images that cannot be read are named, the others are predicted; then the exit code is 1 without --skip-broken.
+    """
+    from anchordetr.cli.prediction_files import PredictionFiles
+    from anchordetr.data.sources import expand_sources
     from anchordetr.detector import Detector
-    from anchordetr.files import write_json
 
     images = expand_sources(sources)
-    detector = Detector.from_pretrained(weights, device)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    results: list[dict[str, Any]] = []
-    image_id = 0
     budget = (anchors, options.parse_patterns(patterns), layers)
-    for image_id, detections in enumerate(detector.predict_each(images, threshold, skip_broken, *budget), start=1):
-        name = str(detections.source)
-        results += [{**result, "file_name": name} for result in detections.to_coco(image_id)]
-        image = output_dir / f"{image_id:04d}_{Path(name).stem}.jpg"
-        detections.plot(image)
-        if not json:
-            found = ", ".join(
-                f"{label} {score:.2f}"
-                for label, score in zip(detections.data["class_name"], detections.confidence, strict=True)
-            )
-            print(f"{name}: {found or 'nothing'} -> {image}")
-    write_json(output_dir / "predictions.json", results)
-    if image_id < len(images):
-        print(f"{len(images) - image_id} of {len(images)} images were skipped.", file=sys.stderr)
+    files = PredictionFiles(output_dir)
+    unread = {str(image): image_id for image_id, image in enumerate(images, start=1)}
+    go_on = skip_broken or len(images) > 1
+    predicted = Detector.from_pretrained(weights, device).predict_each(images, threshold, go_on, *budget)
+    with files:
+        for detections in predicted:
+            drawing = files.add(unread.pop(str(detections.source)), detections)
+            if not json:
+                print(printable(_line(detections, drawing)), flush=True)
     if json:
-        print_json(results)
+        print_json(files.results)
+    if unread and skip_broken:
+        print(f"{len(unread)} of {len(images)} images were skipped.", file=sys.stderr)
+    elif unread:
+        names = ", ".join(list(unread)[:_NAMED]) + (", ..." if len(unread) > _NAMED else "")
+        raise InputError(
+            f"{len(unread)} of {len(images)} images could not be read: {names}. The results of the others are in "
+            f"{files.json_file}. With --skip-broken this is no error."
+        )
+
+
+def _line(detections: Detections, drawing: Path | None) -> str:
+    """Return what is printed about one image."""
+    found = ", ".join(
+        f"{label} {score:.2f}"
+        for label, score in zip(detections.data["class_name"], detections.confidence, strict=True)
+    )
+    return f"{detections.source}: {found or 'nothing'}" + (f" -> {drawing}" if drawing else "")

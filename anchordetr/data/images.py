@@ -7,21 +7,22 @@ are used, whatever the file's suffix; images of more than ``PIL.Image.MAX_IMAGE_
 
 from __future__ import annotations
 
-import glob
 import io
 import logging
-from collections.abc import Iterator, Sequence
+import re
+import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
-from urllib.error import URLError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from anchordetr.errors import InputError
+from anchordetr.data.fetch import fetch, is_address, shortened
+from anchordetr.errors import InputError, reason
+from anchordetr.files import MEBIBYTE, require_regular_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,38 +32,32 @@ Pixels = NDArray[np.uint8]
 """An image: RGB (H, W, 3)."""
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-_TIMEOUT_SECONDS = 30
-_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+"""Suffixes of the files that are read as images, in lower case."""
+# fmt: off
+UNREADABLE_IMAGE_SUFFIXES = (
+    ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".svg", ".psd", ".tga",
+    ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".dds", ".dcm", ".dng", ".raw",
+    ".arw", ".cr2", ".cr3", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw",
+)
+# fmt: on
+"""Suffixes of images in formats that are not read; such files are named, never left out without a word."""
+IMAGE_BYTES = 1024 * MEBIBYTE
+"""Larger files are not read as images."""
+
+_TO_UPRIGHT = {  # by EXIF orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPPING = (5, 6, 7, 8)  # orientations that swap height and width
+_PNG_METADATA = re.compile(rb"eXIf|.TXt(XML:com\.adobe\.xmp|Raw profile type exif)")  # what can hold an orientation
 
 log = logging.getLogger("anchordetr")
-
-
-def expand_source(source: str | Path) -> list[str | Path]:
-    """Return the images of a file, folder, glob pattern or URL, sorted.
-
-    Raises:
-        InputError: the path does not exist, or a folder or pattern has no images.
-    """
-    if is_url(source):
-        return [source]
-    path = Path(source)
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-        if not found:
-            raise InputError(f"The folder {path} contains no images ({', '.join(IMAGE_SUFFIXES)}).")
-        return sorted(found)
-    if path.exists():
-        return [path]
-    matches = [Path(match) for match in glob.glob(str(source), recursive=True)]
-    if not matches:
-        raise InputError(f"No such image, folder or pattern: {source}. Check the path.")
-    return sorted(match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def is_url(source: object) -> bool:
-    """Return whether a source is an http or https URL."""
-    return isinstance(source, str) and source.startswith(("http://", "https://"))
 
 
 def load_image(source: ImageSource) -> Pixels:
@@ -77,10 +72,11 @@ def load_image(source: ImageSource) -> Pixels:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return np.array(_to_rgb(source, "the image"))
+        with _as_input_error("the image"):
+            return _to_array(source, "the image")
     if isinstance(source, (str, Path)):
         name = str(source)
-        return read_image(io.BytesIO(_fetch(name)) if is_url(source) else Path(source), name)
+        return read_image(io.BytesIO(fetch(name)) if is_address(source) else Path(source), shortened(name))
     return _from_tensor(source)
 
 
@@ -103,24 +99,25 @@ def read_image(file: Path | io.BytesIO, name: str) -> Pixels:
         InputError: the file is missing, of an unknown format, too large, or damaged.
     """
     with _open(file, name) as image:
-        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        if getattr(image, "is_animated", False) and image.format != "MPO":
             log.warning("%s is an animation; only its first frame is used.", name)
-        image.load()
-        return np.array(_to_rgb(image, name))
+        return _to_array(image, name)
 
 
 def read_size(file: Path) -> tuple[int, int]:
-    """Return height and width in pixels of the upright image, read from the file's header.
+    """Return height and width in pixels of the upright image, read from the file's header where that holds them.
 
     Raises:
         InputError: the file is missing, or of an unknown format.
     """
     with _open(file, str(file)) as image:
-        transposed = _orientation(image) in _TRANSPOSED
-        if transposed and image.format == "TIFF":
-            image.load()  # Pillow applies the orientation of TIFF images itself when it loads them
-            transposed = False
-        return (image.width, image.height) if transposed else (image.height, image.width)
+        if _has_orientation_behind_pixels(image):
+            image.load()
+        swapped = _orientation(image) in _SWAPPING
+        if swapped and image.format == "TIFF":
+            image.load()  # applies the orientation; whether the header's size does depends on Pillow's version
+            swapped = False
+        return (image.width, image.height) if swapped else (image.height, image.width)
 
 
 def read_orientation(file: Path) -> int:
@@ -130,30 +127,69 @@ def read_orientation(file: Path) -> int:
         InputError: the file is missing, or of an unknown format.
     """
     with _open(file, str(file)) as image:
+        if _has_orientation_behind_pixels(image):
+            image.load()
         return _orientation(image)
 
 
 def _orientation(image: Image.Image) -> int:
-    # PngImageFile.getexif would decode the whole image in search of a late chunk
-    return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    """Return the only reading of an image's EXIF orientation: 1 to 8; 1 for none, any other value and broken EXIF.
+
+    That of a TIFF image becomes 1 when it is loaded, since Pillow applies it; that of a PNG may follow the pixels.
+    """
+    try:
+        # PngImageFile.getexif would decode the whole image in search of a late chunk
+        value = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        return next((orientation for orientation in _TO_UPRIGHT if value == orientation), 1)
+    except Exception:  # struct.error, SyntaxError, UnicodeDecodeError, ...: whatever the bytes make Pillow raise
+        return 1
+
+
+def _has_orientation_behind_pixels(image: Image.Image) -> bool:
+    """Return whether a PNG holds metadata behind its pixels, which Pillow finds by decoding them."""
+    if image.format != "PNG":
+        return False
+    stream: Any = image.fp  # type: ignore[attr-defined]
+    position = stream.tell()
+    try:
+        stream.seek(8)
+        behind = False
+        while len(chunk := stream.read(32)) >= 8:
+            length, kind = struct.unpack(">I4s", chunk[:8])
+            if behind and _PNG_METADATA.match(chunk, 4):
+                return True
+            behind = behind or kind == b"IDAT"
+            stream.seek(length + 12 - len(chunk), io.SEEK_CUR)
+        return False
+    finally:
+        stream.seek(position)
 
 
 @contextmanager
 def _open(file: Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+    if isinstance(file, Path) and (size := require_regular_file(file).st_size) > IMAGE_BYTES:
+        raise InputError(f"{name} has {size:,} bytes; images of more than {IMAGE_BYTES:,} bytes are refused.")
+    with _as_input_error(name), Image.open(file, formats=IMAGE_FORMATS) as image:
+        _check_pixels(image, name)
+        yield image
+
+
+@contextmanager
+def _as_input_error(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an error that names the image."""
     try:
-        with Image.open(file, formats=IMAGE_FORMATS) as image:
-            _check_pixels(image, name)
-            yield image
-    except FileNotFoundError:
-        raise InputError(f"No such image: {name}. Check the path.") from None
+        yield
+    except InputError:
+        raise
     except UnidentifiedImageError:
-        raise InputError(f"{name} is not an image in a known format ({', '.join(IMAGE_FORMATS)}).") from None
+        known = ", ".join(IMAGE_FORMATS)
+        raise InputError(f"{name} is not an image in a known format ({known}); convert it to one of them.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(_too_large(name, "too many")) from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{name} cannot be read: {error}") from error
+    except MemoryError as error:
+        raise InputError(f"{name} cannot be read: there is not enough memory for it.") from error
+    except Exception as error:
+        raise InputError(f"{name} cannot be read: {reason(error)}.") from error
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:
@@ -169,8 +205,14 @@ def _too_large(name: str, pixels: str) -> str:
     )
 
 
+def _to_array(image: Image.Image, name: str) -> Pixels:
+    """Return an opened image as upright uint8 RGB (H, W, 3)."""
+    image.load()
+    method = _TO_UPRIGHT.get(_orientation(image))
+    return np.array(_to_rgb(image if method is None else image.transpose(method), name))
+
+
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
@@ -201,17 +243,3 @@ def _from_tensor(tensor: Tensor) -> Pixels:
             raise InputError("A tensor must be uint8, or float with values in [0, 1]; this one is not.")
         array = (array * 255).round().astype(np.uint8)
     return np.ascontiguousarray(array.transpose(1, 2, 0))
-
-
-def _fetch(url: str) -> bytes:
-    try:
-        with urlopen(Request(url, headers={"User-Agent": "anchordetr"}), timeout=_TIMEOUT_SECONDS) as response:
-            content: bytes = response.read()
-            return content
-    except (URLError, OSError) as error:
-        raise InputError(f"{url} could not be fetched: {error}") from error
-
-
-def expand_sources(sources: Sequence[str | Path]) -> list[str | Path]:
-    """Return the images of several sources, in the given order."""
-    return [image for source in sources for image in expand_source(source)]

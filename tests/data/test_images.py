@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from image_bytes import directory
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from anchordetr.data import images
-from anchordetr.data.images import ImageSource, expand_source, read_orientation, read_size
+from anchordetr.data.images import ImageSource, read_orientation, read_size
+from anchordetr.data.layouts.image_scan import scan_image
 from anchordetr.data.transforms import as_tensor
 from anchordetr.errors import InputError
 
@@ -191,22 +198,65 @@ def test_invalid_arrays_and_tensors_are_refused(wrong: np.ndarray | torch.Tensor
         load_image(wrong)
 
 
-def test_a_folder_and_a_pattern_are_expanded_in_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.jpg"):
-        save(Image.fromarray(RAMP), tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no image")
-    assert expand_source(tmp_path) == [tmp_path / "a.jpg", tmp_path / "b.png"]
-    assert expand_source(str(tmp_path / "*.png")) == [tmp_path / "b.png"]
-    assert expand_source(tmp_path / "a.jpg") == [tmp_path / "a.jpg"]
+@pytest.mark.parametrize("name", ["folder", "pipe", "socket", "/dev/zero", "missing", "x" * 300, "a\0b"])
+def test_only_regular_files_are_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    for read in (images.load_image, read_size, read_orientation):
+        with pytest.raises(InputError, match=name.replace("\0", ".")):
+            read(tmp_path / name)
+    assert scan_image(tmp_path / name).error
 
 
-def test_a_source_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no images"):
-        expand_source(tmp_path)
-    with pytest.raises(InputError, match=r"No such.*none\.jpg"):
-        expand_source(tmp_path / "none.jpg")
+def test_larger_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with save(Image.fromarray(RAMP), tmp_path / "x.png").open("r+b") as file:
+        file.truncate(images.IMAGE_BYTES + 1)  # takes no space on the disk
+    for read in (images.load_image, read_size):
+        with pytest.raises(InputError, match=r"x\.png has 1,073,741,825 bytes"):
+            read(tmp_path / "x.png")
+    assert "bytes" in str(scan_image(tmp_path / "x.png").error)
 
 
-def test_an_unreachable_url_is_named() -> None:
-    with pytest.raises(InputError, match=r"127\.0\.0\.1:9/x\.jpg could not be"):
-        load_image("http://127.0.0.1:9/x.jpg")
+@pytest.mark.parametrize(
+    "error",
+    [struct.error("unpack"), zlib.error("crc"), MemoryError(), RecursionError(), AttributeError(), UserWarning("x")],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_a_decoder_raises_names_the_file(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    file = save(Image.fromarray(RAMP), tmp_path / "x.png")
+    for target, name in ((Image, "open"), (Image.Image, "convert"), (PngImageFile, "load")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, fail)
+            with pytest.raises(InputError, match=r"x\.png cannot be read"):
+                images.load_image(file)
+            assert images.load_or_skip(file) is None
+
+
+def test_a_tiff_without_dimensions_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(directory([(258, 3, 1, b"\x08\0")]))
+    for read in (images.load_image, read_size):
+        with pytest.raises(InputError, match=r"x\.tif"):
+            read(tmp_path / "x.tif")
+
+
+def test_images_with_flipped_bytes_are_read_or_named(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for kind in images.IMAGE_FORMATS:
+        content = save(Image.fromarray(RAMP), tmp_path / "x", format=kind, exif=exif).read_bytes()
+        for _ in range(20):
+            damaged = bytearray(content)
+            for place in random.integers(0, len(content), 3):
+                damaged[place] = random.integers(256)
+            (tmp_path / "damaged").write_bytes(damaged)
+            pixels = images.load_or_skip(tmp_path / "damaged")
+            if pixels is not None:
+                assert read_size(tmp_path / "damaged") == pixels.shape[:2], bytes(damaged)

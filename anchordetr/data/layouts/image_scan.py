@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.progress import track
 
 from anchordetr.data.findings import Finding
-from anchordetr.data.images import read_image, read_size
+from anchordetr.data.images import IMAGE_BYTES, read_image, read_size
 from anchordetr.data.layouts.raw import UNKNOWN_SIZE, RawSplit
 from anchordetr.errors import InputError
+from anchordetr.files import read_bytes
 
 log = logging.getLogger("anchordetr")
 
@@ -40,9 +41,9 @@ class ScannedImage(NamedTuple):
 def scan_image(file: Path) -> ScannedImage:
     """Read and decode an image file once."""
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        return ScannedImage(0, 0, b"", f"{file} cannot be read: {error}")
+        content = read_bytes(file, IMAGE_BYTES)
+    except InputError as error:
+        return ScannedImage(0, 0, b"", str(error))
     digest = hashlib.sha256(content).digest()
     try:
         height, width = read_image(io.BytesIO(content), str(file)).shape[:2]
