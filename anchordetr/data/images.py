@@ -31,7 +31,12 @@ Pixels = NDArray[np.uint8]
 """An image: RGB (H, W, 3)."""
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = tuple([".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp"])
+"""Suffixes of the files that are read as images, in lower case."""
+UNREADABLE_IMAGE_SUFFIXES = tuple(
+    [".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".svg", ".psd", ".tga", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".exr", ".hdr", ".dds", ".dcm", ".dng", ".raw", ".arw", ".cr2", ".cr3", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"]
+)
+"""Suffixes of images in formats that are not read; such files are named, never left out without a word."""
 _TIMEOUT_SECONDS = 30
 _TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
