@@ -71,6 +71,7 @@ def find_problems(split: RawSplit) -> list[Finding]:
         annotation_finding("unlisted_image", split, np.flatnonzero(split.image_rows < 0)),
         annotation_finding("no_area", split, rows_without_area(split)),
         annotation_finding("outside", split, rows_outside(split)),
+        *split.findings,
     ]
     return [finding for finding in findings if finding.names]
 
