@@ -91,8 +91,9 @@ def _label(line: str, where: str, name: str, settings: YoloSettings) -> Label:
     _check_length(len(words), where, settings)
     is_box = len(numbers) == 4 or settings.task == "pose"
     used = numbers[:4] if is_box else numbers
-    if max(map(abs, used)) > _LARGEST_FRACTION:
-        raise InputError(f"{where}: coordinates must be fractions of the image, not pixels; got {max(used):g}.")
+    largest = max(used, key=abs)
+    if abs(largest) > _LARGEST_FRACTION:
+        raise InputError(f"{where}: coordinates must be fractions of the image, not pixels; got {largest:g}.")
     box = _centred(*numbers[:4]) if is_box else _enclosing(numbers)
     certain = is_box or numbers[:2] == numbers[-2:] or _is_upright(numbers)
     return Label(int(category[1]), box, name, len(numbers), certain, not certain and _like_keypoints(numbers))
