@@ -39,7 +39,9 @@ def find_images(entries: Sequence[str], settings: YoloSettings) -> SplitImages:
     for entry in entries:
         place = find_place(entry, [settings.root, folder], folder)
         if place is None:
-            raise InputError(f"{settings.file} names '{entry[:200]}', which is not in {settings.root}; correct the entry.")
+            raise InputError(
+                f"{settings.file} names '{entry[:200]}', which is not in {settings.root}; correct the entry."
+            )
         notes += _origin(entry, place, folder)
         found = _of_folder(place.path, folder) if place.path.is_dir() else _of_list(place.path, settings.root, folder)
         files += found.files

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from anchordetr.data.layouts.yolo_settings import YoloSettings
 from anchordetr.errors import InputError
@@ -18,6 +17,7 @@ _LARGEST_FRACTION = 2.0  # larger numbers are pixels, not rounding errors
 _CATEGORY = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
 _CORNERS = 8  # numbers of an oriented box
 _MANY = 10  # labels; so many polygons hardly ever have the same number of points
+_ROUNDING = 1e-6  # of the image
 _SLACK = 0.05  # of the image; keypoints lie in their box but for rounding
 
 Box = tuple[float, float, float, float]
@@ -125,17 +125,18 @@ def _centred(cx: float, cy: float, w: float, h: float) -> Box:
 
 def _enclosing(numbers: list[float]) -> Box:
     """Return the box around points x1, y1, x2, y2, ...; NaN if one is not finite."""
-    if not np.isfinite(numbers).all():
-        return (np.nan,) * 4
+    if not all(map(math.isfinite, numbers)):
+        return (math.nan,) * 4
     xs, ys = numbers[::2], numbers[1::2]
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
 def _is_upright(numbers: list[float]) -> bool:
     """Return whether points are the corners of an upright rectangle, which is the same box in every format."""
+    if len(numbers) != _CORNERS:
+        return False
     xs, ys = sorted(numbers[::2]), sorted(numbers[1::2])
-    pairs = [xs[:2], xs[2:], ys[:2], ys[2:]]
-    return len(numbers) == _CORNERS and all(np.isclose(low, high, rtol=0, atol=1e-6) for low, high in pairs)
+    return all(abs(low - high) < _ROUNDING for low, high in (xs[:2], xs[2:], ys[:2], ys[2:]))
 
 
 def _like_keypoints(numbers: list[float]) -> bool:
@@ -147,12 +148,12 @@ def _like_keypoints(numbers: list[float]) -> bool:
 
 
 def _inside(box: Box, numbers: list[float], size: int) -> bool:
-    """Return whether keypoints of two or three numbers lie in a box; those at (0, 0) or of visibility 0 may not."""
-    if len(numbers) % size:
+    """Return whether keypoints of two or three numbers lie in a box; those at (0, 0) or of visibility 0 need not."""
+    x, y, w, h = box
+    visibility = numbers[2::3] if size == 3 else [1.0] * (len(numbers) // 2)
+    if len(numbers) % size or not all(flag in (0, 1, 2) for flag in visibility):
         return False
-    points = np.array(numbers).reshape(-1, size)
-    if size == 3 and not np.isin(points[:, 2], (0, 1, 2)).all():
-        return False
-    low, high = np.array(box[:2]) - _SLACK, np.add(box[:2], box[2:]) + _SLACK
-    visible = points[(points[:, :2] != 0).any(axis=1) & (points[:, -1] != 0)][:, :2]
-    return bool(((visible >= low) & (visible <= high)).all())
+    return all(
+        flag == 0 or px == py == 0 or (-_SLACK < px - x < w + _SLACK and -_SLACK < py - y < h + _SLACK)
+        for px, py, flag in zip(numbers[::size], numbers[1::size], visibility, strict=True)
+    )
