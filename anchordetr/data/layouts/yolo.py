@@ -57,7 +57,7 @@ class YoloDataset(FolderDataset):
         names = [relative_name(image, path) for image in images]
         files = [label_file(image, path) for image in images]
         labelled = [row for row, file in enumerate(files) if os.path.lexists(file)]
-        if not labelled and any(image.is_file() for image in images):
+        if not labelled and any(os.path.isfile(image) for image in images):
             raise InputError(f"{path} has no label file for any image of '{split}'; expected {files[0]}.")
         labels = [
             (row, label)
