@@ -49,6 +49,11 @@ KINDS = {
     "shared_image": Kind(
         "warning", "images that are also in another split", "Metrics on a shared image are too optimistic."
     ),
+    "unlabelled_image": Kind("warning", "images without a label file, used as images without objects", ""),
+    "unannotated_image": Kind("warning", "images without an annotation file, left out", ""),
+    "orphan_labels": Kind("warning", "annotation files without an image, left out", ""),
+    "shared_labels": Kind("warning", "images that share one label file", "Give the images different names."),
+    "unread_format": Kind("warning", "images in formats that are not read, left out", "Convert them to JPEG or PNG."),
     "skipped": Kind("repaired", "images that cannot be read, skipped", ""),
     "unusable": Kind("error", "splits that cannot be read", ""),
     "reading": Kind("note", "remarks of the reader", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from anchordetr.data.transforms import as_tensor
 from anchordetr.errors import InputError
 
 Part = TypeVar("Part")
+
+_RESTS = ("", "id|idation|ing", r"[0-9]+", r"(?s:.*)")  # of a split's name, the best first
 
 
 class FolderDataset(DetectionDataset):
@@ -100,12 +103,24 @@ def size_mismatch(name: str, found: tuple[int, int], annotated: tuple[int, int])
 
 
 def choose_split(path: Path, split: str, found: Mapping[str, Part]) -> Part:
-    """Return the first split whose name starts with ``split`` (``val`` matches ``val2017`` and ``valid``).
+    """Return the split of a name, or else the one whose name starts with it.
+
+    ``val`` matches ``val``, before ``valid`` and ``validation``, before ``val2017``, before any other name that starts
+    with it. In the same way, ``train`` matches ``train``, ``training``, ``train2017``.
 
     Raises:
-        InputError: there is none; the message lists the existing splits.
+        InputError: there is none, or several match equally well; the message lists the existing splits.
     """
-    names = [name for name in sorted(found) if name.startswith(split)]
-    if not names:
-        raise InputError(f"{path} has no split '{split}'; it has {', '.join(found) or 'none'}.")
-    return found[names[0]]
+    existing = ", ".join(found) or "none"
+    if not split.strip():
+        raise InputError(f"The name of the split is empty; {path} has {existing}.")
+    matching = [name for name in sorted(found) if name.startswith(split)]
+    for rest in _RESTS:
+        names = [name for name in matching if re.fullmatch(rest, name[len(split) :])]
+        if len(names) > 1:
+            raise InputError(
+                f"{path} has several splits '{split}': {', '.join(names)}; name one in full, or rename them."
+            )
+        if names:
+            return found[names[0]]
+    raise InputError(f"{path} has no split '{split}'; it has {existing}.")

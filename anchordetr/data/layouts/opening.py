@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from anchordetr.data.dataset import DetectionDataset
@@ -10,6 +11,8 @@ from anchordetr.data.layouts.base import FolderDataset
 from anchordetr.data.layouts.image_scan import skip_unreadable
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
+
+log = logging.getLogger("anchordetr")
 
 __all__ = ["coco", "find_layout", "open_dataset", "roboflow", "synthetic", "voc", "yolo"]
 
@@ -38,17 +41,20 @@ def open_dataset(path: str | Path, split: str, layout: str = "auto", skip_broken
 def find_layout(path: Path, layout: str = "auto") -> str:
     """Return the layout of a data set: ``layout`` itself, or the detected one for ``auto``.
 
+    A warning says if the folder has several layouts, of which the first is used.
+
     Raises:
         InputError: the folder is missing or has no known layout; the message says what it lacks for each layout.
     """
     if layout != "auto":
         return layout
-    reasons = []
-    for name in DATA_LAYOUTS.names():
-        reason = DATA_LAYOUTS[name].missing(path)  # type: ignore[attr-defined]
-        if reason is None:
-            return name
-        reasons.append(f"{name} ({reason})")
+    reasons = {name: DATA_LAYOUTS[name].missing(path) for name in DATA_LAYOUTS.names()}  # type: ignore[attr-defined]
+    found = [name for name, reason in reasons.items() if reason is None]
+    if len(found) > 1:
+        log.warning("%s has several layouts: %s; '%s' is used, data.layout chooses.", path, ", ".join(found), found[0])
+    if found:
+        return found[0]
     if not path.exists():
         raise InputError(f"The data set {path} does not exist; check --data, or use 'shapes' for generated images.")
-    raise InputError(f"{path} has no known data layout. Looked for: {'; '.join(reasons)}.")
+    missing = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
+    raise InputError(f"{path} has no known data layout. Looked for: {missing}.")

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from anchordetr.data.findings import Finding
+
 NO_ID = -1
 UNKNOWN_SIZE = (0, 0)
 
@@ -27,6 +29,7 @@ class RawSplit:
         boxes: (T, 4) x, y, w, h in pixels, NaN where the value is not a number.
         box_categories: (T,) category ids. areas: (T,) pixels², NaN where missing. crowd: (T,).
         notes: what the reader skipped or assumed, one sentence each.
+        findings: problems that the reader found in the folder; they name no rows.
     """
 
     source: Path
@@ -44,6 +47,7 @@ class RawSplit:
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @cached_property
     def image_rows(self) -> NDArray[np.int64]:

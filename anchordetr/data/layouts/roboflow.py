@@ -7,6 +7,7 @@ from pathlib import Path
 from anchordetr.data.layouts.base import FolderDataset, choose_split
 from anchordetr.data.layouts.coco import read_coco
 from anchordetr.data.layouts.raw import RawSplit
+from anchordetr.files import is_hidden
 from anchordetr.registry import DATA_LAYOUTS
 
 _FILE = "_annotations.coco.json"
@@ -19,13 +20,13 @@ class RoboflowDataset(FolderDataset):
     @staticmethod
     def missing(path: Path) -> str | None:
         """Return what ``path`` lacks to be a data set of this layout, or None."""
-        return None if any(path.glob(f"*/{_FILE}")) else f"no train/{_FILE}"
+        return None if _annotation_files(path) else f"no train/{_FILE}"
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, Path]:
         """Return the annotation file of each split; the folder ``valid`` is the split ``val``."""
-        folders = {file.parent.name: file for file in sorted(path.glob(f"*/{_FILE}"))}
-        return {"val" if name == "valid" else name: file for name, file in folders.items()}
+        folders = {file.parent.name: file for file in _annotation_files(path)}
+        return {"val" if name == "valid" and "val" not in folders else name: file for name, file in folders.items()}
 
     @classmethod
     def read(cls, path: Path, split: str) -> RawSplit:
@@ -36,3 +37,7 @@ class RoboflowDataset(FolderDataset):
         """
         file = choose_split(path, split, cls.splits(path))
         return read_coco(file, file.parent)
+
+
+def _annotation_files(path: Path) -> list[Path]:
+    return sorted(file for file in path.glob(f"*/{_FILE}") if not is_hidden(file.parent.name) and file.is_file())

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from anchordetr.data.dataset import AnnotationTable, DetectionDataset, ImageRecord
+from anchordetr.data.layouts.base import choose_split
 from anchordetr.registry import DATA_LAYOUTS
 
 CLASS_NAMES = ("circle", "rectangle", "triangle")
@@ -66,7 +67,7 @@ class ShapesDataset(DetectionDataset):
     @classmethod
     def open(cls, path: Path, split: str) -> ShapesDataset:
         """Return 4,000 images for ``train``, 200 for ``val``."""
-        return cls(split, length=4000 if split == "train" else 200)
+        return cls(*choose_split(path, split, {"train": ("train", 4000), "val": ("val", 200)}))
 
     def image(self, index: int) -> Tensor:
         return torch.from_numpy(self._images[index]).permute(2, 0, 1)

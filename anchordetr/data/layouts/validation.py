@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,7 @@ def find_problems(split: RawSplit) -> list[Finding]:
         annotation_finding("unlisted_image", split, np.flatnonzero(split.image_rows < 0)),
         annotation_finding("no_area", split, rows_without_area(split)),
         annotation_finding("outside", split, rows_outside(split)),
+        *split.findings,
     ]
     return [finding for finding in findings if finding.names]
 
@@ -91,7 +93,7 @@ def annotation_finding(kind: str, split: RawSplit, rows: Rows, with_category: bo
 
 def rows_without_file(split: RawSplit) -> Rows:
     """Return the rows of images whose file is missing."""
-    return np.flatnonzero([not split.path(row).is_file() for row in range(len(split.file_names))])
+    return np.flatnonzero([not os.path.isfile(split.path(row)) for row in range(len(split.file_names))])
 
 
 def duplicates(values: NDArray[np.int64]) -> Rows:

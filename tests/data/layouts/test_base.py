@@ -14,6 +14,7 @@ from PIL import Image
 
 import anchordetr
 from anchordetr.data.images import load_image
+from anchordetr.data.layouts.base import choose_split
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.transforms import as_tensor
 from anchordetr.errors import InputError
@@ -54,3 +55,34 @@ def test_layouts_import_nothing_of_the_doctor() -> None:
     files = [*(folder / "layouts").glob("*.py"), *folder.glob("*.py")]
     assert len(files) > 15
     assert [file.name for file in files if "data.doctor" in file.read_text(encoding="utf-8")] == []
+
+
+@pytest.mark.parametrize(
+    ("split", "names", "chosen"),
+    [
+        ("val", ["valid", "val"], "val"),
+        ("val", ["valid", "valid_old", "val2017"], "valid"),
+        ("val", ["val2017", "val_small"], "val2017"),
+        ("val", ["validation"], "validation"),
+        ("train", ["train2", "training", "trainval"], "training"),
+        ("train", ["train_small", "val"], "train_small"),
+        ("val2014", ["val2014", "val2017"], "val2014"),
+    ],
+)
+def test_the_split_with_the_best_name_is_chosen(split: str, names: list[str], chosen: str) -> None:
+    assert choose_split(Path("data"), split, {name: name for name in names}) == chosen
+
+
+@pytest.mark.parametrize(
+    ("split", "names", "message"),
+    [
+        ("val", ["val2014", "val2017"], "several splits 'val': val2014, val2017"),
+        ("train", ["train_a", "train_b"], "several splits 'train': train_a, train_b"),
+        ("", ["train", "val"], "empty; data has train, val"),
+        (" ", [], "empty; data has none"),
+        ("test", ["train", "val"], "no split 'test'; it has train, val"),
+    ],
+)
+def test_an_uncertain_split_is_refused(split: str, names: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose_split(Path("data"), split, dict.fromkeys(names))

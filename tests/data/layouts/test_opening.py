@@ -13,7 +13,7 @@ from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.data.layouts.base import FolderDataset
 from anchordetr.data.layouts.coco import CocoDataset
-from anchordetr.data.layouts.opening import open_dataset
+from anchordetr.data.layouts.opening import find_layout, open_dataset
 from anchordetr.data.layouts.roboflow import RoboflowDataset
 from anchordetr.data.layouts.voc import VocDataset
 from anchordetr.data.layouts.yolo import YoloDataset
@@ -119,3 +119,15 @@ def test_results_carry_the_ids_and_names_of_the_data_set(
         assert pairs <= set(ids.items())
         assert {result["category_id"] for result in found.to_coco(1)} <= set(ids)
     assert detector.evaluate(folder).per_class.keys() == set(ids.values())
+
+
+def test_a_folder_with_several_layouts_is_said(yolo: Path, coco_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copytree(coco_folder / "annotations", yolo / "annotations")
+    assert find_layout(yolo) == "coco"
+    assert "several layouts: coco, yolo; 'coco' is used" in caplog.text
+
+
+@pytest.mark.parametrize("split", ["", "test"])
+def test_a_split_that_the_generated_data_set_lacks_is_refused(split: str) -> None:
+    with pytest.raises(InputError, match="train, val"):
+        open_dataset("shapes", split)

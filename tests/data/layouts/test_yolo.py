@@ -46,7 +46,7 @@ def test_images_without_label_files_have_no_objects_and_are_counted(
     dataset = open_dataset(yolo, "val")
     assert len(dataset) == 4
     assert len(dataset.annotations[1].labels) == 0
-    assert "images without objects: 1." in caplog.text
+    assert "images without objects: 1 (images/val/shapes_val_00001.png)." in caplog.text
     shutil.rmtree(yolo / "labels")
     with pytest.raises(InputError, match=r"no label file.*'val'.*labels.*\.txt"):
         open_dataset(yolo, "val")
