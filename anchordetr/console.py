@@ -1,7 +1,8 @@
-"""Progress bars and notes on stderr."""
+"""Text for the terminal, progress bars and notes on stderr."""
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +10,17 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from anchordetr.distributed import is_main_process
+# C0, C1, marks of direction, separators of lines and paragraphs, halves of surrogate pairs
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Return a text on one line, with control characters as visible escapes (``\\x1b``, ``\\n``, ``\\u202e``).
+
+    A name that somebody else chose can then neither move the cursor, nor change the terminal or the order of letters,
+    nor fail to be encoded in UTF-8.
+    """
+    return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
 
 
 class DownloadBar:
@@ -17,14 +28,14 @@ class DownloadBar:
 
     def __init__(self, name: str) -> None:
         self.bar = Progress(
-            TextColumn("fetching {task.description}"),
+            TextColumn("fetching {task.description}", markup=False),
             BarColumn(bar_width=20),
             DownloadColumn(),
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self._task = self.bar.add_task(name, total=None)
+        self._task = self.bar.add_task(printable(name), total=None)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -41,7 +52,11 @@ class DownloadBar:
 
 
 def say(note: str | Table) -> None:
-    """Print a note or a table on stderr; only the main process does."""
+    """Print a note, with its lines :func:`printable`, or a table on stderr; only the main process does."""
+    from anchordetr.distributed import is_main_process  # loads torch
+
     if not is_main_process():
         return
+    if isinstance(note, str):
+        note = "\n".join(map(printable, note.split("\n")))
     Console(stderr=True).print(note, highlight=False, soft_wrap=isinstance(note, str), markup=False)
