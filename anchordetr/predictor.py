@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from anchordetr.config import DataConfig
+from anchordetr.data.ids import id_array
 from anchordetr.data.images import ImageSource, Pixels, expand_source, is_url, load_image, load_or_skip
 from anchordetr.data.transforms import as_tensor, eval_transform, prepare_image
 from anchordetr.detections import Detections
@@ -93,7 +94,7 @@ class Predictor:
         detections.image = image
         detections.source = str(source) if isinstance(source, (str, Path)) else None
         detections.data["class_name"] = np.array(self.class_names)[detections.class_id]
-        detections.data["category_id"] = np.array(self.category_ids)[detections.class_id]
+        detections.data["category_id"] = id_array(self.category_ids)[detections.class_id]
         return detections
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anchordetr.console import printable
 from anchordetr.data.dataset import AnnotationTable, Names
 from anchordetr.data.findings import KINDS, Finding
 from anchordetr.data.layouts.raw import NO_ID, RawSplit
@@ -28,7 +30,7 @@ def validated_table(split: RawSplit) -> AnnotationTable:
         InputError: a problem cannot be repaired without guessing; the message lists all occurrences.
     """
     for note in split.notes:
-        log.warning("%s: %s", split.source, note)
+        log.warning("%s", printable(f"{split.source}: {note}"))
     for finding in find_problems(split):
         if KINDS[finding.kind].severity == "error":
             raise InputError(finding.sentence(split.source))
@@ -91,10 +93,10 @@ def annotation_finding(kind: str, split: RawSplit, rows: Rows, with_category: bo
 
 def rows_without_file(split: RawSplit) -> Rows:
     """Return the rows of images whose file is missing."""
-    return np.flatnonzero([not split.path(row).is_file() for row in range(len(split.file_names))])
+    return np.flatnonzero([not os.path.isfile(split.path(row)) for row in range(len(split.file_names))])
 
 
-def duplicates(values: NDArray[np.int64]) -> Rows:
+def duplicates(values: NDArray[Any]) -> Rows:
     """Return the positions of all values that occur more than once."""
     _, positions, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.flatnonzero(counts[positions] > 1)
