@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 
 from anchordetr.config import DataConfig
 from anchordetr.data.fetch import is_address
+from anchordetr.data.ids import id_array
 from anchordetr.data.images import ImageSource, Pixels, load_image, load_or_skip
 from anchordetr.data.sources import expand_source
 from anchordetr.data.transforms import as_tensor, eval_transform, prepare_image
@@ -95,7 +96,7 @@ class Predictor:
         detections.image = image
         detections.source = str(source) if isinstance(source, (str, Path)) else None
         detections.data["class_name"] = np.array(self.class_names)[detections.class_id]
-        detections.data["category_id"] = np.array(self.category_ids)[detections.class_id]
+        detections.data["category_id"] = id_array(self.category_ids)[detections.class_id]
         return detections
 
 

@@ -43,17 +43,17 @@ class GeneratedBoxes(DetectionDataset):
 
 
 def results(dataset: DetectionDataset, rng: np.random.Generator) -> np.ndarray:
-    """Return a hundred rows per image, the first ones near its objects: image id, x, y, w, h, score, category id."""
+    """Return a hundred rows per image, the first ones near its objects: image, x, y, w, h, score, class."""
     rows = np.empty((len(dataset), DETECTIONS, 7))
     rows[..., 1:5] = rng.uniform((0, 0, 8, 8), (300, 300, 300, 300), (len(dataset), DETECTIONS, 4))
     rows[..., 5] = rng.random((len(dataset), DETECTIONS))
-    rows[..., 6] = rng.integers(1, CLASSES + 1, (len(dataset), DETECTIONS))
+    rows[..., 6] = rng.integers(CLASSES, (len(dataset), DETECTIONS))
     for index, block in enumerate(rows):
         record = dataset.annotations[index]
         count = len(record.labels)
-        block[:, 0] = record.image_id
+        block[:, 0] = index
         block[:count, 1:5] = record.boxes + rng.normal(0, 4, (count, 4))
-        block[:count, 6] = record.labels + 1
+        block[:count, 6] = record.labels
     return rows.reshape(-1, 7)
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     dataset = GeneratedBoxes(images, rng)
     rows = results(dataset, rng)
     detections = [
-        {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": row[1:5].tolist(), "score": row[5]}
+        {"image_id": int(row[0]) + 1, "category_id": int(row[6]) + 1, "bbox": row[1:5].tolist(), "score": row[5]}
         for row in rows
     ]
     alone = cpu_seconds(lambda: pycocotools_alone(dataset.ground_truth(), detections))

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anchordetr.data.ids import id_array
+
 
 class ImageRecord(NamedTuple):
     """One image and its objects.
@@ -60,12 +62,13 @@ class AnnotationTable:
     in shared memory.
 
     Attributes:
-        image_ids: (I,). file_names: (I,). sizes: (I, 2) height, width in pixels.
+        image_ids: (I,), int64, or Python integers where an id needs more. file_names: (I,).
+        sizes: (I, 2) height, width in pixels.
         starts: (I + 1,) row of the first annotation of each image, and T.
         boxes: (T, 4) x, y, w, h in pixels. labels, areas, crowd: (T,) as in :class:`ImageRecord`.
     """
 
-    image_ids: NDArray[np.int64]
+    image_ids: NDArray[Any]
     file_names: Names
     sizes: NDArray[np.int64]
     starts: NDArray[np.int64]
@@ -79,7 +82,7 @@ class AnnotationTable:
         """Return the table of some records."""
         counts = [len(record.labels) for record in records]
         return cls(
-            image_ids=np.array([record.image_id for record in records], dtype=np.int64),
+            image_ids=id_array([record.image_id for record in records]),
             file_names=Names.of([record.file_name for record in records]),
             sizes=np.array([(record.height, record.width) for record in records], dtype=np.int64).reshape(-1, 2),
             starts=np.cumsum([0, *counts]),
@@ -115,16 +118,19 @@ class AnnotationTable:
         return np.repeat(np.arange(len(self)), np.diff(self.starts))
 
     @cached_property
-    def _shared(self) -> dict[str, Tensor]:
+    def _shared(self) -> dict[str, Any]:
         arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "file_names"}
         arrays |= {"letters": self.file_names.letters, "ends": self.file_names.ends}
-        return {name: torch.tensor(array).share_memory_() for name, array in arrays.items()}
+        return {
+            name: array if array.dtype == object else torch.tensor(array).share_memory_()
+            for name, array in arrays.items()
+        }
 
-    def __getstate__(self) -> dict[str, Tensor]:
+    def __getstate__(self) -> dict[str, Any]:
         return self._shared
 
-    def __setstate__(self, columns: dict[str, Tensor]) -> None:
-        arrays = {name: column.numpy() for name, column in columns.items()}
+    def __setstate__(self, columns: dict[str, Any]) -> None:
+        arrays = {name: np.asarray(column) for name, column in columns.items()}
         names = Names(arrays.pop("letters"), arrays.pop("ends"))
         self.__dict__.update(arrays, file_names=names)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from anchordetr.console import printable
+
 Severity = Literal["error", "repaired", "warning", "note"]
 
 _NAMED = 10
@@ -22,7 +24,7 @@ class Kind(NamedTuple):
 
 _FIX = "Correct the annotations, or write a repaired copy with anchordetr doctor --fix."
 KINDS = {
-    "missing_image": Kind("error", "missing images", f"Restore the files. {_FIX}"),
+    "missing_image": Kind("error", "missing images", "Restore the files, or correct their names."),
     "unreadable_image": Kind(
         "error", "images that cannot be read", "Replace them, or leave them out with --set data.skip_broken=true."
     ),
@@ -56,6 +58,9 @@ KINDS = {
     "unread_format": Kind("warning", "images in formats that are not read, left out", "Convert them to JPEG or PNG."),
     "skipped": Kind("repaired", "images that cannot be read, skipped", ""),
     "unusable": Kind("error", "splits that cannot be read", ""),
+    "no_splits": Kind("error", "data sets without a split that can be read", "Check the layout and the annotations."),
+    "no_images": Kind("error", "splits without images", "Check the annotations."),
+    "no_boxes": Kind("warning", "splits without boxes", "Check the annotations."),
     "reading": Kind("note", "remarks of the reader", ""),
 }
 
@@ -79,4 +84,4 @@ class Finding:
         severity, description, advice = KINDS[self.kind]
         limit = _NAMED_IN_ERRORS if severity == "error" else _NAMED
         listed = ", ".join(self.names[:limit]) + (", ..." if len(self.names) > limit else "")
-        return f"{source}: {description}: {len(self.names)} ({listed}). {advice}".rstrip()
+        return printable(f"{source}: {description}: {len(self.names)} ({listed}). {advice}".rstrip())

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,8 @@ def evaluate(
     for batch in batches_of(loader):
         records = [dataset.annotations[index] for index in batch.indices]
         sizes = [(record.height, record.width) for record in records]
-        for record, found in zip(records, detect(batch.images, sizes), strict=True):
-            rows.append(coco_rows(record.image_id, found.xyxy, found.confidence, found.class_id, dataset.category_ids))
+        for index, found in zip(batch.indices, detect(batch.images, sizes), strict=True):
+            rows.append(coco_rows(index, found.xyxy, found.confidence, found.class_id))
     shares = process_group.gather(np.concatenate(rows))
     metrics = coco_metrics(dataset, np.concatenate(shares)) if process_group.is_main else None
     shared: Metrics = process_group.from_main(metrics and replace(metrics, details=None))
@@ -60,19 +61,15 @@ def evaluate(
 
 
 def coco_rows(
-    image_id: int,
-    xyxy: NDArray[np.float32],
-    confidence: NDArray[np.float32],
-    class_id: NDArray[np.int64],
-    category_ids: list[int],
+    index: int, xyxy: NDArray[np.float32], confidence: NDArray[np.float32], class_id: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return detections of one image as rows image id, x, y, w, h, score, category id."""
+    """Return detections of one image as rows index of the image, x, y, w, h, score, class index."""
     rows = np.empty((len(xyxy), 7))
-    rows[:, 0] = image_id
+    rows[:, 0] = index
     rows[:, 1:3] = xyxy[:, :2]
     rows[:, 3:5] = xyxy[:, 2:] - xyxy[:, :2]
     rows[:, 5] = confidence
-    rows[:, 6] = np.asarray(category_ids)[class_id]
+    rows[:, 6] = class_id
     return rows
 
 
@@ -82,12 +79,14 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
     Raises:
         InputError: rows name an image that the data set does not hold.
     """
-    unknown = np.setdiff1d(rows[:, 0].astype(np.int64), dataset.annotations.image_ids)
+    unknown = np.setdiff1d(rows[:, 0].astype(np.int64), np.arange(len(dataset)))
     if len(unknown):
-        raise InputError(f"The results name {len(unknown)} unknown images, for example image_id {unknown[0]}.")
+        raise InputError(
+            f"The results name {len(unknown)} unknown images, for example number {unknown[0]} of {len(dataset)}."
+        )
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = dataset.ground_truth()
+        truth.dataset = _by_index(dataset.ground_truth())
         truth.createIndex()
         results = truth.loadRes(rows) if len(rows) else _no_results(truth)
         evaluation = COCOeval(truth, results, "bbox")
@@ -98,6 +97,21 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
     precision = evaluation.eval["precision"]
     details = Details(precision[0, :, :, 0, -1].copy(), partial(confusion_matrix, dataset, rows))
     return Metrics(**stats, per_class=_per_class(precision, dataset), details=details)
+
+
+def _by_index(truth: dict[str, Any]) -> dict[str, Any]:
+    """Return a ground truth with positions of images and categories as ids; floats hold them exactly."""
+    rows = {image["id"]: row for row, image in enumerate(truth["images"])}
+    labels = {category["id"]: label for label, category in enumerate(truth["categories"])}
+    return {
+        "info": {},
+        "images": [{**image, "id": rows[image["id"]]} for image in truth["images"]],
+        "annotations": [
+            {**entry, "image_id": rows[entry["image_id"]], "category_id": labels[entry["category_id"]]}
+            for entry in truth["annotations"]
+        ],
+        "categories": [{**category, "id": labels[category["id"]]} for category in truth["categories"]],
+    }
 
 
 def _per_class(precision: NDArray[np.float64], dataset: DetectionDataset) -> dict[str, float]:

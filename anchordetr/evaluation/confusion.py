@@ -30,16 +30,14 @@ def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> sp
     """
     nothing = len(dataset.class_names)
     truths, predictions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    class_of = {category: index for index, category in enumerate(dataset.category_ids)}
     rows = rows[rows[:, 5] >= _SCORE]
     rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]
-    image_ids = dataset.annotations.image_ids
-    starts, ends = (np.searchsorted(rows[:, 0], image_ids, side=side) for side in ("left", "right"))
+    starts, ends = (np.searchsorted(rows[:, 0], np.arange(len(dataset)), side=side) for side in ("left", "right"))
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
         record, found = dataset.annotations[index], rows[start:end]
         labels = record.labels[~record.crowd]
         matched = _match(found[:, 1:5], record.boxes[~record.crowd])
-        predicted = np.array([class_of[int(category)] for category in found[:, 6]], np.int64)
+        predicted = found[:, 6].astype(np.int64)
         missed = np.setdiff1d(np.arange(len(labels)), matched)
         truths += [np.append(labels, nothing)[matched], labels[missed]]
         predictions += [predicted, np.full(len(missed), nothing)]

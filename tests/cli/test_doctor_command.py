@@ -62,13 +62,18 @@ def test_fix_writes_a_copy_and_lists_every_change(
 ) -> None:
     page = ["--samples", tmp_path / "page.png"]
     assert call("doctor", faulty, "--fix", tmp_path / "fixed", *page) == 1
+    printed = capsys.readouterr()
+    assert "Problems were found" in printed.out
+    assert "val would lose 1 of 11 boxes" in printed.err
+    assert not (tmp_path / "fixed").exists()
+    assert call("doctor", faulty, "--fix", tmp_path / "fixed", "--yes", *page) == 1
     printed = capsys.readouterr().out
     assert "val: annotation 1: annotation left out: its box has no area inside the image" in printed
     assert "1 changes; the repaired copy is" in printed
     assert call("doctor", tmp_path / "fixed", *page) == 0
     assert call("doctor", faulty, "--fix", tmp_path / "fixed", *page) == 1
     assert "is not empty; choose a new folder" in capsys.readouterr().err
-    assert call("doctor", faulty, "--fix", tmp_path / "again", *page, "--json") == 1
+    assert call("doctor", faulty, "--fix", tmp_path / "again", "--yes", *page, "--json") == 1
     assert [change["name"] for change in json.loads(capsys.readouterr().out)["changes"]] == ["annotation 1"]
 
 
@@ -123,6 +128,7 @@ def test_files_and_output_are_utf8_whatever_the_locale(faulty: Path, tmp_path: P
         str(faulty),
         "--fix",
         str(tmp_path / "new"),
+        "--yes",
     ]
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": path}
@@ -132,3 +138,67 @@ def test_files_and_output_are_utf8_whatever_the_locale(faulty: Path, tmp_path: P
     assert "[red] Kreis ü" in json.loads(result.stdout.decode("utf-8"))["splits"]["val"]["classes"]
     fixed = json.loads((tmp_path / "new" / "annotations" / "instances_val.json").read_text(encoding="utf-8"))
     assert fixed["categories"][0]["name"] == "[red] Kreis ü"
+
+
+@pytest.mark.parametrize("name", ["page", "page.html", "folder.png"])
+def test_a_page_of_another_format_is_refused_before_the_examination(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    assert call("doctor", tmp_path / "nothing", "--samples", tmp_path / name) == 2
+    assert "give the name of an image file, which ends in .png or" in capsys.readouterr().err
+
+
+def test_without_a_place_for_samples_the_report_is_printed(
+    coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs").touch()
+    monkeypatch.chdir(tmp_path)
+    assert call("doctor", coco_folder) == 0
+    printed = capsys.readouterr()
+    assert "Clean." in printed.out
+    assert "Samples:" not in printed.out
+    assert "Samples are not drawn: runs/doctor cannot be written" in printed.err
+    assert call("doctor", coco_folder, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["samples"] is None
+
+
+def test_an_error_of_the_drawing_leaves_the_report(
+    coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("PIL.Image.Image.save", lambda *arguments: 1 / 0)
+    assert call("doctor", coco_folder, "--samples", tmp_path / "page.png") == 0
+    printed = capsys.readouterr()
+    assert "Clean." in printed.out
+    assert "Samples were not drawn: division by zero." in printed.err
+
+
+def test_an_output_folder_that_is_in_use_is_refused_before_the_examination(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    page = ["--samples", tmp_path / "page.png"]
+    assert call("doctor", tmp_path / "nothing", "--fix", tmp_path, *page) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert call("doctor", tmp_path / "nothing", "--fix", tmp_path / "file", *page) == 1
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_names_are_shown_as_they_are_without_control_characters(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(coco_folder, tmp_path / "data"))
+    for file in (folder / "annotations").iterdir():
+        content = json.loads(file.read_text())
+        content["categories"][0]["name"] = "[/bold]\x1b[31m\\"
+        content["images"][0]["file_name"] = "[red]\x1b]0;x\x07.png"
+        file.write_text(json.dumps(content))
+    for split in ("train", "val"):
+        (folder / split).rename(folder / f"[b]{split}")
+        file = folder / "annotations" / f"instances_{split}.json"
+        file.rename(file.with_name(f"instances_[b]{split}.json"))
+    assert call("doctor", folder, "--fix", tmp_path / "fixed", "--yes", "--samples", tmp_path / "page.png") == 1
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert all(part in printed for part in ("[b]val", "[/bold]\\x1b[31m\\", "[red]\\x1b]0;x\\x07.png"))

@@ -54,7 +54,7 @@ def perfect_rows(dataset: Any, keep_crowds: bool = False) -> np.ndarray:
         record = dataset.annotations[index]
         kept = slice(None) if keep_crowds else ~record.crowd
         xyxy = np.concatenate([record.boxes[:, :2], record.boxes[:, :2] + record.boxes[:, 2:]], axis=1)[kept]
-        rows.append(coco_rows(record.image_id, xyxy, np.ones(len(xyxy)), record.labels[kept], dataset.category_ids))
+        rows.append(coco_rows(index, xyxy, np.ones(len(xyxy)), record.labels[kept]))
     return np.concatenate(rows)
 
 
@@ -131,7 +131,8 @@ def test_category_ids_with_gaps_are_mapped_to_indices_and_back(coco_folder: Path
     dataset = open_dataset(coco_folder, "val")
     assert set(np.unique(dataset.annotations.labels)) == {0, 1, 2}
     rows = perfect_rows(dataset)
-    assert set(rows[:, 6]) == {3, 7, 20}
+    assert set(rows[:, 6]) == {0, 1, 2}
+    assert {annotation["category_id"] for annotation in dataset.ground_truth()["annotations"]} == {3, 7, 20}
     assert coco_metrics(dataset, rows).ap == pytest.approx(1.0)
 
 

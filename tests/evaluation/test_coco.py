@@ -40,7 +40,7 @@ def test_results_for_an_unknown_image_are_refused() -> None:
     dataset = ShapesDataset("val", 2)
     rows = perfect_rows(dataset)
     rows[0, 0] = 77
-    with pytest.raises(InputError, match="image_id 77"):
+    with pytest.raises(InputError, match="number 77 of 2"):
         coco_metrics(dataset, rows)
 
 

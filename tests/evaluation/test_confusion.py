@@ -23,7 +23,7 @@ def test_the_confusion_matrix_counts_right_wrong_missed_and_invented() -> None:
     assert details.precision.min() == pytest.approx(1.0)
 
     wrong, missed, invented, unsure = rows[1:].copy(), 1, rows[:1].copy(), rows[:1].copy()
-    wrong[0, 6] = dataset.category_ids[(labels[1] + 1) % 3]
+    wrong[0, 6] = (labels[1] + 1) % 3
     invented[0, 1:5] = (-50, -50, 3, 3)
     unsure[0, 5] = 0.2
     matrix = confusion_matrix(dataset, np.concatenate([wrong, invented, unsure])).toarray()
@@ -38,10 +38,10 @@ def test_an_object_is_matched_once_by_the_highest_score() -> None:
     rows = perfect_rows(dataset)
     lone = np.flatnonzero(np.bincount(dataset.annotations.rows()) == 1)[0]
     label = int(dataset.annotations[lone].labels[0])
-    first = rows[rows[:, 0] == dataset.annotations.image_ids[lone]]
+    first = rows[rows[:, 0] == lone]
     second = first.copy()
     first[0, 5], second[0, 5] = 0.6, 0.9
-    second[0, 6] = dataset.category_ids[(label + 1) % 3]
+    second[0, 6] = (label + 1) % 3
     matrix = confusion_matrix(dataset, np.concatenate([first, second])).toarray()
     assert matrix[label, (label + 1) % 3] == 1
     assert matrix[3, label] == 1

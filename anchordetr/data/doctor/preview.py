@@ -12,6 +12,7 @@ from torchvision.ops import box_convert
 from torchvision.transforms.v2 import functional as tvf
 from torchvision.utils import draw_bounding_boxes, make_grid
 
+from anchordetr.console import printable
 from anchordetr.data.dataset import ImageRecord
 from anchordetr.data.doctor.report import SplitReport
 from anchordetr.data.images import load_image
@@ -29,10 +30,11 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
 
     Images with findings come first, then evenly spaced samples of the others.
     """
+    count = _COLUMNS * _ROWS
     tiles = []
-    for split in splits:
+    for split in splits[:count]:
         table = to_table(split.raw)
-        tiles += [_tile(split, table[row], row) for row in chosen_rows(split, _COLUMNS * _ROWS // len(splits))]
+        tiles += [_tile(split, table[row], row) for row in chosen_rows(split, max(count // len(splits), 1))]
     if not tiles:
         return None
     page = make_grid(tiles, nrow=_COLUMNS, padding=4, pad_value=255)
@@ -58,7 +60,7 @@ def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
     small = tvf.resize(image, size, antialias=True)
     if len(record.boxes):
         corners = box_convert(torch.from_numpy(record.boxes), "xywh", "xyxy") * scale
-        names = [split.raw.class_names[label] for label in record.labels]
+        names = [printable(split.raw.class_names[label]) for label in record.labels]
         colours = [PALETTE[label % len(PALETTE)] for label in record.labels]
         small = draw_bounding_boxes(small, corners, names, colours, width=2)
     return tvf.pad(small, [0, 0, _TILE - size[1], _TILE - size[0]], fill=255)

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anchordetr.data.doctor.copying import CHANGES, image_names, json_text, split_names, write_split
+from anchordetr.data.doctor.outputs import check_new_folder
 from anchordetr.data.doctor.report import Report, SplitReport, size_mismatches
+from anchordetr.data.ids import id_array
 from anchordetr.data.images import read_orientation
 from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.data.layouts.validation import clipped_boxes, duplicate_rows, has_area, rows_in_xyxy
 from anchordetr.errors import InputError
+from anchordetr.files import write_text
 
 Rows = NDArray[np.int64]
 
 _SAME_RATIO = 0.01
+_LARGEST_LOSS = 0.01  # of the images, or of the boxes, of a split
+_EXAMPLES = 3
+_FATAL = ("unusable", "class_mismatch", "no_splits")
 
 
 class Change(NamedTuple):
@@ -32,34 +38,79 @@ class Change(NamedTuple):
     what: str
 
 
-def write_repaired(report: Report, output: Path) -> list[Change]:
+def write_repaired(report: Report, output: Path, accept_loss: bool = False) -> list[Change]:
     """Write a repaired copy of an examined data set, which training accepts, and ``changes.json``.
 
     Args:
         report: from :func:`~anchordetr.data.doctor.report.examine`.
         output: a folder that does not exist yet, or is empty.
+        accept_loss: write the copy even if more than 1 % of the images or boxes of a split are left out.
 
     Returns:
         All changes, as listed in ``changes.json``.
 
     Raises:
-        InputError: the output folder is not empty, a split cannot be read, or the splits have different classes.
+        InputError: the output folder is not empty or cannot be written, a split cannot be read, the splits have
+            different classes, or too much would be left out.
     """
-    if output.exists() and any(output.iterdir()):
-        raise InputError(f"{output} is not empty; choose a new folder for the repaired copy.")
-    fatal = [finding for finding in report.findings if finding.kind in ("unusable", "class_mismatch")]
+    check_new_folder(output)
+    fatal = [finding for finding in report.findings if finding.kind in _FATAL]
     if fatal:
         raise InputError(f"This cannot be repaired: {fatal[0].sentence(report.data)}")
+    results: dict[str, RawSplit] = {}
     changes: list[Change] = []
     held_out: set[bytes] = set()
     for split in sorted(report.splits, key=lambda split: split.name.startswith("train")):
-        raw, of_split = repaired(split, held_out)
+        results[split.name], of_split = repaired(split, held_out)
         changes += of_split
         held_out |= {image.digest for image in split.images}
-        _write_split(split.name, raw, output)
-    content = [change._asdict() for change in changes]
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    (output / "changes.json").write_text(text, encoding="utf-8")
+    losses = _losses(report.splits, results)
+    if losses and not accept_loss:
+        raise InputError(_refusal(losses, changes))
+    try:
+        changes += _write(results, output)
+        content = json_text([change._asdict() for change in changes], indent=2)
+        write_text(output / CHANGES, content + "\n")
+    except OSError as error:
+        raise InputError(f"{output} is incomplete, remove it: {error}.") from error
+    return changes
+
+
+def _losses(splits: Sequence[SplitReport], results: Mapping[str, RawSplit]) -> list[str]:
+    """Return what each split that would lose too much would lose."""
+    losses = []
+    for split in splits:
+        before, after = split.raw, results[split.name]
+        counts = {
+            "images": (len(before.file_names), len(after.file_names)),
+            "boxes": (len(before.boxes), len(after.boxes)),
+        }
+        lost = [
+            f"{old - new} of {old} {what}" for what, (old, new) in counts.items() if old - new > _LARGEST_LOSS * old
+        ]
+        if lost:
+            losses.append(f"{split.name} would lose {' and '.join(lost)}")
+    return losses
+
+
+def _refusal(losses: Sequence[str], changes: Sequence[Change]) -> str:
+    examples = [f"{change.name}: {change.what}" for change in changes if "left out" in change.what][:_EXAMPLES]
+    return (
+        f"Nothing was written, because too much would be left out: {'; '.join(losses)}. "
+        f"For example {'; '.join(examples)}. Correct the data set, or add --yes."
+    )
+
+
+def _write(results: Mapping[str, RawSplit], output: Path) -> list[Change]:
+    """Write all splits and return what has another name than before."""
+    changes = []
+    for (old, raw), new in zip(results.items(), split_names(list(results)), strict=True):
+        file_names = image_names(raw.file_names)
+        write_split(new, raw, file_names, output)
+        if new != old:
+            changes.append(Change(old, "split", f"its name is now {new}"))
+        renamed = zip(raw.file_names, file_names, strict=True)
+        changes += [Change(old, before, f"its file is now {after}") for before, after in renamed if before != after]
     return changes
 
 
@@ -178,13 +229,17 @@ def _without_duplicates(split: str, raw: RawSplit, changes: list[Change]) -> Raw
 
 def _renumber(split: str, raw: RawSplit, changes: list[Change]) -> RawSplit:
     """Assign new ids to annotations without an id, with the id 0, or with the id of an earlier annotation."""
-    _, first = np.unique(raw.box_ids, return_index=True)
-    wrong = np.setdiff1d(np.arange(len(raw.box_ids)), first[raw.box_ids[first] > 0])
-    ids = raw.box_ids.copy()
-    ids[wrong] = raw.box_ids.max(initial=0) + 1 + np.arange(len(wrong))
-    given = wrong[raw.box_ids[wrong] != NO_ID]
-    changes += [Change(split, raw.box_names[row], f"annotation id is now {ids[row]}") for row in given]
-    return replace(raw, box_ids=ids)
+    used = {int(box_id) for box_id in raw.box_ids}
+    unused = (number for number in itertools.count(1) if number not in used)
+    seen: set[int] = set()
+    ids = []
+    for name, given in zip(raw.box_names, map(int, raw.box_ids), strict=True):
+        is_valid = given > 0 and given not in seen
+        ids.append(given if is_valid else next(unused))
+        seen.add(given)
+        if not is_valid and given != NO_ID:
+            changes.append(Change(split, name, f"annotation id is now {ids[-1]}"))
+    return replace(raw, box_ids=id_array(ids))
 
 
 def _left_out(split: str, raw: RawSplit, rows: Rows, reason: str) -> list[Change]:
@@ -193,45 +248,3 @@ def _left_out(split: str, raw: RawSplit, rows: Rows, reason: str) -> list[Change
 
 def _with_boxes(raw: RawSplit, rows: Rows) -> RawSplit:
     return raw.select(np.arange(len(raw.image_ids)), rows)
-
-
-def _write_split(name: str, raw: RawSplit, output: Path) -> None:
-    """Write ``annotations/instances_NAME.json`` and copy the images to ``NAME/``."""
-    (output / name).mkdir(parents=True, exist_ok=True)
-    file_names = [_inside(file_name, int(raw.image_ids[row])) for row, file_name in enumerate(raw.file_names)]
-    for row, file_name in enumerate(file_names):
-        target = output / name / file_name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(raw.path(row), target)
-    folder = output / "annotations"
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_coco(raw, file_names), ensure_ascii=False)
-    (folder / f"instances_{name}.json").write_text(text, encoding="utf-8")
-
-
-def _inside(file_name: str, image_id: int) -> str:
-    """Return a relative file name that does not leave its folder."""
-    name = PurePath(file_name)
-    return f"{image_id}_{name.name}" if name.is_absolute() or ".." in name.parts else file_name
-
-
-def _coco(raw: RawSplit, file_names: Sequence[str]) -> dict[str, Any]:
-    areas = np.where(raw.areas > 0, raw.areas, raw.boxes[:, 2] * raw.boxes[:, 3])
-    images = [
-        {"id": int(image_id), "file_name": file_name, "height": int(height), "width": int(width)}
-        for image_id, file_name, (height, width) in zip(raw.image_ids, file_names, raw.sizes, strict=True)
-    ]
-    annotations = [
-        {
-            "id": int(raw.box_ids[row]),
-            "image_id": int(raw.box_image_ids[row]),
-            "category_id": int(raw.box_categories[row]),
-            "bbox": box.tolist(),
-            "area": float(areas[row]),
-            "iscrowd": int(raw.crowd[row]),
-        }
-        for row, box in enumerate(raw.boxes)
-    ]
-    names = zip(raw.category_ids, raw.class_names, strict=True)
-    categories = [{"id": category_id, "name": name} for category_id, name in names]
-    return {"info": {}, "images": images, "annotations": annotations, "categories": categories}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.data.dataset import AnnotationTable
+from anchordetr.data.doctor.statistics import statistics_of
 from anchordetr.data.findings import KINDS, Finding
 from anchordetr.data.layouts.base import FolderDataset, size_mismatch
 from anchordetr.data.layouts.image_scan import ScannedImage, scan_images
@@ -22,7 +24,6 @@ from anchordetr.data.preflight import crowded_images, duplicate_boxes
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
-_SMALL, _MEDIUM = 32**2, 96**2  # COCO's size classes, pixels²
 _RARE = 0.01
 
 
@@ -43,23 +44,7 @@ class SplitReport:
 
     def statistics(self) -> dict[str, Any]:
         """Return counts, sizes in pixels, and objects and images per class, as JSON values."""
-        table = to_table(self.raw)
-        objects = np.bincount(table.rows()[~table.crowd], minlength=len(table))
-        return {
-            "images": len(table),
-            "annotations": len(self.raw.boxes),
-            "objects": int(objects.sum()),
-            "crowds": int(table.crowd.sum()),
-            "images_without_objects": int((objects == 0).sum()),
-            "objects_per_image": _summary(objects),
-            "image_height": _summary(table.sizes[:, 0]),
-            "image_width": _summary(table.sizes[:, 1]),
-            "box_width": _summary(table.boxes[:, 2]),
-            "box_height": _summary(table.boxes[:, 3]),
-            "box_sizes": _size_classes(table.boxes[:, 2] * table.boxes[:, 3]),
-            "image_ids": _summary(self.raw.image_ids),
-            "classes": _classes(self.raw, table),
-        }
+        return statistics_of(self.raw)
 
 
 @dataclass(frozen=True)
@@ -131,6 +116,7 @@ def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
             splits.append(_examine_split(name, raw, num_queries))
     findings = [
         Finding("unusable", unusable),
+        Finding("no_splits", [] if splits or unusable else [str(path)]),
         Finding("class_mismatch", _class_mismatches(splits)),
         Finding("shared_image", shared_images(splits)),
     ]
@@ -140,8 +126,10 @@ def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
 def _examine_split(name: str, raw: RawSplit, num_queries: int) -> SplitReport:
     images = scan_images(raw)
     table = to_table(raw)
-    broken = [row for row, image in enumerate(images) if image.error and raw.path(row).is_file()]
+    broken = [row for row, image in enumerate(images) if image.error and os.path.isfile(raw.path(row))]
     findings = [
+        Finding("no_images", [] if raw.file_names else [name]),
+        Finding("no_boxes", [name] if raw.file_names and not len(table.boxes) else []),
         *(finding for finding in find_problems(raw) if finding.kind != "unreadable_image"),
         Finding("unreadable_image", [str(images[row].error) for row in broken], broken),
         size_mismatches(raw, images),
@@ -209,27 +197,3 @@ def shared_images(splits: Sequence[SplitReport]) -> list[str]:
     return [
         " = ".join(f"{split}: {name}" for split, name in found.items()) for found in places.values() if len(found) > 1
     ]
-
-
-def _summary(values: NDArray[Any]) -> dict[str, float]:
-    """Return the smallest, median and largest value; empty without values."""
-    if len(values) == 0:
-        return {}
-    return {"smallest": float(values.min()), "median": float(np.median(values)), "largest": float(values.max())}
-
-
-def _size_classes(areas: NDArray[np.float32]) -> dict[str, int]:
-    small, large = int((areas < _SMALL).sum()), int((areas >= _MEDIUM).sum())
-    return {"small": small, "medium": len(areas) - small - large, "large": large}
-
-
-def _classes(raw: RawSplit, table: AnnotationTable) -> dict[str, dict[str, int]]:
-    rows = table.rows()
-    return {
-        name: {
-            "id": raw.category_ids[label],
-            "objects": int((table.labels == label).sum()),
-            "images": len(np.unique(rows[table.labels == label])),
-        }
-        for label, name in enumerate(raw.class_names)
-    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anchordetr.data.ids import id_array
 from anchordetr.data.layouts.base import FolderDataset, choose_split
+from anchordetr.data.layouts.entries import (
+    Entries,
+    box_or_nan,
+    parse_area,
+    parse_class_name,
+    parse_file_name,
+    parse_flag,
+    side_or_unknown,
+)
+from anchordetr.data.layouts.image_files import locate_images
 from anchordetr.data.layouts.image_scan import read_sizes
 from anchordetr.data.layouts.raw import NO_ID, RawSplit
+from anchordetr.data.layouts.segmentation import box_of_segmentation
+from anchordetr.documents import read_json
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
-_REQUIRED = object()
+_LARGEST_FILE = 16 * 2**30  # bytes; Objects365 has 6 GB
+_NO_BOX: tuple[object, ...] = (None, [], [0, 0, 0, 0])  # as tools write it beside a segmentation
 
 
 @DATA_LAYOUTS.register("coco")
@@ -44,45 +59,56 @@ class CocoDataset(FolderDataset):
             InputError: the split or its image folder is missing, or the file is not a COCO annotation file.
         """
         file = choose_split(path, split, cls.splits(path))
-        name = file.stem.removeprefix("instances_")
-        folders = [path / name, path / "images" / name, path / split, path / "images" / split, path / "images"]
-        folder = next((folder for folder in folders if folder.is_dir()), None)
-        if folder is None:
+        names = [name for name in (file.stem.removeprefix("instances_"), split) if name.strip(".")]
+        folders = [folder / name for name in names for folder in (path, path / "images")] + [path / "images"]
+        existing = [folder for folder in folders if folder.is_dir()]
+        raw = read_coco(file, [*existing, path])
+        if not existing and not any(raw.path(row).is_file() for row in range(len(raw.file_names))):
             raise InputError(f"{path} has no folder for the images of {file.name}; expected {folders[0]}.")
-        return read_coco(file, folder)
+        return raw
 
 
-def read_coco(file: Path, image_folder: Path) -> RawSplit:
+def read_coco(file: Path, image_folders: Sequence[Path]) -> RawSplit:
     """Return the raw annotations of a COCO file.
 
-    ``info``, ``area`` and ``iscrowd`` are optional. Missing ``height`` and ``width`` are read from the images.
+    ``info``, ``area`` and ``iscrowd`` are optional. Sizes that are missing, or no whole numbers, are read from the
+    images. Boxes that are missing are those of the segmentations.
+
+    Args:
+        file: in a folder of the data set.
+        image_folders: existing folders, see :func:`~anchordetr.data.layouts.image_files.locate_images`.
 
     Raises:
         InputError: the file is invalid; the message names the file and the position, the list or the entry.
     """
     content = read_annotations(file)
-    images, annotations = content["images"], content["annotations"]
-    categories, notes = _categories(file, content["categories"], annotations)
-    ids = _integers(file, "annotations", annotations, "id", NO_ID)
-    crowd = _column(file, "annotations", annotations, "iscrowd", (int, type(None)), "0 or 1", None)
-    areas = _column(file, "annotations", annotations, "area", (int, float, type(None)), "a number", None)
-    file_names: list[str] = _column(file, "images", images, "file_name", (str,), "a string")
+    images, annotations, categories = (
+        Entries(file, part, content[part]) for part in ("images", "annotations", "categories")
+    )
+    box_categories = annotations.ids("category_id")
+    names, class_notes = _classes(file, categories, set(box_categories))
+    located = locate_images(
+        images.column("file_name", parse_file_name, "a string that names a file"), image_folders, file.parent.parent
+    )
+    sizes, size_notes = _sizes(images, [located.root / name for name in located.names])
+    boxes, box_notes = _boxes(annotations)
+    box_ids = annotations.ids("id", NO_ID)
     return RawSplit(
         source=file,
-        root=image_folder,
-        class_names=[str(category["name"]) for category in categories],
-        category_ids=[category["id"] for category in categories],
-        image_ids=_integers(file, "images", images, "id"),
-        file_names=file_names,
-        sizes=_sizes(file, images, [image_folder / name for name in file_names]),
-        box_ids=ids,
-        box_names=[f"annotation {i if i != NO_ID else f'number {row}'}" for row, i in enumerate(ids)],
-        box_image_ids=_integers(file, "annotations", annotations, "image_id"),
-        boxes=np.array([_box(entry.get("bbox")) for entry in annotations], dtype=np.float64).reshape(-1, 4),
-        box_categories=_integers(file, "annotations", annotations, "category_id"),
-        areas=np.array([np.nan if area is None else area for area in areas], dtype=np.float64),
-        crowd=np.array([bool(value) for value in crowd], dtype=np.bool_),
-        notes=notes,
+        root=located.root,
+        class_names=list(names.values()),
+        category_ids=list(names),
+        image_ids=id_array(images.ids("id")),
+        file_names=located.names,
+        sizes=sizes,
+        box_ids=id_array(box_ids),
+        box_names=[f"annotation {i if i != NO_ID else f'number {row}'}" for row, i in enumerate(box_ids)],
+        box_image_ids=id_array(annotations.ids("image_id")),
+        boxes=boxes,
+        box_categories=id_array(box_categories),
+        areas=np.array(annotations.column("area", parse_area, "a finite number", math.nan), dtype=np.float64),
+        crowd=np.array(annotations.column("iscrowd", parse_flag, "0 or 1", False), dtype=np.bool_),
+        notes=(*class_notes, *located.notes, *size_notes, *box_notes),
     )
 
 
@@ -92,10 +118,7 @@ def read_annotations(file: Path) -> dict[str, Any]:
     Raises:
         InputError: it is not valid JSON or lacks a list; the message names the file and the position or the list.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not valid JSON: {error}") from error
+    content = read_json(file, _LARGEST_FILE)
     if not isinstance(content, dict):
         raise InputError(f"{file} must contain an object with 'images', 'annotations' and 'categories'.")
     for part in ("images", "annotations", "categories"):
@@ -104,83 +127,47 @@ def read_annotations(file: Path) -> dict[str, Any]:
     return content
 
 
-def _categories(
-    file: Path, categories: list[Any], annotations: list[Any]
-) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Return the categories sorted by id without Roboflow's dummy parent, and a note about each one left out.
+def _classes(file: Path, categories: Entries, used: set[int]) -> tuple[dict[int, str], list[str]]:
+    """Return the name of each category id, sorted by id, without Roboflow's dummy parent, and a note about it.
 
     The dummy parent has the supercategory ``none``, is the supercategory of others, and has no annotations.
     """
-    ids = _integers(file, "categories", categories, "id").tolist()
-    _column(file, "categories", categories, "name", (str, int), "a string")
-    names = [category["name"] for category in categories]
-    for values, key in ((ids, "id"), (names, "name")):
-        duplicates = sorted({value for value in values if values.count(value) > 1}, key=str)
+    ids = categories.ids("id")
+    names = categories.column("name", parse_class_name, "a string that is not blank")
+    columns: tuple[tuple[str, Sequence[object]], ...] = (("id", ids), ("name", names))
+    for key, values in columns:
+        duplicates = [value for value, count in Counter(values).items() if count > 1]
         if duplicates:
             raise InputError(f"{file} gives the category {key} {duplicates[0]!r} to several categories; rename them.")
-    used = {entry.get("category_id") for entry in annotations if isinstance(entry, dict)}
-    parents = {category.get("supercategory") for category in categories}
-    dummies = [
-        category
-        for category in categories
-        if category.get("supercategory") == "none" and category["name"] in parents and category["id"] not in used
-    ]
-    kept = [category for category in categories if category not in dummies]
-    notes = tuple(
-        f"category {dummy['id']} '{dummy['name']}' is the parent of the others and has no boxes; left out."
-        for dummy in dummies
-    )
-    return sorted(kept, key=lambda category: int(category["id"])), notes
+    parents = [category.get("supercategory") for category in categories.entries]
+    classes = dict(zip(ids, names, strict=True))
+    notes = []
+    for category_id, name, parent in zip(ids, names, parents, strict=True):
+        if parent == "none" and category_id not in used and name in parents:
+            del classes[category_id]
+            notes.append(f"category {category_id} '{name}' is the parent of the others and has no boxes; left out.")
+    return dict(sorted(classes.items())), notes
 
 
-def _column(
-    file: Path,
-    part: str,
-    entries: Sequence[Any],
-    key: str,
-    types: tuple[type, ...],
-    expected: str,
-    default: Any = _REQUIRED,
-) -> list[Any]:
-    """Return the value of ``key`` in every entry; raise an InputError that names the first of another type."""
-    values = []
-    for position, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise InputError(f"{file}: {part}[{position}] is {str(entry)[:40]!r}; expected an object.")
-        value = entry.get(key, default)
-        if not isinstance(value, types):
-            given = "nothing" if value is _REQUIRED else repr(value)
-            raise InputError(
-                f"{file}: {part}[{position}] (id {entry.get('id')}) needs {expected} as '{key}'; got {given}."
-            )
-        values.append(value)
-    return values
-
-
-def _integers(file: Path, part: str, entries: Sequence[Any], key: str, default: Any = _REQUIRED) -> NDArray[np.int64]:
-    values = _column(file, part, entries, key, (int,), "an integer", default)
-    try:
-        return np.array(values, dtype=np.int64)
-    except OverflowError:
-        raise InputError(f"{file}: an '{key}' in {part} does not fit into 64 bits: {max(values, key=abs)}.") from None
-
-
-def _sizes(file: Path, images: Sequence[Any], paths: Sequence[Path]) -> NDArray[np.int64]:
-    """Return height and width of each image, (I, 2), read from the image where the file lacks them."""
-    columns = [
-        _column(file, "images", images, key, (int, float, type(None)), "a number", None) for key in ("height", "width")
-    ]
-    given = np.array([[side or 0 for side in column] for column in columns], dtype=np.float64).T.reshape(-1, 2)
-    sizes: NDArray[np.int64] = given.round().astype(np.int64)
-    unknown = np.flatnonzero((sizes <= 0).any(axis=1)).tolist()
+def _sizes(images: Entries, paths: Sequence[Path]) -> tuple[NDArray[np.int64], list[str]]:
+    """Return height and width of each image, (I, 2), and a note about unusable ones, which are read from the image."""
+    given = [[image.get("height"), image.get("width")] for image in images.entries]
+    sizes = np.array([[side_or_unknown(side) for side in size] for size in given], dtype=np.int64).reshape(-1, 2)
+    unknown = np.flatnonzero((sizes == 0).any(axis=1)).tolist()
     sizes[unknown] = read_sizes([paths[row] for row in unknown])
-    return sizes
+    wrong = [row for row in unknown if any(side not in (None, 0) and not side_or_unknown(side) for side in given[row])]
+    note = f"images whose size is no whole number of pixels, which is read from the file: {len(wrong)}."
+    return sizes, [note] if wrong else []
 
 
-def _box(value: Any) -> tuple[float, float, float, float]:
-    """Return x, y, w, h, all NaN unless the value is a list of four numbers."""
-    try:
-        x, y, w, h = (float(number) for number in value)
-    except (TypeError, ValueError):
-        return (np.nan,) * 4
-    return x, y, w, h
+def _boxes(annotations: Entries) -> tuple[NDArray[np.float64], list[str]]:
+    """Return x, y, w, h of each annotation, (T, 4), and a note about those of segmentations."""
+    boxes = []
+    derived = 0
+    for entry in annotations.entries:
+        given = entry.get("bbox")
+        box = box_of_segmentation(entry.get("segmentation")) if given in _NO_BOX else None
+        derived += box is not None
+        boxes.append(box or box_or_nan(given))
+    note = f"annotations without a box, whose segmentation gives it: {derived}."
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4), [note] if derived else []

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anchordetr.data.findings import Finding
+from anchordetr.data.ids import id_array
 
 NO_ID = -1
 UNKNOWN_SIZE = (0, 0)
@@ -18,6 +20,8 @@ UNKNOWN_SIZE = (0, 0)
 @dataclass(frozen=True)
 class RawSplit:
     """The raw annotations of one split as columns: I images, T annotations. References are not resolved or checked.
+
+    Arrays of ids are int64, or Python integers where an id needs more (see :func:`~anchordetr.data.ids.id_array`).
 
     Attributes:
         source: annotation file or folder, for messages. root: the folder that ``file_names`` are relative to.
@@ -36,14 +40,14 @@ class RawSplit:
     root: Path
     class_names: list[str]
     category_ids: list[int]
-    image_ids: NDArray[np.int64]
+    image_ids: NDArray[Any]
     file_names: list[str]
     sizes: NDArray[np.int64]
-    box_ids: NDArray[np.int64]
+    box_ids: NDArray[Any]
     box_names: list[str]
-    box_image_ids: NDArray[np.int64]
+    box_image_ids: NDArray[Any]
     boxes: NDArray[np.float64]
-    box_categories: NDArray[np.int64]
+    box_categories: NDArray[Any]
     areas: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     notes: tuple[str, ...] = ()
@@ -57,7 +61,7 @@ class RawSplit:
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """The class index of each annotation, (T,); -1 where its category is not listed."""
-        return _rows_of(np.array(self.category_ids, dtype=np.int64), self.box_categories)
+        return _rows_of(id_array(self.category_ids), self.box_categories)
 
     def path(self, row: int) -> Path:
         """Return the file of an image."""
@@ -85,7 +89,7 @@ class RawSplit:
         return self.select(images, np.flatnonzero(~np.isin(self.image_rows, rows)))
 
 
-def _rows_of(ids: NDArray[np.int64], references: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rows_of(ids: NDArray[Any], references: NDArray[Any]) -> NDArray[np.int64]:
     """Return the position in ``ids`` of each referenced id, -1 where it is missing."""
     if len(ids) == 0:
         return np.full(len(references), -1, dtype=np.int64)

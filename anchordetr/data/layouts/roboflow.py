@@ -36,7 +36,7 @@ class RoboflowDataset(FolderDataset):
             InputError: the split does not exist, or its file is not a COCO annotation file.
         """
         file = choose_split(path, split, cls.splits(path))
-        return read_coco(file, file.parent)
+        return read_coco(file, [file.parent])
 
 
 def _annotation_files(path: Path) -> list[Path]:

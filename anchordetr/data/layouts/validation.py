@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anchordetr.console import printable
 from anchordetr.data.dataset import AnnotationTable, Names
 from anchordetr.data.findings import KINDS, Finding
 from anchordetr.data.layouts.raw import NO_ID, RawSplit
@@ -29,7 +30,7 @@ def validated_table(split: RawSplit) -> AnnotationTable:
         InputError: a problem cannot be repaired without guessing; the message lists all occurrences.
     """
     for note in split.notes:
-        log.warning("%s: %s", split.source, note)
+        log.warning("%s", printable(f"{split.source}: {note}"))
     for finding in find_problems(split):
         if KINDS[finding.kind].severity == "error":
             raise InputError(finding.sentence(split.source))
@@ -96,7 +97,7 @@ def rows_without_file(split: RawSplit) -> Rows:
     return np.flatnonzero([not os.path.isfile(split.path(row)) for row in range(len(split.file_names))])
 
 
-def duplicates(values: NDArray[np.int64]) -> Rows:
+def duplicates(values: NDArray[Any]) -> Rows:
     """Return the positions of all values that occur more than once."""
     _, positions, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.flatnonzero(counts[positions] > 1)

@@ -70,7 +70,7 @@ def test_a_problem_is_found_and_repaired(kind: str, changed: Changed, tmp_path: 
     split, names = found(report)[kind]
     assert split == "val"
     assert any(name in each for each in names), names
-    changes = write_repaired(report, tmp_path / "fixed")
+    changes = write_repaired(report, tmp_path / "fixed", accept_loss=True)
     assert changes
     assert json.loads((tmp_path / "fixed" / "changes.json").read_text()) == [each._asdict() for each in changes]
     after = examine(tmp_path / "fixed")
@@ -86,7 +86,7 @@ def test_unreadable_images_are_named_and_left_out(changed: Changed, tmp_path: Pa
     report = examine(folder)
     names = found(report)["unreadable_image"][1]
     assert [name.split("/val/")[1].split(" ")[0] for name in names] == ["shapes_val_00000.png", "shapes_val_00001.png"]
-    write_repaired(report, tmp_path / "fixed")
+    write_repaired(report, tmp_path / "fixed", accept_loss=True)
     assert len(open_dataset(tmp_path / "fixed", "val")) == 2
     assert examine(tmp_path / "fixed").clean
 
@@ -96,7 +96,7 @@ def test_an_image_in_train_and_val_is_found_by_its_content(changed: Changed, tmp
     shutil.copy(folder / "val" / "shapes_val_00002.png", folder / "train" / "shapes_train_00005.png")
     report = examine(folder)
     assert found(report)["shared_image"] == ("all", ["train: shapes_train_00005.png = val: shapes_val_00002.png"])
-    changes = write_repaired(report, tmp_path / "fixed")
+    changes = write_repaired(report, tmp_path / "fixed", accept_loss=True)
     assert [change[:2] for change in changes] == [("train", "shapes_train_00005.png")]
     assert examine(tmp_path / "fixed").clean
 
@@ -156,6 +156,8 @@ def test_an_empty_split_is_reported(changed: Changed, tmp_path: Path) -> None:
 
     report = examine(changed(change))
     assert report.to_dict()["splits"]["val"]["images"] == 0
+    assert not report.clean
+    assert found(report)["no_images"] == ("val", ["val"])
     assert sample_page(report.splits) is not None
     assert write_repaired(report, tmp_path / "fixed") == []
 
@@ -163,3 +165,33 @@ def test_an_empty_split_is_reported(changed: Changed, tmp_path: Path) -> None:
 def test_a_generated_data_set_is_refused() -> None:
     with pytest.raises(InputError, match="not in files"):
         examine(Path("shapes"))
+
+
+def test_a_split_without_boxes_is_not_clean(changed: Changed) -> None:
+    report = examine(changed(lambda content: content["annotations"].clear()))
+    assert found(report)["no_boxes"] == ("val", ["val"])
+    assert not report.clean
+
+
+def test_a_data_set_without_splits_is_not_clean_and_cannot_be_repaired(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "data.yaml").write_text("names: [a, b]\n")
+    report = examine(tmp_path / "data")
+    assert not report.clean
+    assert "no_splits" in found(report)
+    assert sample_page(report.splits) is None
+    with pytest.raises(InputError, match="cannot be repaired"):
+        write_repaired(report, tmp_path / "fixed")
+
+
+def test_statistics_hold_ids_of_any_size(changed: Changed) -> None:
+    def change(content: Content) -> None:
+        for image, new in zip(content["images"], [10**400, 2**53 + 1, "7", 5.0], strict=True):
+            old, image["id"] = image["id"], new
+            for annotation in content["annotations"]:
+                if annotation["image_id"] == old:
+                    annotation["image_id"] = new
+
+    statistics = examine(changed(change)).splits[1].statistics()
+    assert statistics["image_ids"] == {"smallest": 5, "median": 7, "largest": 10**400}
+    assert statistics["annotations"] == statistics["objects"] == 11
