@@ -10,7 +10,8 @@ from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_
 from huggingface_hub.errors import EntryNotFoundError
 
 from anchordetr.errors import InputError, reason
-from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE, SavedModel
+from anchordetr.weights.description import SavedModel
+from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
 
 CARD_FILE = "README.md"
 _METRICS = {

@@ -8,9 +8,10 @@ from pathlib import Path
 from anchordetr.console import say
 from anchordetr.errors import InputError, closest_match
 from anchordetr.weights import zoo
+from anchordetr.weights.description import SavedModel
 from anchordetr.weights.hub import fetch_from_hub
 from anchordetr.weights.official import read_original
-from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, SavedModel, read_model
+from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, read_model
 
 
 def load_pretrained(source: str | Path, features: str | None = None) -> SavedModel:

@@ -18,10 +18,12 @@ from anchordetr.errors import InputError
 from anchordetr.files import write_text
 from anchordetr.models.builders import build_model
 from anchordetr.models.presets import preset
+from anchordetr.weights.checks import load_weights
 from anchordetr.weights.class_transfer import MatchClasses, adopt_classes, check_match
+from anchordetr.weights.description import SavedModel
 from anchordetr.weights.hub import CARD_FILE, model_card, push_folder
 from anchordetr.weights.pretrained import load_pretrained
-from anchordetr.weights.saved_model import SavedModel, load_weights, read_model, write_model
+from anchordetr.weights.saved_model import read_model, write_model
 
 log = logging.getLogger("anchordetr")
 
