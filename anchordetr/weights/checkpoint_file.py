@@ -6,6 +6,7 @@ import argparse
 import logging
 import pickle
 import re
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ import torch
 from torch import Tensor
 
 from anchordetr.errors import InputError, reason
+from anchordetr.weights.checks import DTYPES
 from anchordetr.weights.foreign_files import check_content, first_bytes, is_safetensors
 
 log = logging.getLogger("anchordetr")
+
+_ALLOWING = threading.Lock()  # torch's list of allowed classes is one of the process
 
 
 def load_safely(path: Path) -> dict[str, Any]:
@@ -39,18 +43,18 @@ def load_safely(path: Path) -> dict[str, Any]:
             torch.__version__,
         )
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with _ALLOWING, torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code is None:
-            raise InputError(f"{path} is damaged, or is not a checkpoint: {reason(error)}.") from error
+            raise InputError(f"{path} is damaged, or is not a checkpoint: {_reason(error)}.") from error
         raise InputError(
             f"{path} is refused: it asks to run {code[1]}, which weights do not need. Nothing was run. "
             "If you trust its author, ask for a plain state dict."
         ) from error
     except Exception as error:
-        raise InputError(f"{path} is damaged, or is not a checkpoint: {reason(error)}.") from error
+        raise InputError(f"{path} is damaged, or is not a checkpoint: {_reason(error)}.") from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path} contains a {type(checkpoint).__name__}, not a checkpoint with weights.")
     return checkpoint
@@ -75,12 +79,16 @@ def require_tensors(state: Any, path: Path) -> dict[str, Tensor]:
     return state
 
 
+def _reason(error: Exception) -> str:
+    """Return torch's reason without its advice to run what is in the file."""
+    text = re.split(r"Weights only load failed|In PyTorch 2\.6", reason(error))[0].strip().rstrip(".")
+    return text or "torch.save did not write it so"
+
+
 def _is_plain(tensor: Tensor) -> bool:
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
         return False
-    if tensor.is_complex() or (tensor.is_floating_point() and tensor.element_size() == 1):
-        return False
-    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    return tensor.dtype in DTYPES and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _check_archive(path: Path) -> None:

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from anchordetr.errors import InputError
 from anchordetr.models.anchor_detr import TRAINING_ONLY
 
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+DTYPES = _FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+"""The types that weights may have."""
+
 _NAMED = 3
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from anchordetr.config import differences
 from anchordetr.console import say
 from anchordetr.device import PRECISIONS
 from anchordetr.documents import parse_json, read_json
@@ -30,6 +32,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 UNUSED_FILE = "unused_classes.safetensors"
 _LARGE = 4096
+_NAMED = 3
 _CONFIG_LIMIT = 16 * MEBIBYTE
 
 
@@ -76,8 +79,8 @@ def read_model(folder: Path) -> SavedModel:
     if edited is None or (stored.values and edited.get("save_id", stored.save_id) != stored.save_id):
         return stored.understand(stored.values, stored.file)
     saved = stored.understand(edited, config)
-    if changes := [key for key in EDITABLE if stored.values and edited.get(key) != stored.values.get(key)]:
-        say(f"{config} was edited after it was saved ({', '.join(changes)}); its values are used.")
+    if stored.is_verified:
+        _report_changes(config, stored.values, edited)
     return saved
 
 
@@ -157,6 +160,14 @@ def _read_config(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"{file} is damaged: it holds no JSON object. {advice}")
     return values
+
+
+def _report_changes(file: Path, stored: Mapping[str, Any], edited: Mapping[str, Any]) -> None:
+    """Name what was edited in ``config.json``, since a damaged value looks the same."""
+    before, now = ({key: values.get(key) for key in EDITABLE} for values in (stored, edited))
+    if changes := list(differences(before, now)):
+        shown = ", ".join(changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
+        say(f"{file} was edited after it was saved ({shown}); its values are used.")
 
 
 def _stored(tensor: Tensor, precision: str) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 from anchordetr.documents import parse_json
 from anchordetr.errors import InputError, reason
 from anchordetr.files import write_atomically
+from anchordetr.weights.checks import DTYPES
 from anchordetr.weights.foreign_files import check_content, first_bytes, is_pickle
 
 _DIGESTS = "digests"
@@ -76,6 +77,9 @@ def read_tensors(file: Path) -> TensorFile:
             tensors = {name: opened.get_tensor(name) for name in names}
     except Exception as error:
         raise InputError(f"{file} is damaged: {reason(error)}. Save or fetch it again.") from error
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            raise InputError(f"{file} is refused: {name} has the type {tensor.dtype}, which no weights here have.")
     digests = metadata.pop(_DIGESTS, None)
     if digests is not None:
         _check_digests(file, digests, _digests(tensors, metadata))

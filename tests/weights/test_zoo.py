@@ -14,8 +14,8 @@ from PIL import Image
 
 from anchordetr import Detector
 from anchordetr.errors import InputError
-from anchordetr.weights.saved_model import WEIGHTS_FILE
 from anchordetr.weights.checksums import sha256
+from anchordetr.weights.saved_model import WEIGHTS_FILE
 from anchordetr.weights.zoo import PUBLISHED, fetch
 
 NAME = "anchordetr_r50_dc5"
@@ -48,7 +48,12 @@ def test_a_published_model_is_downloaded_and_converted_once(
     assert f"SHA-256 of {FILE}: {sha256(tmp_path / 'built.pth')}" in capsys.readouterr().err
     assert call(*arguments) == 0
     assert len(server.ranges) == 2
-    assert sorted(path.name for path in home.iterdir()) == [NAME, f"{NAME}.lock", "checksums.json", "checksums.json.lock"]
+    assert sorted(path.name for path in home.iterdir()) == [
+        NAME,
+        f"{NAME}.lock",
+        "checksums.json",
+        "checksums.json.lock",
+    ]
 
     detector = Detector.from_pretrained(NAME, device="cpu")
     assert detector.config.model.features == "dc5"
