@@ -1,4 +1,4 @@
-"""Model folders with damaged, foreign or absurd files: they are refused with the file's name, or nothing has changed."""
+"""Model folders with damaged, foreign or absurd files: refused with the name of the file, or nothing has changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_saved_model import edit
 
 from anchordetr import Detector
 from anchordetr.config import Config
@@ -33,6 +32,11 @@ def detector(small_config: Config) -> Detector:
 def folder(detector: Detector, tmp_path: Path) -> Path:
     detector.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
+
+
+def edit(folder: Path, **changes: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def same(first: SavedModel, second: SavedModel) -> bool:
@@ -68,9 +72,7 @@ def test_damaged_tensors_are_named(folder: Path) -> None:
     weights, metadata = load_file(file), metadata_of(file)
     weights["heads.class_head.bias"][0] += 1
     save_file(weights, file, metadata)
-    with pytest.raises(
-        InputError, match=r"model\.safetensors is damaged: 1 of .*heads\.class_head\.bias.*without meta"
-    ):
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged: 1 of .*heads\.class_head\.bias"):
         read_model(folder)
 
 
