@@ -65,7 +65,6 @@ def _read_file(file: Path, features: str | None) -> SavedModel:
     saved = read_original(file, features)
     model = saved.config.model
     if "features" in saved.origin:
-        say(
-            f"{file}: {saved.origin.get('format', 'original')} checkpoint, {model.backbone}, {saved.origin['features']}."
-        )
+        kind = saved.origin.get("format", "original")
+        say(f"{file}: {kind} checkpoint, {model.backbone}, {saved.origin['features']}.")
     return saved

@@ -72,7 +72,7 @@ def test_pickles_that_are_no_checkpoint_are_refused(program: bytes, tmp_path: Pa
     ("tensor", "words"),
     [
         (torch.zeros(1).expand(10**6, 10**6), "no dense tensor"),
-        (torch.zeros(4, 32).to_sparse(), "no dense tensor"),
+        (torch.zeros(4, 32).to_sparse(), "(no dense|sparse) tensor"),
         (torch.empty(10**6, 10**6, device="meta"), "no dense tensor"),
         (torch.zeros(4, 32, dtype=torch.complex64), "no dense tensor"),
         (torch.zeros(4, 32).to(torch.float8_e5m2), "no dense tensor"),
