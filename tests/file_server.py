@@ -30,6 +30,11 @@ class Handler(BaseHTTPRequestHandler):
         if fault.isdigit():
             self.send_error(int(fault))
             return
+        if fault.startswith("302 "):
+            self.send_response(302)
+            self.send_header("Location", fault.removeprefix("302 "))
+            self.end_headers()
+            return
         if requested and self.headers.get("If-Range") == self.server.version and fault != "no ranges":
             start = int(requested.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
@@ -44,7 +49,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("ETag", self.server.version)
         body = content[start:]
         lengths = {"too long": len(body) + 1000, "too short": len(body) // 2}
-        self.send_header("Content-Length", str(lengths.get(fault, len(body))))
+        if fault != "no length":
+            self.send_header("Content-Length", str(lengths.get(fault, len(body))))
         self.end_headers()
         self.wfile.write(body[: len(body) // 2] if fault in ("aborted", "no version") else body)
         self.close_connection = True

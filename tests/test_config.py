@@ -271,7 +271,7 @@ def test_values_and_defaults_are_shown_in_words() -> None:
     shown = {key: (setting.values, setting.default) for key, setting in table.items()}
     assert shown["model.fusion_level"] == ("`c3`, `c4`, `c5`, `null`", "null")
     assert shown["model.backbone_weights"] == ("path, `null`", "null")
-    assert shown["model.num_heads"] == ("integer > 0", "8")
+    assert shown["model.num_heads"] == ("integer > 0 and ≤ 256", "8")
     assert shown["model.dropout"] == ("number ≥ 0 and ≤ 1", "0.0")
     assert shown["model.encoder_loss"] == ("`true`, `false`", "false")
     assert shown["data.flips"] == ("list of `horizontal`, `vertical`", "[horizontal]")

@@ -11,6 +11,9 @@ from anchordetr.config.section import Section
 from anchordetr.errors import UsageError
 from anchordetr.feature_levels import FeatureSet, FusionLevel
 
+_MOST_PARAMETERS = 2_000_000_000
+_MOST_QUERIES = 100_000
+
 
 class ModelConfig(Section):
     """What the network computes; the defaults are the paper's R50-C5."""
@@ -18,7 +21,9 @@ class ModelConfig(Section):
     prefix = "model."
 
     num_classes: PositiveInt = Field(
-        default=80, description="Number of classes K. Training sets it to the number of classes of the data set."
+        default=80,
+        le=100_000,
+        description="Number of classes K. Training sets it to the number of classes of the data set.",
     )
     backbone: str = Field(
         default="resnet50.tv_in1k",
@@ -73,11 +78,13 @@ class ModelConfig(Section):
     )
     num_anchors: PositiveInt = Field(
         default=300,
+        le=100_000,
         description="Number of anchor points A, or of queries per pattern where there are none. A times "
         "`num_patterns` is the largest number of objects that can be found in one image.",
     )
     num_patterns: NonNegativeInt = Field(
         default=3,
+        le=1000,
         description="Number of queries at each anchor, so that several objects at one place can be found; 0 is one "
         "query with content zero, as in DETR.",
     )
@@ -91,15 +98,16 @@ class ModelConfig(Section):
         default=True, description="Encode positions of queries and keys with the same weights."
     )
     embed_dim: PositiveInt = Field(
-        default=256, description="Channels C of the transformer; a multiple of 32 and of `num_heads`."
+        default=256, le=8192, description="Channels C of the transformer; a multiple of 32 and of `num_heads`."
     )
-    num_heads: PositiveInt = Field(default=8, description="Heads of every attention.")
+    num_heads: PositiveInt = Field(default=8, le=256, description="Heads of every attention.")
     encoder_layers: NonNegativeInt = Field(
         default=6,
+        le=100,
         description="Number of encoder layers. With several maps, half of them attend between the levels instead.",
     )
-    decoder_layers: PositiveInt = Field(default=6, description="Number of decoder layers; each one predicts.")
-    ffn_dim: PositiveInt = Field(default=1024, description="Hidden channels of the feed-forward networks.")
+    decoder_layers: PositiveInt = Field(default=6, le=100, description="Number of decoder layers; each one predicts.")
+    ffn_dim: PositiveInt = Field(default=1024, le=65_536, description="Hidden channels of the feed-forward networks.")
     dropout: float = Field(
         default=0.0,
         ge=0.0,
@@ -121,17 +129,20 @@ class ModelConfig(Section):
     )
     query_groups: PositiveInt = Field(
         default=1,
+        le=100,
         description="Groups of queries that are trained in parallel, each matched with all objects; inference "
         "uses the first one. 1 is the paper's.",
     )
     denoising_groups: NonNegativeInt = Field(
         default=0,
+        le=1000,
         description="Groups of denoising queries in training: every group contains each object once, with noise, "
         "and the decoder learns to undo the noise. 0 is none.",
     )
     denoising_point_noise: float = Field(
         default=0.4,
         ge=0.0,
+        le=100.0,
         description="Largest shift of the point of a denoising query, as a fraction of half the box.",
     )
     denoising_label_noise: float = Field(
@@ -148,6 +159,14 @@ class ModelConfig(Section):
         """Q, the largest number of objects that can be found in one image."""
         return self.num_anchors * max(self.num_patterns, 1)
 
+    @property
+    def least_parameters(self) -> int:
+        """A number of parameters that the network has at least, however its attention and its queries are built."""
+        layers = (
+            2 * self.ffn_dim * (self.encoder_layers + self.decoder_layers) + 4 * self.embed_dim * self.decoder_layers
+        )
+        return self.embed_dim * (layers + self.num_classes)
+
     def without_pretraining(self) -> Self:
         """Return the same network without pretrained backbone weights, to load weights of the whole network into."""
         return self.model_copy(update={"pretrained_backbone": False, "backbone_weights": None})
@@ -156,6 +175,22 @@ class ModelConfig(Section):
     def _check_sizes(self) -> Self:
         if self.embed_dim % 32 or self.embed_dim % self.num_heads:
             raise UsageError(f"model.embed_dim must be a multiple of 32 and of num_heads; got {self.embed_dim}.")
+        return self
+
+    @model_validator(mode="after")
+    def _check_memory(self) -> Self:
+        if self.least_parameters > _MOST_PARAMETERS:
+            raise UsageError(
+                f"model.embed_dim={self.embed_dim}, ffn_dim={self.ffn_dim}, encoder_layers={self.encoder_layers}, "
+                f"decoder_layers={self.decoder_layers} and num_classes={self.num_classes} make more than "
+                f"{self.least_parameters:,} parameters; at most {_MOST_PARAMETERS:,} are built. Lower one of them."
+            )
+        if self.num_queries * self.query_groups > _MOST_QUERIES:
+            raise UsageError(
+                f"model.num_anchors={self.num_anchors}, num_patterns={self.num_patterns} and query_groups="
+                f"{self.query_groups} make {self.num_queries * self.query_groups:,} queries; at most {_MOST_QUERIES:,} "
+                "are built. Lower one of them."
+            )
         return self
 
     @model_validator(mode="after")

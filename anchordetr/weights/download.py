@@ -13,8 +13,13 @@ _CHUNK = 1 << 20
 _TIMEOUT = 30.0
 _TRIES = 4  # consecutive failures without new bytes
 _PAUSE = 1.0
+_MOST_BYTES = 4 * 2**30
 
 Progress = Callable[[int, int | None], None]
+
+
+class TooLargeError(OSError):
+    """A server sends more than is taken; another try would not help."""
 
 
 def download(url: str, target: Path, on_progress: Progress = lambda done, total: None) -> None:
@@ -29,7 +34,8 @@ def download(url: str, target: Path, on_progress: Progress = lambda done, total:
         on_progress: called with the number of bytes so far and in total, None if the server does not send it.
 
     Raises:
-        OSError: the server refuses the request, cannot be reached, or fails four times in a row.
+        OSError: the address or one that it redirects to is not http or https, the server refuses the request, cannot be
+            reached, fails four times in a row, or sends more than it announced or more than 4 GiB.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.part")
@@ -38,6 +44,11 @@ def download(url: str, target: Path, on_progress: Progress = lambda done, total:
         try:
             _fetch_rest(url, part, on_progress)
             break
+        except TooLargeError:
+            part.unlink(missing_ok=True)
+            raise
+        except ValueError as error:  # an invalid address or header
+            raise OSError(str(error)) from error
         except urllib.error.HTTPError as error:
             if error.code < 500:
                 raise
@@ -59,7 +70,7 @@ def _fetch_rest(url: str, part: Path, on_progress: Progress) -> None:
     start = _size(part) if version else 0
     headers = {"User-Agent": "anchordetr"} | ({"Range": f"bytes={start}-", "If-Range": version} if start else {})
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -75,7 +86,26 @@ def _fetch_rest(url: str, part: Path, on_progress: Progress) -> None:
             part.unlink(missing_ok=True)
             version_file.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "")
         length = response.headers.get("Content-Length")
-        _append(response, part, start, None if length is None else start + int(length), on_progress)
+        total = None if length is None else start + int(length)
+        if total is not None and total > _MOST_BYTES:
+            raise TooLargeError(f"the server announces {total:,} bytes; at most {_MOST_BYTES:,} are taken")
+        _append(response, part, start, total, on_progress)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return an opener of http and https addresses; it refuses others, also where a server redirects to them."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
 
 
 def _append(
@@ -83,8 +113,10 @@ def _append(
 ) -> None:
     with part.open("ab") as file:
         while chunk := response.read(_CHUNK):
-            file.write(chunk)
             done += len(chunk)
+            if done > (_MOST_BYTES if total is None else total):
+                raise TooLargeError(f"the server sends more than {done - len(chunk):,} bytes")
+            file.write(chunk)
             on_progress(done, total)
     if total is not None and done != total:
         raise ConnectionError(f"the connection ended after {done} of {total} bytes")

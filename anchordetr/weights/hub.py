@@ -11,7 +11,8 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from anchordetr.errors import InputError, reason
 from anchordetr.markdown import code, escaped
-from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE, SavedModel
+from anchordetr.weights.description import SavedModel
+from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
 
 CARD_FILE = "README.md"
 _METRICS = {

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +13,12 @@ from torch import Tensor
 
 from anchordetr.config import Config
 from anchordetr.data.layouts.coco_classes import COCO_CLASSES
-from anchordetr.errors import InputError, UsageError, reason
+from anchordetr.errors import InputError, UsageError
 from anchordetr.files import write_atomically
 from anchordetr.models.builders import build_model
+from anchordetr.weights.checkpoint_file import load_safely, require_tensors
+from anchordetr.weights.checks import check_finite, check_weights
+from anchordetr.weights.description import SavedModel, describe, understand
 from anchordetr.weights.official_names import (
     check_representable,
     from_original,
@@ -25,9 +26,6 @@ from anchordetr.weights.official_names import (
     read_architecture,
     to_original,
 )
-from anchordetr.weights.saved_model import SavedModel, check_weights, describe, understand
-
-log = logging.getLogger("anchordetr")
 
 _OWN = "anchordetr"
 _COCO_ROWS = 91
@@ -49,14 +47,13 @@ def read_original(path: Path, features: str | None = None) -> SavedModel:
         InputError: the file is damaged, contains pickled code, is not an Anchor DETR, or its feature level is unknown.
     """
     checkpoint = load_safely(path)
-    state = checkpoint.get("model", checkpoint)
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"{path} contains no weights: it needs a state dict, or one under 'model'.")
+    state = require_tensors(checkpoint.get("model", checkpoint), path)
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     try:
         weights = from_original(state)
+        check_finite(weights, path.name)
         if _OWN in checkpoint:
-            return _split_head(understand(checkpoint[_OWN], str(path), weights))
+            return _split_head(understand(checkpoint[_OWN], path.name, weights))
         return _read_foreign(path, weights, is_detrex(state), features, _arguments(checkpoint))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -100,37 +97,6 @@ def write_original(path: Path, saved: SavedModel) -> None:
     write_atomically(path, lambda temporary: torch.save(checkpoint, temporary))
 
 
-def load_safely(path: Path) -> dict[str, Any]:
-    """Return a checkpoint of tensors, plain containers and ``argparse.Namespace``; other pickled objects are refused.
-
-    Raises:
-        InputError: the file is damaged, or contains any other object.
-    """
-    if torch.__version__ < "2.10":
-        log.warning(
-            "Reading %s with torch %s, in which a malicious checkpoint can corrupt memory (CVE-2026-24747): update "
-            "torch to 2.10, or read only files that you trust.",
-            path,
-            torch.__version__,
-        )
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        code = re.search(r"GLOBAL (\S+)", str(error))
-        if code is None:
-            raise InputError(f"{path} is damaged, or is not a checkpoint: {reason(error)}.") from error
-        raise InputError(
-            f"{path} is refused: it asks to run {code[1]}, which weights do not need. Nothing was run. "
-            "If you trust its author, ask for a plain state dict."
-        ) from error
-    except Exception as error:
-        raise InputError(f"{path} is damaged, or is not a checkpoint: {reason(error)}.") from error
-    if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} contains a {type(checkpoint).__name__}, not a checkpoint with weights.")
-    return checkpoint
-
-
 def _arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     arguments = checkpoint.get("args")
     return vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
@@ -155,6 +121,8 @@ def _split_head(saved: SavedModel) -> SavedModel:
     """Return the model with only the rows of its categories in the class head, and the others as unused classes."""
     ids = torch.tensor(saved.category_ids)
     head = {part: saved.weights[f"heads.class_head.{part}"] for part in ("weight", "bias")}
+    if not 0 <= min(saved.category_ids) <= max(saved.category_ids) < len(head["bias"]) == len(head["weight"]):
+        raise InputError("its category_ids are not all rows of its class head.")
     is_used = torch.zeros(len(head["bias"]), dtype=torch.bool)
     is_used[ids] = True
     used = {f"heads.class_head.{part}": rows[ids] for part, rows in head.items()}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from anchordetr.config import ModelConfig
+from anchordetr.config import ModelConfig, parse_config
 from anchordetr.errors import InputError, UsageError
 from anchordetr.models.anchor_detr import TRAINING_ONLY
 
@@ -55,12 +55,13 @@ _RESNETS: dict[tuple[bool, tuple[int, ...]], str] = {  # has bottlenecks, blocks
     (True, (3, 4, 23, 3)): "resnet101.tv_in1k",
     (True, (3, 8, 36, 3)): "resnet152.tv_in1k",
 }
-_NEEDED = (
-    "heads.class_head.weight",
-    "queries.patterns.weight",
-    "decoder.layers.0.self_attention.in_proj_weight",
-    "decoder.layers.0.feed_forward.linear1.weight",
-)
+_NEEDED = {  # and the number of their dimensions
+    "heads.class_head.weight": 2,
+    "heads.class_head.bias": 1,
+    "queries.patterns.weight": 2,
+    "decoder.layers.0.self_attention.in_proj_weight": 2,
+    "decoder.layers.0.feed_forward.linear1.weight": 2,
+}
 _OTHER_ARCHITECTURES = (  # part of a parameter's name, architecture
     ("sampling_offsets", "Deformable DETR or one of its successors"),
     ("ref_point_head", "Conditional DETR or DAB-DETR"),
@@ -98,6 +99,8 @@ def from_original(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {str(name): own[key] for key, name in names.items()}
     if unknown or any(name not in renamed for name in _NEEDED):
         raise InputError(_foreign_message(state, unknown))
+    if misshapen := [name for name, dimensions in _NEEDED.items() if renamed[name].ndim != dimensions]:
+        raise InputError(f"The parameters are not those of an Anchor DETR: {misshapen[0]} has another shape.")
     counters = (name.replace("running_var", "num_batches_tracked") for name in renamed if name.endswith("running_var"))
     return renamed | {name: torch.zeros((), dtype=torch.int64) for name in counters}
 
@@ -134,27 +137,34 @@ def read_architecture(
         grid_anchors: number of anchors of a grid, which has no weights.
 
     Raises:
-        InputError: the backbone is not one of the original's ResNets.
+        InputError: the backbone is not one of the original's ResNets, or a shape or a number of heads is not possible.
     """
     num_classes, embed_dim = state["heads.class_head.weight"].shape
     points = state.get("queries.anchors.points")
-    in_projection = state["decoder.layers.0.self_attention.in_proj_weight"]
-    map_projection = next(tensor for name, tensor in state.items() if re.search(r"cross_att.*in_proj_weight", name))
-    return ModelConfig(
-        num_classes=num_classes,
-        backbone=_read_backbone(state),
-        pretrained_backbone=False,
-        features=features,  # type: ignore[arg-type]
-        attention="standard" if map_projection.shape == in_projection.shape else "rcda",
-        anchors="grid" if points is None else "learned",
-        num_anchors=grid_anchors if points is None else len(points),
-        num_patterns=len(state["queries.patterns.weight"]),
-        embed_dim=embed_dim,
-        num_heads=num_heads,
-        encoder_layers=_count(state, "encoder.layers.") + _count(state, "encoder.level_layers."),
-        decoder_layers=_count(state, "decoder.layers."),
-        ffn_dim=len(state["decoder.layers.0.feed_forward.linear1.weight"]),
+    in_projection = state["decoder.layers.0.self_attention.in_proj_weight"].shape
+    is_standard = any(
+        re.search(r"cross_att.*in_proj_weight", name) and tensor.shape == in_projection
+        for name, tensor in state.items()
     )
+    values = {
+        "num_classes": num_classes,
+        "backbone": _read_backbone(state),
+        "pretrained_backbone": False,
+        "features": features,
+        "attention": "standard" if is_standard else "rcda",
+        "anchors": "grid" if points is None else "learned",
+        "num_anchors": grid_anchors if points is None else points.shape[:1].numel(),
+        "num_patterns": len(state["queries.patterns.weight"]),
+        "embed_dim": embed_dim,
+        "num_heads": num_heads,
+        "encoder_layers": _count(state, "encoder.layers.") + _count(state, "encoder.level_layers."),
+        "decoder_layers": _count(state, "decoder.layers."),
+        "ffn_dim": len(state["decoder.layers.0.feed_forward.linear1.weight"]),
+    }
+    try:
+        return parse_config({"model": values}).model
+    except UsageError as error:
+        raise InputError(f"The parameters are not those of an Anchor DETR: {error}") from error
 
 
 def check_representable(config: ModelConfig) -> None:
@@ -193,9 +203,13 @@ def _is_copy(key: str, state: Mapping[str, Tensor]) -> bool:
     if match is None or match[2] == "0":
         return False
     first = _HEAD_COPY.sub(rf"transformer.{match[1]}_embed.0.", key)
-    if first not in state or not torch.equal(state[key], state[first]):
+    if first not in state or not _are_equal(state[key], state[first]):
         raise InputError(f"The decoder layers have different heads ({key}, {first}); Anchor DETR shares one.")
     return True
+
+
+def _are_equal(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first, second)
 
 
 def _foreign_message(state: Mapping[str, Tensor], unknown: list[str]) -> str:

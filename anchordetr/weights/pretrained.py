@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from anchordetr.console import say
 from anchordetr.errors import InputError, closest_match
 from anchordetr.weights import zoo
+from anchordetr.weights.description import SavedModel
 from anchordetr.weights.hub import fetch_from_hub
 from anchordetr.weights.official import read_original
-from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, SavedModel, read_model
+from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, read_model
 
 
 def load_pretrained(source: str | Path, features: str | None = None) -> SavedModel:
@@ -25,15 +27,15 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
     Raises:
         InputError: the model does not exist, cannot be downloaded, or is damaged.
     """
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))
+    if os.path.isdir(path):
         return _read_folder(path)
-    if path.is_file():
+    if os.path.lexists(path):
         return _read_file(path, features)
     name = str(source)
     if name in zoo.PUBLISHED:
         return zoo.fetch(name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.parent.is_dir():
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.isdir(path.parent):
         say(f"There is no local folder {name}; looking for it on the Hugging Face hub.")
         return read_model(fetch_from_hub(name))
     raise InputError(
@@ -43,7 +45,7 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
 
 def _read_folder(folder: Path) -> SavedModel:
     """Return the model of a model folder, or the best model of a run, or its last one if the best is damaged."""
-    if (folder / WEIGHTS_FILE).is_file() or (folder / CONFIG_FILE).is_file() or not (folder / "best").is_dir():
+    if any(os.path.lexists(folder / name) for name in (WEIGHTS_FILE, CONFIG_FILE)) or not (folder / "best").is_dir():
         return read_model(folder)
     try:
         return read_model(folder / "best")
@@ -63,5 +65,6 @@ def _read_file(file: Path, features: str | None) -> SavedModel:
     saved = read_original(file, features)
     model = saved.config.model
     if "features" in saved.origin:
-        say(f"{file}: {saved.origin['format']} checkpoint, {model.backbone}, {saved.origin['features']}.")
+        kind = saved.origin.get("format", "original")
+        say(f"{file}: {kind} checkpoint, {model.backbone}, {saved.origin['features']}.")
     return saved

@@ -14,14 +14,16 @@ from torch import nn
 from anchordetr.config import Config
 from anchordetr.console import say
 from anchordetr.device import choose_device
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, UsageError
 from anchordetr.files import write_text
 from anchordetr.models.builders import build_model
 from anchordetr.models.presets import preset
+from anchordetr.weights.checks import load_weights
 from anchordetr.weights.class_transfer import MatchClasses, adopt_classes, check_match
+from anchordetr.weights.description import SavedModel
 from anchordetr.weights.hub import CARD_FILE, model_card, push_folder
 from anchordetr.weights.pretrained import load_pretrained
-from anchordetr.weights.saved_model import SavedModel, load_weights, read_model, write_model
+from anchordetr.weights.saved_model import read_model, write_model
 
 log = logging.getLogger("anchordetr")
 
@@ -91,7 +93,11 @@ class PretrainedModel:
             UsageError: a setting does not exist.
         """
         saved = load_pretrained(source, features)
-        loaded = cls(saved.config.updated(settings or {}), saved.class_names, saved.category_ids, device)
+        config = saved.config.updated(settings or {})
+        try:
+            loaded = cls(config, saved.class_names, saved.category_ids, device)
+        except UsageError as error:
+            raise UsageError(f"The model of {source} cannot be built: {error}") from error
         load_weights(loaded.model, saved.weights, str(source))
         loaded.origin = saved.origin or {"source": str(source)}
         loaded._unused_classes = saved.unused_classes

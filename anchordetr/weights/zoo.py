@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +11,11 @@ from filelock import FileLock
 
 from anchordetr.console import DownloadBar, say
 from anchordetr.errors import InputError
-from anchordetr.files import write_json
+from anchordetr.weights.checksums import remember, remembered, sha256
+from anchordetr.weights.description import SavedModel
 from anchordetr.weights.download import download
 from anchordetr.weights.official import read_original
-from anchordetr.weights.saved_model import WEIGHTS_FILE, SavedModel, read_model, write_model
+from anchordetr.weights.saved_model import WEIGHTS_FILE, read_weights_file, write_model
 
 _RELEASE = "https://github.com/IDEA-Research/detrex-storage/releases/download/v0.3.0"
 
@@ -63,28 +63,56 @@ def fetch(name: str) -> SavedModel:
     """Return a published model; it is downloaded and converted on first use.
 
     The SHA-256 of the download and of the converted weights are stored in ``checksums.json`` and compared on later use.
-    Converted weights that have changed are downloaded again.
+    Converted weights that have changed are downloaded again. What is in the cache is read without writing there.
 
     Args:
         name: a key of :data:`PUBLISHED`.
 
     Raises:
-        InputError: the file cannot be downloaded, is damaged, or differs from that of the first use.
+        InputError: the file cannot be downloaded, is damaged, or differs from that of the first use; or the cache
+            folder cannot be used.
     """
-    folder = cache_home() / name
-    cache_home().mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_home() / f"{name}.lock"):
-        if is_cached(name):
-            if _agrees(f"{name}/{WEIGHTS_FILE}", sha256(folder / WEIGHTS_FILE)):
-                return read_model(folder)
-            say(f"{folder / WEIGHTS_FILE} has changed since it was converted; downloading it again.")
-        saved = _fetch_and_convert(PUBLISHED[name])
-        write_model(folder, saved)
-        _remember(f"{name}/{WEIGHTS_FILE}", sha256(folder / WEIGHTS_FILE))
-    return read_model(folder)
+    home = cache_home()
+    try:
+        saved = _read_cached(name)
+        if saved is None:
+            home.mkdir(parents=True, exist_ok=True)
+            with FileLock(home / f"{name}.lock"):
+                saved = _read_cached(name) or _fetch_and_convert(name)
+    except OSError as error:
+        raise InputError(
+            f"The cache folder {home} cannot be used: {error}. Set ANCHORDETR_HOME to a folder that can be written."
+        ) from error
+    return saved
 
 
-def _fetch_and_convert(published: Published) -> SavedModel:
+def _read_cached(name: str) -> SavedModel | None:
+    """Return a model of the cache; None if it is not there, is damaged or has changed.
+
+    Its ``config.json`` is for reading only: the weights hold the configuration, and their digests cover it.
+    """
+    file, key = cache_home() / name / WEIGHTS_FILE, f"{name}/{WEIGHTS_FILE}"
+    if not file.is_file():
+        return None
+    digest = sha256(file)
+    known = remembered(_checksums_file(), key)
+    if known not in (None, digest):
+        return None
+    try:
+        saved = read_weights_file(file.parent)
+    except InputError:
+        return None
+    if known is None:
+        with contextlib.suppress(OSError):  # a read-only cache
+            remember(_checksums_file(), {key: digest, PUBLISHED[name].file: saved.origin["sha256"]})
+    return saved
+
+
+def _fetch_and_convert(name: str) -> SavedModel:
+    """Download and convert a model, and return it as it is in the cache afterwards."""
+    folder, published = cache_home() / name, PUBLISHED[name]
+    if is_cached(name):
+        say(f"{folder / WEIGHTS_FILE} has changed since it was converted, or is damaged; downloading it again.")
     file = cache_home() / published.file
     try:
         with DownloadBar(published.file) as bar:
@@ -96,7 +124,7 @@ def _fetch_and_convert(published: Published) -> SavedModel:
         ) from error
     digest = sha256(file)
     try:
-        if not _agrees(published.file, digest, unknown=True):
+        if remembered(_checksums_file(), published.file) not in (None, digest):
             raise InputError(
                 f"{published.url} has SHA-256 {digest}, which is not the one remembered from the first use. If you "
                 f"trust the new file, remove the entry of {published.file} from {_checksums_file()}."
@@ -105,31 +133,11 @@ def _fetch_and_convert(published: Published) -> SavedModel:
     finally:
         file.unlink()
     say(f"SHA-256 of {published.file}: {digest} (remembered in {_checksums_file()})")
-    _remember(published.file, digest)
     origin = {"source": published.url, "sha256": digest, "data": "COCO 2017", "metrics": {"ap": published.ap}}
-    return replace(saved, origin=saved.origin | origin)
-
-
-def sha256(file: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    write_model(folder, replace(saved, origin=saved.origin | origin))
+    remember(_checksums_file(), {published.file: digest, f"{name}/{WEIGHTS_FILE}": sha256(folder / WEIGHTS_FILE)})
+    return read_weights_file(folder)
 
 
 def _checksums_file() -> Path:
     return cache_home() / "checksums.json"
-
-
-def _checksums() -> dict[str, str]:
-    file = _checksums_file()
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
-
-
-def _agrees(key: str, digest: str, unknown: bool = False) -> bool:
-    """Return whether a digest equals the remembered one, or ``unknown`` if there is none."""
-    remembered = _checksums().get(key)
-    return unknown if remembered is None else remembered == digest
-
-
-def _remember(key: str, digest: str) -> None:
-    write_json(_checksums_file(), _checksums() | {key: digest})

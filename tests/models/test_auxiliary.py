@@ -14,8 +14,8 @@ from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import TRAINING_ONLY, AnchorDETR
 from anchordetr.models.builders import build_model
 from anchordetr.types import ImageBatch, Target
+from anchordetr.weights.checks import load_weights
 from anchordetr.weights.official_names import to_original
-from anchordetr.weights.saved_model import load_weights
 
 IMAGES = ImageBatch.from_list([torch.randn(3, 64, 80), torch.randn(3, 48, 64)])
 TARGETS = [

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from file_server import Server
 
+from anchordetr.weights import download as download_module
 from anchordetr.weights.download import download
 
 
@@ -64,3 +65,31 @@ def test_a_server_that_keeps_failing_is_an_error(fault: str, server: Server, tmp
     with pytest.raises(OSError, match=r"after|500|less"):
         download(f"{server.address}/file", tmp_path / "file")
     assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("address", ["file:///etc/hostname", "ftp://127.0.0.1/file", "mirror/file", "data:,x"])
+def test_other_addresses_than_http_are_refused(address: str, server: Server, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="unknown url type"):
+        download(address, tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/file", "file:///etc/hostname"])
+def test_redirects_to_other_schemes_are_refused(address: str, server: Server, tmp_path: Path) -> None:
+    server.faults = [f"302 {address}"] * 4
+    with pytest.raises(OSError, match=r"unknown url type|302"):
+        download(f"{server.address}/file", tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_more_bytes_than_are_taken_end_the_download(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download_module, "_MOST_BYTES", 1000)
+    with pytest.raises(OSError, match=r"1,280,000 bytes; at most 1,000"):
+        download(f"{server.address}/file", tmp_path / "file")
+    server.faults = ["no length"]
+    with pytest.raises(OSError, match="more than"):
+        download(f"{server.address}/file", tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+    assert not (tmp_path / "file.part").exists()

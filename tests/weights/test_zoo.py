@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,9 @@ from PIL import Image
 
 from anchordetr import Detector
 from anchordetr.errors import InputError
+from anchordetr.weights.checksums import remember, sha256
 from anchordetr.weights.saved_model import WEIGHTS_FILE
-from anchordetr.weights.zoo import PUBLISHED, fetch, sha256
+from anchordetr.weights.zoo import PUBLISHED, fetch
 
 NAME = "anchordetr_r50_dc5"
 FILE = PUBLISHED[NAME].file
@@ -47,7 +51,7 @@ def test_a_published_model_is_downloaded_and_converted_once(
     assert f"SHA-256 of {FILE}: {sha256(tmp_path / 'built.pth')}" in capsys.readouterr().err
     assert call(*arguments) == 0
     assert len(server.ranges) == 2
-    assert sorted(path.name for path in home.iterdir()) == [NAME, f"{NAME}.lock", "checksums.json"]
+    assert {path.name for path in home.iterdir() if path.suffix != ".lock"} == {NAME, "checksums.json"}
 
     detector = Detector.from_pretrained(NAME, device="cpu")
     assert detector.config.model.features == "dc5"
@@ -77,6 +81,83 @@ def test_changed_weights_in_the_cache_are_downloaded_again(mirror: Mirror, capsy
     assert "has changed" in capsys.readouterr().err
     assert len(server.ranges) == 2
     assert all(torch.equal(tensor, again.weights[name]) for name, tensor in first.items())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a": 1}', b"\xff\xfe"])
+def test_damaged_checksums_are_reported_and_made_anew(
+    content: bytes, mirror: Mirror, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, home, _ = mirror
+    fetch(NAME)
+    before = json.loads((home / "checksums.json").read_text())
+    (home / "checksums.json").write_bytes(content)
+    capsys.readouterr()
+    fetch(NAME)
+    assert "checksums.json" in capsys.readouterr().err
+    assert json.loads((home / "checksums.json").read_text()) == before
+    assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[1]", '{"model": {"num_anchors": -3}}', "{" * 5000])
+def test_a_damaged_configuration_in_the_cache_is_not_needed(content: str, mirror: Mirror) -> None:
+    server, home, _ = mirror
+    first = fetch(NAME)
+    (home / NAME / "config.json").write_text(content)
+    again = fetch(NAME)
+    assert (again.config, again.class_names) == (first.config, first.class_names)
+    assert len(server.ranges) == 1
+
+
+def test_models_fetched_side_by_side_keep_all_checksums(mirror: Mirror) -> None:
+    _, home, _ = mirror
+    with ThreadPoolExecutor(4) as pool:
+        saved = list(pool.map(fetch, PUBLISHED))
+    assert len(saved) == 4
+    keys = {f"{name}/{WEIGHTS_FILE}" for name in PUBLISHED} | {weights.file for weights in PUBLISHED.values()}
+    assert json.loads((home / "checksums.json").read_text()).keys() == keys
+
+
+def test_a_process_and_threads_add_checksums_at_the_same_time(tmp_path: Path) -> None:
+    file = tmp_path / "checksums.json"
+    program = "import sys; from pathlib import Path; from anchordetr.weights.checksums import remember\n" + (
+        "for n in range(20): remember(Path(sys.argv[1]), {f'{sys.argv[2]}.{n}': 'x'})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, file, "process"])
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda number: remember(file, {f"thread {number}": "x"}), range(40)))
+    assert process.wait() == 0
+    assert len(json.loads(file.read_text())) == 60
+
+
+def test_a_cache_that_cannot_be_written_is_read(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, home, _ = mirror
+    fetch(NAME)
+    (home / "checksums.json").unlink()
+
+    def refuse(file: object) -> None:
+        raise PermissionError(30, "Read-only file system", str(file))
+
+    for module in ("zoo", "checksums"):
+        monkeypatch.setattr(f"anchordetr.weights.{module}.FileLock", refuse)
+    assert fetch(NAME).origin["metrics"] == {"ap": 0.442}
+    with pytest.raises(InputError, match=r"cache folder .* cannot be used: .*Read-only.*ANCHORDETR_HOME"):
+        fetch("anchordetr_r50_c5")
+
+
+def test_a_file_in_place_of_the_cache_folder_is_named(mirror: Mirror) -> None:
+    _, home, _ = mirror
+    home.write_text("")
+    with pytest.raises(InputError, match=r"home cannot be used.*ANCHORDETR_HOME"):
+        fetch(NAME)
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><p>Sign in", b""], ids=["web page", "empty"])
+def test_something_else_than_weights_is_not_kept(content: bytes, mirror: Mirror) -> None:
+    server, home, _ = mirror
+    server.content = content
+    with pytest.raises(InputError, match=f"{FILE}.*(web page|empty)"):
+        fetch(NAME)
+    assert not (home / FILE).exists()
 
 
 def test_a_published_file_that_changed_is_refused(mirror: Mirror, tmp_path: Path) -> None:

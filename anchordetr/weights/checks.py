@@ -1,0 +1,84 @@
+"""Checks of weights before a network takes them: names, shapes and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from anchordetr.errors import InputError
+from anchordetr.models.anchor_detr import TRAINING_ONLY
+
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+DTYPES = _FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+"""The types that weights may have."""
+
+_NAMED = 3
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Load weights into a network of the same architecture; half precision is converted to float32.
+
+    Modules used only in training may differ: those without weights keep their values, and weights without a module are
+    ignored.
+
+    Raises:
+        InputError: names or shapes differ; the message lists all differences.
+    """
+    own = {name: value for name, value in model.state_dict().items() if name.startswith(TRAINING_ONLY)}
+    known = {name: value for name, value in weights.items() if name in own or not name.startswith(TRAINING_ONLY)}
+    check_weights(model, own | known, source)
+    model.load_state_dict(own | known)
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Check that names and shapes of weights are those of a network, which can be on the meta device.
+
+    Raises:
+        InputError: names or shapes differ; the message lists all differences.
+    """
+    own = model.state_dict()
+    problems = [f"missing {name}" for name in own.keys() - weights.keys()]
+    problems += [f"unexpected {name}" for name in weights.keys() - own.keys()]
+    problems += [
+        f"{name} is {_shape(weights[name])} instead of {_shape(own[name])}"
+        for name in own.keys() & weights.keys()
+        if weights[name].shape != own[name].shape
+    ]
+    if problems:
+        listed = "; ".join(sorted(problems))
+        raise InputError(f"The weights of {source} do not fit the model ({len(problems)} differences): {listed}.")
+
+
+def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
+    """Check that weights hold no NaN and no infinity.
+
+    Raises:
+        InputError: some do; the message names them.
+    """
+    if names := non_finite(weights):
+        raise InputError(
+            f"{source} is damaged: {describe_non_finite(names)}. A training that diverged, or a damaged copy, leaves "
+            "such a file; use an earlier save."
+        )
+
+
+def non_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors with a NaN or an infinity."""
+    return [name for name, value in weights.items() if value.is_floating_point() and not _is_finite(value)]
+
+
+def describe_non_finite(names: list[str]) -> str:
+    """Return a clause that counts and names tensors which are not finite."""
+    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return f"{len(names)} tensors hold values that are not finite ({shown})"
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Return whether all values are finite: of a NaN, both ends of the range are NaN."""
+    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in torch.aminmax(tensor))
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
