@@ -108,7 +108,9 @@ class GraphNetwork(nn.Module):
         self._compile()
 
     def _compile(self) -> None:
-        names = {name: import_module(value) if isinstance(value, str) else value for name, value in self.names.items()}
+        names: dict[str, Any] = {
+            name: import_module(value) if isinstance(value, str) else value for name, value in self.names.items()
+        }
         exec(self.source, names)
         self._run = names["forward"]
 
