@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from anchordetr.errors import UsageError
@@ -21,7 +22,7 @@ class PreparedCopy:
     """Keeper of a network's fused copy, which is made when it is first asked for and when the weights have changed.
 
     Budgets select parts of that one copy. Threads may ask at once: one makes the copy, the others wait for it. A copied
-    or unpickled keeper is empty.
+    or unpickled keeper is empty. A forked process uses one thread of torch from its first prediction on.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,8 @@ class PreparedCopy:
         Raises:
             UsageError: the budget exceeds what the network has, or another thread changes the weights meanwhile.
         """
+        if _is_forked:
+            _leave_lost_threads()
         copies = self._copies
         if budget in copies.networks and copies.weights.are_those_of(model):
             return copies.networks[budget]
@@ -45,7 +48,7 @@ class PreparedCopy:
             self._copies = _Copies()
 
     def _prepare(self, model: nn.Module, budget: Budget) -> nn.Module:
-        if not self._copies.weights.are_those_of(model):
+        if _WHOLE not in self._copies.networks or not self._copies.weights.are_those_of(model):
             self._copies = _Copies()
             self._copies = _copy(model)
         networks = self._copies.networks
@@ -104,13 +107,22 @@ def _state(tensor: Tensor) -> tuple[int, int]:
     return 0 if tensor.is_inference() else tensor._version, tensor.data_ptr()
 
 
-_lock = threading.RLock()  # one for all networks: it lasts for a second, and copies of a keeper need none
+_lock = threading.RLock()  # one for all networks: it is held for a second, and copies of a keeper need none
+_is_forked = False
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
+def _note_fork() -> None:
+    """Free the lock in a forked process, where the thread that holds it does not exist."""
+    global _lock, _is_forked
+    _lock, _is_forked = threading.RLock(), True
+
+
+def _leave_lost_threads() -> None:
+    """Compute in one thread from now on: OpenMP waits forever for threads that a fork did not copy."""
+    global _is_forked
+    torch.set_num_threads(1)
+    _is_forked = False
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)  # the thread that holds it does not exist in a forked process
+    os.register_at_fork(after_in_child=_note_fork)
