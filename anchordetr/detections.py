@@ -25,7 +25,7 @@ class Detections:
         confidence: (n,) float32 scores in [0, 1]. class_id: (n,) int64 class indices.
         anchor_xy: (n, 2) float32, the anchor in pixels that each detection came from. pattern_id: (n,) int64.
         data: arrays of n more values each: ``class_name``, and ``category_id``, the data set's own id.
-        image: (H, W, 3) uint8 RGB, the image, if it was kept.
+        image: (H, W, 3) uint8 RGB, a copy of the image, if it was kept.
         source: the file or address the image came from, if there was one.
     """
 
@@ -42,14 +42,14 @@ class Detections:
         return len(self.xyxy)
 
     def __getitem__(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
-        """Return the detections selected by a slice, a mask or indices."""
+        """Return the detections selected by a slice, a mask or indices: copies, with the same image."""
         return Detections(
-            self.xyxy[rows],
-            self.confidence[rows],
-            self.class_id[rows],
-            self.anchor_xy[rows],
-            self.pattern_id[rows],
-            {key: values[rows] for key, values in self.data.items()},
+            self.xyxy[rows].copy(),
+            self.confidence[rows].copy(),
+            self.class_id[rows].copy(),
+            self.anchor_xy[rows].copy(),
+            self.pattern_id[rows].copy(),
+            {key: values[rows].copy() for key, values in self.data.items()},
             self.image,
             self.source,
         )
@@ -88,7 +88,7 @@ class Detections:
         ]
 
     def to_supervision(self) -> supervision.Detections:
-        """Return ``supervision.Detections`` with the same fields; anchors and patterns are in its ``data``.
+        """Return ``supervision.Detections`` with copies of the fields; anchors and patterns are in its ``data``.
 
         Raises:
             ImportError: supervision is not installed.
@@ -97,9 +97,10 @@ class Detections:
             from supervision import Detections as SupervisionDetections
         except ImportError as error:
             raise ImportError("supervision is not installed; run: pip install 'anchordetr[supervision]'") from error
-        data = {**self.data, "anchor_xy": self.anchor_xy, "pattern_id": self.pattern_id}
+        own = self[:]
+        data = {**own.data, "anchor_xy": own.anchor_xy, "pattern_id": own.pattern_id}
         return SupervisionDetections(
-            xyxy=self.xyxy, confidence=self.confidence, class_id=self.class_id.astype(int), data=data
+            xyxy=own.xyxy, confidence=own.confidence, class_id=own.class_id.astype(int), data=data
         )
 
 

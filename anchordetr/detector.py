@@ -6,7 +6,7 @@ import copy
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from anchordetr.errors import InputError
 from anchordetr.evaluation.coco import evaluate
 from anchordetr.metrics import Metrics
 from anchordetr.optimize.budget import Budget
-from anchordetr.predictor import Backend, Predictor, PreparedCopy, detect, transform_for
+from anchordetr.predictor import Backend, Predictor, detect, transform_for
 from anchordetr.training.builder import open_trainer
 from anchordetr.training.callbacks import Callback
 from anchordetr.training.data import open_splits
@@ -182,12 +182,8 @@ class Detector(PretrainedModel):
         """
         return self._predictor(Budget(anchors, patterns, layers)).predict_each(sources, threshold, skip_broken)
 
-    @cached_property
-    def _prepared(self) -> PreparedCopy:
-        return PreparedCopy()
-
     def _predictor(self, budget: Budget) -> Predictor:
-        backend = partial(detect, self._prepared.of(self.model.eval(), budget))
+        backend = partial(detect, self._prepared.of(self.model, budget))
         return Predictor(backend, transform_for(self.model, self.config.data), self.class_names, self.category_ids)
 
     def _evaluate(self, backend: Backend, dataset: DetectionDataset, group: ProcessGroup) -> Metrics:

@@ -23,14 +23,12 @@ from anchordetr.device import autocast
 from anchordetr.errors import InputError
 from anchordetr.grouping import group_by
 from anchordetr.models.anchor_detr import AnchorDETR
-from anchordetr.optimize.budget import Budget, apply_budget
 from anchordetr.postprocess import postprocess
 from anchordetr.types import ImageBatch
 
 Backend = Callable[[Sequence[Tensor], Sequence[tuple[int, int]]], list[Detections]]
 """(normalised (3, H, W) images, the (height, width) in pixels to scale their boxes to) -> detections per image."""
 
-_WHOLE = Budget()
 _CHUNK = 8
 
 
@@ -128,39 +126,3 @@ def detect(
             predictions = model(batch)
         found.update(zip(members, postprocess(predictions, [sizes[i] for i in members]), strict=True))
     return [found[i] for i in range(len(images))]
-
-
-class PreparedCopy:
-    """Cache of a network's fused copy, made on first use and again after the weights have changed.
-
-    Budgets select parts of that one copy.
-    """
-
-    def __init__(self) -> None:
-        self._copies: dict[Budget, AnchorDETR] = {}
-        self._state: list[tuple[int, int, int]] = []
-
-    def of(self, model: AnchorDETR, budget: Budget = _WHOLE) -> AnchorDETR:
-        """Return the network fused for inference, or the part of it that a budget selects.
-
-        Raises:
-            UsageError: the budget exceeds what the network has.
-        """
-        values = (*model.parameters(), *model.buffers())
-        state = [(id(value), _version(value), value.data_ptr()) for value in values]  # model.to() changes the last only
-        if state != self._state:
-            self._copies, self._state = {}, state
-        if _WHOLE not in self._copies:
-            self._copies[_WHOLE] = model.optimize_for_inference()
-        if budget not in self._copies:
-            self._copies[budget] = apply_budget(self._copies[_WHOLE], budget)
-        return self._copies[budget]
-
-    def drop(self) -> None:
-        """Drop the copies to free their memory."""
-        self._copies = {}
-
-
-def _version(value: Tensor) -> int:
-    """Return the number of in-place changes; tensors made in inference mode count none."""
-    return 0 if value.is_inference() else value._version

@@ -16,7 +16,8 @@ from anchordetr.detections import Detections
 from anchordetr.errors import InputError
 from anchordetr.models.builders import create_model
 from anchordetr.optimize.budget import Budget
-from anchordetr.predictor import Predictor, PreparedCopy
+from anchordetr.optimize.prepared import PreparedCopy
+from anchordetr.predictor import Predictor
 
 
 class WholeImages:

@@ -61,7 +61,7 @@ log = logging.getLogger("anchordetr")
 
 
 def load_image(source: ImageSource) -> Pixels:
-    """Return an image as uint8 RGB (H, W, 3).
+    """Return an image as uint8 RGB (H, W, 3), in memory of its own.
 
     Args:
         source: path, URL, PIL image, RGB uint8 array (H, W, 3), or tensor (3, H, W), uint8 or float in [0, 1].
@@ -230,7 +230,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 def _from_array(array: NDArray[np.uint8]) -> Pixels:
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
         raise InputError(f"An array must be RGB uint8 (height, width, 3); got {array.dtype} {array.shape}.")
-    return np.ascontiguousarray(array)
+    return np.array(array, order="C")
 
 
 def _from_tensor(tensor: Tensor) -> Pixels:
@@ -242,4 +242,4 @@ def _from_tensor(tensor: Tensor) -> Pixels:
         if array.dtype != np.float32 or not ((array >= 0) & (array <= 1)).all():
             raise InputError("A tensor must be uint8, or float with values in [0, 1]; this one is not.")
         array = (array * 255).round().astype(np.uint8)
-    return np.ascontiguousarray(array.transpose(1, 2, 0))
+    return np.array(array.transpose(1, 2, 0), order="C")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
@@ -79,8 +80,10 @@ class OneOf(nn.Module):
 
 
 def _draw(sample: Sample, low: int, high: int) -> int:
-    """Return a random integer in [low, high)."""
-    return int(torch.randint(low, high, (), generator=sample.get("shapes")))
+    """Return a random integer in [low, high); nothing is drawn for a single choice."""
+    if high - low == 1:
+        return low
+    return int(torch.randint(low, high, (), generator=sample.get("shapes"), device="cpu"))
 
 
 class Normalise(nn.Module):
@@ -92,8 +95,9 @@ class Normalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.mean = torch.tensor(mean).view(3, 1, 1) * 255
-        self.std = torch.tensor(std).view(3, 1, 1) * 255
+        self.mean, self.std = (
+            torch.tensor(values, dtype=torch.float32, device="cpu").view(3, 1, 1) * 255 for values in (mean, std)
+        )
 
     def forward(self, sample: Sample) -> Sample:
         """Return the sample with a normalised image."""
@@ -138,5 +142,5 @@ def as_tensor(image: NDArray[np.uint8]) -> Tensor:
 
 def prepare_image(image: Tensor, transform: v2.Transform) -> Tensor:
     """Return a uint8 image (3, H, W) after an evaluation transform."""
-    prepared: Tensor = transform({"image": v2.functional.to_image(image)})["image"]
+    prepared: Tensor = transform({"image": image.as_subclass(tv_tensors.Image)})["image"]
     return prepared

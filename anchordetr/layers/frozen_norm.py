@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from anchordetr.layers.fx_graph import follows_lone_convolution, replace_norm, trace
+from anchordetr.layers.fx_graph import GraphNetwork, follows_lone_convolution, replace_norm, trace
 
 
-def fold_frozen_norms(network: nn.Module) -> fx.GraphModule | None:
+def fold_frozen_norms(network: nn.Module) -> GraphNetwork | None:
     """Return an equivalent graph of the network's own modules, with batch norm in eval mode inside convolutions.
 
     Such a norm scales and shifts each channel. Applied to the weights of the convolution before it, it costs neither a
@@ -35,7 +35,8 @@ def fold_frozen_norms(network: nn.Module) -> fx.GraphModule | None:
     if not frozen:
         return None
     called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    return fx.GraphModule({name: frozen.get(name) or network.get_submodule(name) for name in called}, graph)
+    modules = {name: frozen.get(name) or network.get_submodule(name) for name in called}
+    return GraphNetwork(fx.GraphModule(modules, graph))
 
 
 class FrozenConvolution(nn.Module):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 _OPERATORS_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 
@@ -17,11 +21,13 @@ def trace(network: nn.Module) -> fx.Graph | None:
 
     Modules without children and batch norms, timm's own kinds too, are one node each. Networks with hooks or gradient
     checkpointing have no graph (:func:`runs_by_modules`), nor has one whose control flow depends on values.
+
+    The network must not run meanwhile; other networks may, in any thread.
     """
     if runs_by_modules(network):
         return None
     try:
-        graph = _Tracer().trace(network)
+        graph = _Tracer().record(network)
     except Exception:  # control flow that depends on values raises errors of many types
         return None
     _erase_last_stages(graph, network)
@@ -69,7 +75,83 @@ def replace_norm(norm: fx.Node, network: nn.Module, folded: fx.Node) -> None:
     norm.graph.erase_node(norm)
 
 
+class GraphNetwork(nn.Module):
+    """A network that runs the code of a graph.
+
+    It takes the place of ``fx.GraphModule``, which is traced again whenever it is unpickled.
+
+    Args:
+        traced: the graph with the modules and tensors that it uses.
+    """
+
+    _run: Callable[[nn.Module, Tensor], Any]
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        super().__init__()
+        self._modules, self._parameters, self._buffers = traced._modules, traced._parameters, traced._buffers
+        code = traced.graph.python_code("self")
+        self.source = code.src
+        self.names = {
+            name: value.__name__ if isinstance(value, ModuleType) else value for name, value in code.globals.items()
+        }
+        self._compile()
+
+    def forward(self, pixels: Tensor) -> Any:
+        """(B, 3, H, W) -> the maps of the network that was traced."""
+        return self._run(self, pixels)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_run"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._compile()
+
+    def _compile(self) -> None:
+        names: dict[str, Any] = {
+            name: import_module(value) if isinstance(value, str) else value for name, value in self.names.items()
+        }
+        exec(self.source, names)
+        self._run = names["forward"]
+
+
 class _Tracer(fx.Tracer):
+    """Records one network; ``fx.Tracer.trace`` patches ``nn.Module``, and so every network of the process."""
+
+    def record(self, network: nn.Module) -> fx.Graph:
+        """Return the graph of a network that takes one argument."""
+        self.root, self.graph, self.tensor_attrs = network, fx.Graph(), {}
+        self.submodule_paths = {module: name for name, module in network.named_modules()}
+        pixels = self.create_proxy("placeholder", "pixels", (), {})
+        with self._recording():
+            maps = network.forward(pixels)
+        self.create_node("output", "output", (self.create_arg(maps),), {})
+        return self.graph
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Replace the classes of the network's modules by subclasses, whose calls and parameters are recorded."""
+        parameters: dict[str, fx.Proxy] = {}
+
+        def subclass(kind: type[nn.Module]) -> type[nn.Module]:
+            def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+                return self.call_module(module, module.forward, args, kwargs)
+
+            def read(module: nn.Module, name: str) -> Any:
+                return self.getattr(name, kind.__getattr__(module, name), parameters)
+
+            return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__call__": call, "__getattr__": read})
+
+        kinds = {module: type(module) for module in self.root.modules()}
+        subclasses = {kind: subclass(kind) for kind in set(kinds.values())}
+        try:
+            for module, kind in kinds.items():
+                module.__class__ = subclasses[kind]
+            yield
+        finally:
+            for module, kind in kinds.items():
+                module.__class__ = kind
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_step = isinstance(m, nn.BatchNorm2d) or not any(m.children())
         return is_step or super().is_leaf_module(m, module_qualified_name)

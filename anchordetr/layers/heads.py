@@ -114,7 +114,7 @@ class Heads(nn.Module):
         return Predictions(
             logits=logits,
             boxes=self.box_head(hidden_states, decoded.references),
-            anchors=queries.references[..., :2].expand(batch, -1, -1),
+            anchors=queries.references[..., :2].expand(batch, -1, -1).clone(),
             num_anchors=queries.num_anchors,
             pattern_ids=queries.pattern_ids,
             auxiliary=queries.auxiliary,

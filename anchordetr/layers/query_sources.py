@@ -40,7 +40,7 @@ class QuerySource(nn.Module):
 
     def choose_anchors(self, count: int) -> Tensor:
         """Return the rows (count,), ascending, of the anchors that a smaller budget keeps: the first ones."""
-        return torch.arange(count)
+        return torch.arange(count, device="cpu")
 
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
         """Return the queries of a batch.
@@ -177,7 +177,7 @@ class EmbeddingQueries(QuerySource):
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
         """Return the queries that all images share."""
         encoding = self.position.repeat(len(self.patterns), 1).unsqueeze(0).to(memory.values.dtype)
-        points = torch.full((1, encoding.shape[1], 2), 0.5, device=encoding.device)
+        points = torch.full((1, encoding.shape[1], 2), 0.5, dtype=torch.float32, device=encoding.device)
         content = self.patterns(self.num_anchors).to(memory.values.dtype)
         return Queries(content, LearnedPositions(encoding, points), points, self.num_anchors)
 

@@ -107,7 +107,7 @@ class ChosenQueries(QuerySource):
         queries: Queries = self.source(memory, heads, targets)
         anchors = self.anchors[: sum(row < queries.num_anchors for row in self.rows)]
         rows = (self.patterns[:, None] * queries.num_anchors + anchors).flatten()
-        pattern_ids = self.patterns if queries.pattern_ids is None else queries.pattern_ids[self.patterns]
+        pattern_ids = self.patterns.clone() if queries.pattern_ids is None else queries.pattern_ids[self.patterns]
         return queries.select(rows, len(anchors), pattern_ids)
 
 

@@ -13,7 +13,14 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anchordetr.layers.backbone import Backbone
-from anchordetr.layers.fx_graph import called_module, follows_lone_convolution, is_lone, replace_norm, trace
+from anchordetr.layers.fx_graph import (
+    GraphNetwork,
+    called_module,
+    follows_lone_convolution,
+    is_lone,
+    replace_norm,
+    trace,
+)
 from anchordetr.optimize.onednn_layers import FusedConvolution, LeanMaxPool
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -60,7 +67,7 @@ def fold(network: nn.Module) -> nn.Module:
     _fuse_convolutions(traced)
     _replace_max_pools(traced)
     traced.graph.lint()
-    return fx.GraphModule(traced, traced.graph)
+    return GraphNetwork(fx.GraphModule(traced, traced.graph))
 
 
 def _remove_identities(traced: fx.GraphModule) -> None:

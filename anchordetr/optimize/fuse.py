@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -76,6 +77,11 @@ class ConstantQueries(QuerySource):
         for encoding in ("x", "y", "joint"):
             getattr(self.queries.positions, encoding)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ConstantQueries:
+        super()._apply(fn, recurse)
+        self.queries = _mapped(self.queries, fn)
+        return self
+
     def choose_anchors(self, count: int) -> Tensor:
         """Return the rows that the source chooses."""
         return self.source.choose_anchors(count)
@@ -85,11 +91,23 @@ class ConstantQueries(QuerySource):
         return self.queries
 
 
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Return a copy of a dataclass with a function applied to its tensors, those of nested dataclasses too."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if not is_dataclass(value):
+        return value
+    mapped = copy.copy(value)
+    for name, part in vars(value).items():
+        object.__setattr__(mapped, name, _mapped(part, function))
+    return mapped
+
+
 def _empty_memory(projection: Projection, dtype: torch.dtype) -> Memory:
     """Return a memory of one location."""
     encoder = projection.key_encoder
     device = next((value.device for value in projection.parameters()), None)
-    center = torch.full((1, 1), 0.5, device=device)
+    center = torch.full((1, 1), 0.5, dtype=torch.float32, device=device)
     values = torch.zeros(1, 1, 1, encoder.embed_dim, dtype=dtype, device=device)
     return Memory(values, MapPositions(center, center, encoder, dtype), projection.query_encoder or encoder)
 

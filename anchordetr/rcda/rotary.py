@@ -41,7 +41,7 @@ class RotaryPositions(nn.Module):
 
     def forward(self, features: Tensor, coordinate: Tensor) -> Tensor:
         """Rotate (B, M, S, D) by coordinates (B, S) or (1, S) in [0, 1]; angles are computed in float32."""
-        share = torch.linspace(0.0, 1.0, self.depth // 2, device=coordinate.device)
+        share = torch.linspace(0.0, 1.0, self.depth // 2, dtype=torch.float32, device=coordinate.device)
         turns = self.lowest * (self.highest / self.lowest) ** share
         angle = (2 * math.pi) * coordinate.float()[:, None, :, None] * turns
         cos, sin = angle.cos().to(features.dtype), angle.sin().to(features.dtype)

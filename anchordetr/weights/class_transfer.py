@@ -10,6 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from anchordetr.console import cell
+from anchordetr.device import independent_initialization
 from anchordetr.errors import UsageError
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.class_modules import class_modules
@@ -43,8 +44,7 @@ def adopt_classes(
     """
     device = next(model.parameters()).device
     copied: list[str] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with independent_initialization(seed):
         for name, old in class_modules(model).items():
             new = old.for_classes(len(new_names))
             if match == "name":

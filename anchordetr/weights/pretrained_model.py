@@ -13,11 +13,12 @@ from torch import nn
 
 from anchordetr.config import Config
 from anchordetr.console import say
-from anchordetr.device import choose_device
+from anchordetr.device import choose_device, independent_initialization
 from anchordetr.errors import InputError, UsageError
 from anchordetr.files import write_text
 from anchordetr.models.builders import build_model
 from anchordetr.models.presets import preset
+from anchordetr.optimize.prepared import PreparedCopy
 from anchordetr.weights.checks import load_weights
 from anchordetr.weights.class_transfer import MatchClasses, adopt_classes, check_match
 from anchordetr.weights.description import SavedModel
@@ -53,9 +54,19 @@ class PretrainedModel:
         self.origin: dict[str, Any] = {}
         self._unused_classes: dict[str, torch.Tensor] = {}
         self.device = choose_device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.train.seed)
-            self.model = build_model(config.model).to(self.device).eval()
+        with independent_initialization(config.train.seed):
+            self.model = build_model(config.model).to(self.device, torch.float32).eval()
+        self._prepared = PreparedCopy()
+
+    def refresh(self) -> None:
+        """Make the copy of the network that predictions run on, now.
+
+        :meth:`from_pretrained` does so, the first prediction of a new detector does so, and predictions notice weights
+        that training, ``load_state_dict``, optimizers or ``to`` change. Call this after changes that torch does not
+        count, such as ``parameter.data.mul_(2)`` or another value of a module's attribute.
+        """
+        self._prepared.drop()
+        self._prepared.of(self.model)
 
     def save_pretrained(self, folder: str | Path, precision: str = "fp32") -> None:
         """Write ``config.json`` and ``model.safetensors``; files of these names are replaced.
@@ -101,6 +112,7 @@ class PretrainedModel:
         load_weights(loaded.model, saved.weights, str(source))
         loaded.origin = saved.origin or {"source": str(source)}
         loaded._unused_classes = saved.unused_classes
+        loaded.refresh()
         return loaded
 
     def push_to_hub(
@@ -155,4 +167,4 @@ class PretrainedModel:
                 say(table)
             else:
                 log.warning("The class head is new, for the classes of the data: %s.", ", ".join(names))
-        self.class_names, self.category_ids, self._unused_classes = names, category_ids, {}
+        self.class_names, self.category_ids, self._unused_classes = list(names), list(category_ids), {}
