@@ -87,7 +87,8 @@ def write_model(folder: Path, saved: SavedModel, precision: str = "fp32") -> Non
     (folder / UNUSED_FILE).unlink(missing_ok=True)
     if saved.unused_classes:
         write_atomically(folder / UNUSED_FILE, lambda temporary: save_file(saved.unused_classes, temporary))
-    write_atomically(folder / WEIGHTS_FILE, lambda temporary: save_file(weights, temporary, metadata))
+    size = sum(tensor.nbytes for tensor in weights.values())
+    write_atomically(folder / WEIGHTS_FILE, lambda temporary: save_file(weights, temporary, metadata), size)
     write_json(folder / CONFIG_FILE, values)
 
 

@@ -90,9 +90,10 @@ def test_a_damaged_state_is_named_and_the_best_model_is_left(
     small_config: Config, coco_folder: Path, tmp_path: Path
 ) -> None:
     Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
-    file = tmp_path / "last" / "training_state.pt"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"training_state\.pt is damaged"):
+    for name in (checkpoint.STATE_FILE, checkpoint.PREVIOUS_STATE_FILE):
+        file = tmp_path / "last" / name
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"training_state\.pt is damaged.*--weights"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
     Detector.from_pretrained(tmp_path, device="cpu")
 
@@ -131,6 +132,6 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(
     def refuse(dir: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("anchordetr.training.run.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("anchordetr.disk.tempfile.TemporaryFile", refuse)
     with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path / "run", epochs=1)
