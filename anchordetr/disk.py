@@ -41,7 +41,7 @@ def require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        message = f"{folder} cannot be written ({reason(error)}); choose another --output-dir."
+        message = f"{folder} cannot be written ({error.strerror or reason(error)}); choose another --output-dir."
         raise WriteError(message, error.errno) from error
 
 
@@ -63,7 +63,7 @@ def explained(path: Path, temporary: Path, size: int) -> Iterator[None]:
         cause = _system_error(error, temporary)
         if cause is None:
             raise
-        written = temporary.stat().st_size if temporary.is_file() else 0
+        written = temporary.stat().st_size if os.path.isfile(temporary) else 0
         free = shutil.disk_usage(temporary.parent).free + written
         if written:
             os.truncate(temporary, 0)  # torch keeps the file open after a failure, and with it the space
