@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
+from anchordetr.config import parse_config
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource
 from anchordetr.data.layouts.opening import open_dataset
@@ -26,8 +29,11 @@ from anchordetr.training.builder import open_trainer
 from anchordetr.training.callbacks import Callback
 from anchordetr.training.data import open_splits
 from anchordetr.training.dry_run import dry_run
+from anchordetr.training.folder import run_folder, run_lock
+from anchordetr.training.interrupts import checked
 from anchordetr.training.report import describe_origin
-from anchordetr.training.run import TrainingRun, check_folder
+from anchordetr.training.run import TrainingRun
+from anchordetr.training.state import load_state
 from anchordetr.visualize.report import plot_report
 from anchordetr.weights.class_transfer import MatchClasses
 from anchordetr.weights.pretrained_model import PretrainedModel
@@ -82,21 +88,41 @@ class Detector(PretrainedModel):
         """
         self.config = self.config.updated({"train": settings})
         train_set, val_set = open_splits(data, self.config)
-        check_folder(folder := Path(output_dir), resume, overwrite)
-        self._adopt_classes(train_set.class_names, train_set.category_ids, match_classes)
-        self.origin = describe_origin(data, self.origin)
-        self._prepared.drop()
-        run = TrainingRun(folder, self.config, self._write_network)
-        state = run.load_state(accept_changes) if resume else None
-        with open_trainer(self.model, train_set, partial(self._validate, val_set), run, state, callbacks) as trainer:
-            metrics = trainer.fit()
-        self._load_weights(folder / "best")
-        self.origin["metrics"] = metrics.to_dict()
-        if trainer.process_group.is_main:
-            images = [val_set.image(index) for index in range(len(val_set))[:4]]
-            figures = plot_report(run.report_folder, self.predict_each(images, 0.3), trainer.progress.history, metrics)
-            run.finish(metrics, trainer.progress.history, self.origin, figures)
+        with run_folder(folder := Path(output_dir), resume, overwrite):
+            self._adopt_classes(train_set.class_names, train_set.category_ids, match_classes)
+            self.origin = describe_origin(data, self.origin)
+            self._prepared.drop()
+            run = TrainingRun(folder, self.config, self._write_network, self._identity)
+            state = run.load_state(accept_changes) if resume else None
+            validate = partial(self._validate, val_set)
+            with open_trainer(self.model, train_set, validate, run, state, callbacks) as trainer:
+                metrics = trainer.fit()
+            self._load_weights(folder / "best")
+            self.origin["metrics"] = metrics.to_dict()
+            if trainer.process_group.is_main:
+                run.finish(metrics, trainer.progress.history, self.origin, partial(self._draw_report, run, val_set))
         return metrics
+
+    @classmethod
+    def from_run(cls, folder: str | Path, device: str = "auto", settings: Mapping[str, Any] | None = None) -> Self:
+        """Return the detector of a run that was stopped, as its :meth:`train` with ``resume`` needs it.
+
+        Args:
+            folder: the output folder of the run.
+            device, settings: as in :meth:`from_pretrained`.
+
+        Raises:
+            InputError: there is no run, its state is damaged, or another process is training it.
+            UsageError: a setting does not exist.
+        """
+        state_folder = Path(folder) / "last"
+        with run_lock(Path(folder)) if Path(folder).is_dir() else nullcontext():
+            state = load_state(state_folder)
+        config = parse_config(state["config"])
+        config = config.model_copy(update={"model": config.model.without_pretraining()}).updated(settings or {})
+        detector = cls(config, state["class_names"], state["category_ids"], device)
+        detector.origin = state["started_from"]
+        return detector
 
     def dry_run(self, data: str | Path, **settings: Any) -> dict[str, Any]:
         """Try everything that :meth:`train` does once, with a copy of this detector, and keep nothing.
@@ -111,7 +137,7 @@ class Detector(PretrainedModel):
         train_set, val_set = open_splits(data, probe.config)
         probe._adopt_classes(train_set.class_names, train_set.category_ids, "name")
         with tempfile.TemporaryDirectory() as folder:
-            run = TrainingRun(Path(folder), probe.config, probe._write_network)
+            run = TrainingRun(Path(folder), probe.config, probe._write_network, probe._identity)
             with open_trainer(probe.model, train_set, partial(probe._validate, val_set), run) as trainer:
                 plan = dry_run(trainer)
         start = time.perf_counter()
@@ -190,7 +216,24 @@ class Detector(PretrainedModel):
         transform = transform_for(self.model, self.config.data)
         return evaluate(backend, dataset, transform, self.config.train.batch_size, self.config.data.workers, group)
 
-    def _validate(self, dataset: DetectionDataset, group: ProcessGroup, model: nn.Module) -> Metrics:
-        metrics = self._evaluate(partial(detect, model, precision=self.config.train.precision), dataset, group)
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """What a run's state holds beside the configuration, for :meth:`from_run`."""
+        started_from = self.origin.get("started_from", {})
+        return {"class_names": self.class_names, "category_ids": self.category_ids, "started_from": started_from}
+
+    def _validate(
+        self, dataset: DetectionDataset, group: ProcessGroup, model: nn.Module, check: Callable[[], None]
+    ) -> Metrics:
+        """Evaluate a network, and call ``check`` before each batch that every process of the group has."""
+        backend = partial(detect, model, precision=self.config.train.precision)
+        batches = math.ceil(len(dataset) // group.size / self.config.train.batch_size)
+        metrics = self._evaluate(checked(backend, check, batches), dataset, group)
         self.origin["metrics"] = metrics.to_dict()
         return metrics
+
+    def _draw_report(
+        self, run: TrainingRun, dataset: DetectionDataset, history: Sequence[Mapping[str, Any]], metrics: Metrics
+    ) -> dict[str, list[Path]]:
+        images = [dataset.image(index) for index in range(len(dataset))[:4]]
+        return plot_report(run.report_folder, self.predict_each(images, 0.3), history, metrics)

@@ -10,6 +10,14 @@ class InputError(ValueError):
     """A file, an image or a data set is invalid."""
 
 
+class WriteError(InputError, OSError):
+    """A file cannot be written: the disk is full, the folder is read-only, and the like; old files are unchanged."""
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
+
+
 class UsageError(ValueError):
     """A name, an option or a configuration key is invalid."""
 

@@ -11,12 +11,13 @@ import json
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from anchordetr.disk import explained, require_space
 from anchordetr.errors import InputError
+from anchordetr.temporary import remove_abandoned, temporary_folder
 
 MEBIBYTE = 2**20
 _LONGEST_NAME = 150  # bytes; file systems allow 255, and callers add numbers and suffixes
@@ -147,34 +148,34 @@ def _visible(folder: Path, recursive: bool) -> Iterator[Path]:
                     pending.append(current / entry.name)
 
 
-def make_writable_folder(folder: Path) -> None:
-    """Create a folder where there is none, and check that files can be written to it.
+def write_atomically(path: Path, write: Callable[[Path], object], size: int = 0, previous: Path | None = None) -> None:
+    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``.
+
+    What dead processes left when they wrote the same file is removed first.
+
+    Args:
+        path: the file to write or replace.
+        write: gets the path of the temporary file.
+        size: number of bytes of the new file, as far as known; if less is free, nothing is written.
+        previous: keeps the file that is replaced; of the same folder.
 
     Raises:
-        InputError: they cannot.
+        WriteError: the disk is full, the folder cannot be written, and the like.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        cause = getattr(error, "strerror", None) or error
-        raise InputError(f"{folder} cannot be written ({cause}); choose another folder for the output.") from error
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    prefix = f".{_shortened(path.name, _LONGEST_NAME)}."
+    remove_abandoned(path.parent, prefix)
+    require_space(path, size)
+    with temporary_folder(path, prefix) as folder, explained(path, folder / path.name, size):
+        temporary = folder / path.name
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
         temporary.chmod(mode)  # safetensors leaves a file that only its owner can read
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            _keep(path, previous, folder / "previous")
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -185,3 +186,13 @@ def write_json(path: Path, content: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; halves of surrogate pairs are written as escapes, which JSON reads back."""
     write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))
+
+
+def _keep(path: Path, previous: Path, link: Path) -> None:
+    """Give a file the name ``previous``; it keeps its own, so that it has a name at every moment."""
+    try:
+        link.hardlink_to(path)
+    except OSError:  # a file system without links
+        path.replace(previous)
+    else:
+        link.replace(previous)

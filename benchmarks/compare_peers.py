@@ -83,7 +83,7 @@ def make_trainer(
     data, backbone = config.data, network.backbone
     transform = eval_transform(data.short_side, data.long_side, backbone.mean, backbone.std)
 
-    def metrics(model: nn.Module) -> Metrics:
+    def metrics(model: nn.Module, check: Callable[[], None]) -> Metrics:
         return evaluate(partial(detect, model), val_set, transform, config.train.batch_size, data.workers)
 
     run = TrainingRun(folder, config, write_model=lambda folder, model: None)

@@ -29,8 +29,9 @@ def evaluate(
 ) -> None:
     """Compute COCO's metrics of a saved model on a data set."""
     from anchordetr.detector import Detector
+    from anchordetr.disk import make_writable_folder
     from anchordetr.distributed import is_main_process
-    from anchordetr.files import make_writable_folder, write_json
+    from anchordetr.files import write_json
     from anchordetr.visualize.details import plot_details
 
     budget = (anchors, options.parse_patterns(patterns), layers)

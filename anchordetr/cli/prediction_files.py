@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from anchordetr.data.fetch import is_address
 from anchordetr.detections import Detections
+from anchordetr.disk import make_writable_folder
 from anchordetr.errors import InputError, reason
-from anchordetr.files import make_writable_folder, safe_name, write_json
+from anchordetr.files import safe_name, write_json
 
 _MOST_PIXELS_OF_JPEG = 65_500  # of a side
 

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from anchordetr.console import CONTROLS, cell, printable
+from anchordetr.disk import make_writable_folder
 from anchordetr.errors import InputError
-from anchordetr.files import make_writable_folder, write_json
+from anchordetr.files import write_json
 
 if TYPE_CHECKING:
     from anchordetr.metrics import Metrics

@@ -70,9 +70,8 @@ def train(
             data__workers=workers,
         ),
     }
-    last = output_dir / "last"
-    if resume and last.is_dir():
-        detector = Detector.from_pretrained(last, device, settings=changes)
+    if resume:
+        detector = Detector.from_run(output_dir, device, changes)
     elif weights is None:
         detector = Detector(preset(model or "anchordetr_r50_dc5").updated(changes), device=device)
     else:

@@ -26,7 +26,7 @@ from anchordetr.layers.recompute import recomputing
 from anchordetr.metrics import Metrics
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.training.callbacks import Callback, Callbacks
-from anchordetr.training.data import TrainingData
+from anchordetr.training.data import Evaluate, TrainingData
 from anchordetr.training.display import ProgressDisplay
 from anchordetr.training.optim import build_optimization
 from anchordetr.training.run import TrainingRun
@@ -38,7 +38,7 @@ from anchordetr.training.trainer import Trainer
 def open_trainer(
     model: AnchorDETR,
     train_set: DetectionDataset,
-    evaluate: Callable[[ProcessGroup, nn.Module], Metrics],
+    evaluate: Callable[[ProcessGroup, nn.Module, Callable[[], None]], Metrics],
     run: TrainingRun,
     state: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -46,7 +46,7 @@ def open_trainer(
     """Set up the process group and torch's global modes for a training run, and yield its trainer.
 
     Args:
-        evaluate: returns the metrics of a network in eval mode; all processes of the group call it.
+        evaluate: as in :func:`build_trainer`, with the process group first; all processes of the group call it.
         model, train_set, run, state, callbacks: as in :func:`build_trainer`; the process group is added to the run.
     """
     settings = run.config.train
@@ -60,7 +60,7 @@ def open_trainer(
 def build_trainer(
     model: AnchorDETR,
     train_set: DetectionDataset,
-    evaluate: Callable[[nn.Module], Metrics],
+    evaluate: Evaluate,
     run: TrainingRun,
     state: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -70,7 +70,7 @@ def build_trainer(
     Args:
         model: the network, on its device.
         train_set: the training split.
-        evaluate: returns the metrics of a network in eval mode.
+        evaluate: see :data:`~anchordetr.training.data.Evaluate`.
         run: folder, configuration and process group.
         state: a saved state to resume from; None starts a new run.
         callbacks: of the user; called after the progress display and TensorBoard.
@@ -155,7 +155,7 @@ def _build_callbacks(run: TrainingRun, callbacks: Sequence[Callback]) -> Callbac
     """Return the callbacks of this process; only the main process has any."""
     if not run.process_group.is_main:
         return Callbacks([])
-    built_in: list[Callback] = [ProgressDisplay()]
+    displays: list[Callback] = [ProgressDisplay()]
     if run.config.train.tensorboard:
-        built_in.append(TensorBoard())
-    return Callbacks([*built_in, *callbacks])
+        displays.append(TensorBoard())
+    return Callbacks(callbacks, displays)

@@ -88,12 +88,17 @@ class Callback(Protocol):
 class Callbacks(Callback):
     """A list of callbacks that is called like one; exceptions are logged and kept, to be raised later.
 
+    Args:
+        callbacks: of the user.
+        displays: called before them; one that fails is logged and left out from then on.
+
     Attributes:
         error: the first exception that a callback raised, or None; :meth:`raise_error` raises it.
     """
 
-    def __init__(self, callbacks: Sequence[Callback]) -> None:
+    def __init__(self, callbacks: Sequence[Callback], displays: Sequence[Callback] = ()) -> None:
         self.callbacks = list(callbacks)
+        self.displays = list(displays)
         self.error: Exception | None = None
 
     def on_train_start(self, start: TrainingStart) -> None:
@@ -127,6 +132,12 @@ class Callbacks(Callback):
             raise self.error
 
     def _call(self, method: str, argument: object) -> None:
+        for display in list(self.displays):
+            try:
+                getattr(display, method)(argument)
+            except (Exception, SystemExit) as error:  # rich exits when its terminal is gone
+                self.displays.remove(display)
+                log.warning("%s failed, and training goes on without it: %r", type(display).__name__, error)
         for callback in self.callbacks:
             try:
                 getattr(callback, method)(argument)

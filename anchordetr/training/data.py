@@ -19,16 +19,19 @@ from anchordetr.distributed import is_main_process
 from anchordetr.errors import InputError
 from anchordetr.metrics import Metrics
 
+Evaluate = Callable[[nn.Module, Callable[[], None]], Metrics]
+"""Returns the metrics of a network in eval mode; calls the function between batches, equally often on all processes."""
+
 
 class TrainingData:
     """The batches that a network is trained on, and its evaluation.
 
     Args:
         loader: see :func:`~anchordetr.data.loader.train_loader`.
-        evaluate: returns the metrics of a network in eval mode.
+        evaluate: see :data:`Evaluate`.
     """
 
-    def __init__(self, loader: DataLoader[Any], evaluate: Callable[[nn.Module], Metrics]) -> None:
+    def __init__(self, loader: DataLoader[Any], evaluate: Evaluate) -> None:
         self.loader = loader
         self.evaluate = evaluate
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -39,3 +44,15 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
+
+
+def checked(function: Callable[P, R], check: Callable[[], None], calls: int) -> Callable[P, R]:
+    """Return a function that first calls ``check``, at its first ``calls`` calls."""
+    numbers = itertools.count()
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if next(numbers) < calls:
+            check()
+        return function(*args, **kwargs)
+
+    return call

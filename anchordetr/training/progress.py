@@ -19,6 +19,7 @@ class Progress:
 
     Attributes:
         epoch: number of complete epochs.
+        evaluation_pending: whether the last one is still to be evaluated.
         step: number of steps done in the current epoch.
         sums: sums of the losses over those steps.
         lr: learning rate of the last step.
@@ -28,6 +29,7 @@ class Progress:
     """
 
     epoch: int = 0
+    evaluation_pending: bool = False
     step: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     lr: float = 0.0
@@ -42,16 +44,17 @@ class Progress:
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
-    def finish_epoch(self) -> dict[str, Any]:
-        """Count an epoch; return its log entry: its number, its mean losses and its last learning rate."""
+    def finish_epoch(self, evaluation_pending: bool) -> None:
+        """Count an epoch, and log its number, its mean losses and its last learning rate."""
         means = {f"loss_{name}": value / self.step for name, value in self.sums.items()}
         self.epoch, self.step, self.sums = self.epoch + 1, 0, {}
         self.history.append({"epoch": self.epoch, **means, "lr": self.lr})
-        return self.history[-1]
+        self.evaluation_pending = evaluation_pending
 
     def add_evaluation(self, metrics: Metrics) -> bool:
         """Add metrics to the last epoch's log entry; return whether their AP is the highest so far."""
         self.history[-1].update(metrics.to_dict())
+        self.evaluation_pending = False
         self.evaluations_without_improvement += 1
         if metrics.ap <= self.best_ap:
             return False

@@ -5,24 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from anchordetr.config import Config, differences, flatten
 from anchordetr.console import say
 from anchordetr.data.loader import TrainBatch
+from anchordetr.disk import require_space
 from anchordetr.distributed import ALONE, ProcessGroup
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, WriteError, reason
 from anchordetr.files import write_json, write_text
 from anchordetr.metrics import Metrics
 from anchordetr.training.replay import keep_batches
 from anchordetr.training.report import write_report
 from anchordetr.training.state import load_state, save_state
+
+log = logging.getLogger("anchordetr")
 
 FAILED_STEP_FILE = "bad_step.pt"
 _MAY_CHANGE = {  # on resuming, without --accept-changes
@@ -50,12 +53,14 @@ class TrainingRun:
         folder: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json``, ``report.md``, ``report/``.
         config: of the whole run.
         write_model: writes a network into a folder.
+        identity: ``class_names``, ``category_ids`` and ``started_from`` of the detector, saved with every state.
         process_group: the processes that train together; the main one writes.
     """
 
     folder: Path
     config: Config
     write_model: Callable[[Path, nn.Module], None]
+    identity: Mapping[str, Any] = field(default_factory=dict)
     process_group: ProcessGroup = ALONE
 
     @property
@@ -85,6 +90,29 @@ class TrainingRun:
             )
         return state
 
+    def require_space(self, model: nn.Module, ema: nn.Module | None) -> None:
+        """Check that the disk has room for two states and a third one being written, and for two models.
+
+        Args:
+            model, ema: the network in training, and its EMA; the state also holds the two moments of AdamW.
+
+        Raises:
+            WriteError: on all processes, it has not.
+        """
+        weights = _bytes(model.state_dict().values())
+        moments = 2 * _bytes(value for value in model.parameters() if value.requires_grad)
+        state = weights + moments + (0 if ema is None else _bytes(ema.state_dict().values()))
+        problem = None
+        if self.process_group.is_main:
+            files = [file for name in ("last", "best") for file in (self.folder / name).glob("*") if file.is_file()]
+            existing = sum(file.stat().st_size for file in files)
+            try:
+                require_space(self.folder / "last", 3 * state + 2 * weights - existing)
+            except WriteError as error:
+                problem = error
+        if problem := self.process_group.from_main(problem):
+            raise problem
+
     def save_best(self, model: nn.Module) -> None:
         """Write a network as the best model; all processes call this."""
         if self.process_group.is_main:
@@ -97,7 +125,7 @@ class TrainingRun:
         The state is written first, since resuming needs nothing else.
         """
         if self.process_group.is_main:
-            save_state(self.folder / "last", {"config": self.config.model_dump(mode="json"), **state})
+            save_state(self.folder / "last", {"config": self.config.model_dump(mode="json"), **self.identity, **state})
             lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in history)
             write_text(self.folder / "log.jsonl", "".join(lines))
             write_text(self.folder / "log.csv", _csv(history))
@@ -109,16 +137,25 @@ class TrainingRun:
         metrics: Metrics,
         history: Sequence[Mapping[str, Any]],
         origin: Mapping[str, Any],
-        figures: Mapping[str, Sequence[Path]],
+        draw: Callable[[Sequence[Mapping[str, Any]], Metrics], Mapping[str, Sequence[Path]]],
     ) -> None:
-        """Write ``metrics.json`` and ``report.md``; only the main process calls this.
+        """Write ``metrics.json``, then ``report.md``, whose failure is a warning; only the main process calls this.
 
         Args:
             metrics: of the best model.
-            history, origin, figures: see :func:`~anchordetr.training.report.write_report`.
+            history, origin: see :func:`~anchordetr.training.report.write_report`.
+            draw: returns the report's figures, from the history and the metrics.
         """
         write_json(self.folder / "metrics.json", metrics.to_dict())
-        write_report(self.folder, metrics, history, origin, self.config, figures)
+        figures: Mapping[str, Sequence[Path]] = {"curves": [], "samples": []}
+        try:
+            figures = draw(history, metrics)
+        except Exception as error:
+            log.warning("The figures of %s are not drawn: %s.", self.report_folder, reason(error))
+        try:
+            write_report(self.folder, metrics, history, origin, self.config, figures)
+        except Exception as error:
+            log.warning("The report of %s is not written: %s.", self.folder, reason(error))
 
     def keep_failed_step(
         self, batches: Sequence[TrainBatch], model: nn.Module, losses: Mapping[str, float]
@@ -148,20 +185,8 @@ class TrainingRun:
         self.process_group.gather(None)
 
 
-def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Create the output folder of a run, and refuse one that cannot be used.
-
-    Raises:
-        InputError: it already holds a run, or cannot be written.
-    """
-    if (folder / "last").exists() and not (resume or overwrite):
-        raise InputError(f"{folder} already holds a run; resume it (--resume), or choose another --output-dir.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another --output-dir.") from error
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _csv(history: Sequence[Mapping[str, Any]]) -> str:

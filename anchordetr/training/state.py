@@ -1,43 +1,116 @@
-"""The saved state of a training run, from which it can be resumed."""
+"""The saved states of a training run: the newest one, and the one before it."""
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from anchordetr.errors import InputError
-from anchordetr.files import write_atomically
+from anchordetr.console import say
+from anchordetr.errors import InputError, reason
+from anchordetr.files import require_regular_file, write_atomically
 
 STATE_FILE = "training_state.pt"
-FORMAT_VERSION = 2
+PREVIOUS_STATE_FILE = "training_state.previous.pt"
+FORMAT_VERSION = 3
 
 
-def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Save everything that is needed to resume a training run."""
+class DamagedStateError(InputError):
+    """A saved state is damaged."""
+
+
+def save_state(folder: Path, state: Mapping[str, Any]) -> None:
+    """Save everything that is needed to resume a training run; the state before it is kept.
+
+    Raises:
+        WriteError: the disk is full, the folder cannot be written, and the like.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     content = {"format_version": FORMAT_VERSION, **state}
-    write_atomically(folder / STATE_FILE, lambda temporary: torch.save(content, temporary))
+    size = sum(tensor.nbytes for _, tensor in _tensors(content))
+    previous = folder / PREVIOUS_STATE_FILE
+    write_atomically(folder / STATE_FILE, lambda temporary: torch.save(content, temporary), size, previous)
+
+
+def holds_state(folder: Path) -> bool:
+    """Return whether a folder has a state, which :func:`load_state` can load unless it is damaged."""
+    return (folder / STATE_FILE).is_file() or (folder / PREVIOUS_STATE_FILE).is_file()
+
+
+def remove_states(folder: Path) -> None:
+    """Remove the states of a run that is to be replaced."""
+    for name in (PREVIOUS_STATE_FILE, STATE_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Load a training state; no code in the file is run.
+    """Load the newest state, or the one before it, with a note, if the newest is damaged; no code in the file is run.
 
     Raises:
-        InputError: there is no state, it is damaged, or another version of the library wrote it.
+        InputError: there is no state, all are damaged, or another version of the library wrote it.
     """
-    file = folder / STATE_FILE
-    if not file.is_file():
-        raise InputError(f"There is nothing to resume: {file} does not exist. Start without --resume.")
+    newest, previous = folder / STATE_FILE, folder / PREVIOUS_STATE_FILE
+    if not holds_state(folder):
+        raise InputError(f"There is nothing to resume: {newest} does not exist. Start without --resume.")
+    if not newest.is_file():  # the process was killed between renaming the one and the other
+        return _read(previous)
     try:
+        return _read(newest)
+    except DamagedStateError as error:
+        try:
+            state = _read(previous)
+        except InputError:
+            raise InputError(f"{error} Start a new run from its weights (--weights {folder.parent}).") from error
+        say(f"{error} The save before it is used: {_describe_loss(newest, state)}.")
+        return state
+
+
+def _read(file: Path) -> dict[str, Any]:
+    require_regular_file(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()  # torch.load checks no checksums
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} is wrong")
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        version = state.pop("format_version", 1)
+        bad = [name for name, tensor in _tensors(state) if tensor.is_floating_point() and not tensor.isfinite().all()]
     except Exception as error:
-        raise InputError(f"{file} is damaged and cannot be resumed from: {error}") from error
-    version = state.pop("format_version", 1)
+        raise DamagedStateError(f"{file} is damaged and cannot be resumed from: {reason(error)}.") from error
     if version != FORMAT_VERSION:
         raise InputError(
             f"{file} has format version {version}, and this anchordetr resumes version {FORMAT_VERSION}. Start a new "
-            f"run from its weights (--weights {folder}), or resume it with the anchordetr that wrote it."
+            f"run from its weights (--weights {file.parent}), or resume it with the anchordetr that wrote it."
         )
+    if bad:
+        raise DamagedStateError(f"{file} is damaged: it holds values that are not finite, in {', '.join(bad[:3])}.")
     return state
+
+
+def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested dictionaries, lists and tuples with their names, such as ``model.heads.weight``."""
+    if isinstance(value, Tensor):
+        yield name.lstrip("."), value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from _tensors(part, f"{name}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, part in enumerate(value):
+            yield from _tensors(part, f"{name}.{index}")
+
+
+def _describe_loss(damaged: Path, state: Mapping[str, Any]) -> str:
+    """Return how many steps a state is behind a damaged one, as far as that one can still tell."""
+    try:
+        with zipfile.ZipFile(damaged) as archive:
+            for record in archive.namelist():
+                if record.endswith("/data.pkl"):
+                    archive.read(record)  # raises if it is damaged itself
+        lost = torch.load(damaged, map_location="cpu", mmap=True, weights_only=True)["steps_done"] - state["steps_done"]
+    except Exception:
+        return "the steps since then are lost, and are trained again"
+    return f"{lost} steps are lost, and are trained again" if lost else "no step is lost"

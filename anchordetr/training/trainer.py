@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from anchordetr.config import TrainConfig
+from anchordetr.console import say
 from anchordetr.data.loader import TrainBatch
 from anchordetr.device import autocast
 from anchordetr.errors import InputError, Stopped, reason
@@ -88,12 +89,17 @@ class Trainer:
             The metrics of the best model.
 
         Raises:
-            Stopped: SIGINT or SIGTERM was received; the state after the last whole step is saved.
+            Stopped: SIGINT or SIGTERM was received; the state after the last whole step is saved, and an evaluation
+                starts over.
             NonFiniteError: see :meth:`train_step`.
             InputError: the device has too little memory; the message says what to try.
+            WriteError: the disk has too little space, before the first step as far as that can be told.
             Exception: whatever a callback raised; the state after the last whole step is saved.
         """
+        self.run.require_space(self.model, self.optimization.ema)
         with self._signals, closing(self.data), self.callbacks.during(self._start()):
+            if self.progress.evaluation_pending:
+                self._complete_epoch()
             while self.progress.epoch < self.settings.epochs and not self._has_lost_patience():
                 try:
                     self._train_epoch()
@@ -104,8 +110,11 @@ class Trainer:
 
     def _start(self) -> TrainingStart:
         steps = self.data.steps_per_epoch
-        done = self.progress.epoch * steps + self.progress.step
-        return TrainingStart(self.run.folder, self.model, self.settings.epochs, steps, done)
+        return TrainingStart(self.run.folder, self.model, self.settings.epochs, steps, self._steps_done)
+
+    @property
+    def _steps_done(self) -> int:
+        return self.progress.epoch * self.data.steps_per_epoch + self.progress.step
 
     def _has_lost_patience(self) -> bool:
         return 0 < self.settings.patience <= self.progress.evaluations_without_improvement
@@ -118,7 +127,7 @@ class Trainer:
         for batches in self._steps():
             lr = self.optimization.lr
             losses = self.train_step(batches)
-            global_step = self.progress.epoch * self.data.steps_per_epoch + self.progress.step
+            global_step = self._steps_done
             self.progress.add_step(losses, lr)
             self.callbacks.on_step(StepEnd(self.progress.epoch + 1, global_step, losses, lr))
             if self.settings.save_every and self.progress.step % self.settings.save_every == 0:
@@ -134,26 +143,55 @@ class Trainer:
             raise
 
     def _finish_epoch(self) -> None:
-        entry = self.progress.finish_epoch()
-        if self.progress.epoch % self.settings.eval_every == 0 or self.progress.epoch == self.settings.epochs:
-            metrics = self.data.evaluate(self.evaluated_model.eval())
+        """Save the epoch before its evaluation starts, so that no end of the evaluation loses it."""
+        epoch = self.progress.epoch + 1
+        is_evaluated = epoch % self.settings.eval_every == 0 or epoch == self.settings.epochs
+        self.progress.finish_epoch(is_evaluated)
+        if is_evaluated:
+            self.save_last()
+        self._complete_epoch()
+
+    def _complete_epoch(self) -> None:
+        if self.progress.evaluation_pending:
+            self._evaluate()
+        self.save_last()
+        self.callbacks.on_epoch(dict(self.progress.history[-1]))
+
+    def _evaluate(self) -> None:
+        """Evaluate the last epoch, and keep its model if it is the best so far."""
+        try:
+            metrics = self.data.evaluate(self.evaluated_model.eval(), self._stop_evaluation_if_requested)
             if self.progress.add_evaluation(metrics):
                 self._best_details = metrics.details
                 self.run.save_best(self.evaluated_model)
-        self.save_last()
-        self.callbacks.on_epoch(dict(entry))
+        except Exception as error:
+            if isinstance(error, InputError) and self.process_group.size == 1:
+                self._stop_evaluation_if_requested()  # see _steps
+            if not isinstance(error, Stopped):
+                say(f"Epoch {self.progress.epoch} is trained and saved; --resume continues with its evaluation.")
+            raise
 
     def _stop_if_requested(self) -> None:
         """Save and end on all processes if any received a stop signal, or a callback on the main one has failed."""
-        failed = 0 if self.callbacks.error is None else _CALLBACK_FAILED
-        cause = self.process_group.maximum(max(self._signals.received, failed), self.device)
-        if cause:
+        if cause := self._cause_to_stop():
             self.save_last()
-            self.callbacks.raise_error()
-            where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
-            if cause == _CALLBACK_FAILED:
-                raise RuntimeError(f"A callback on the main process failed; saved after {where}.")
-            raise Stopped(f"Stopped after {where} and saved; the same command with --resume continues.", cause)
+            self._stop(cause, f"epoch {self.progress.epoch + 1}, step {self.progress.step}")
+
+    def _stop_evaluation_if_requested(self) -> None:
+        """End like :meth:`_stop_if_requested`, without a save: the one before the evaluation is resumed from."""
+        if cause := self._cause_to_stop():
+            self._stop(cause, f"epoch {self.progress.epoch}, in its evaluation,")
+
+    def _cause_to_stop(self) -> int:
+        """Return, on all processes, the signal that any received, or that a callback has failed; 0 to go on."""
+        failed = 0 if self.callbacks.error is None else _CALLBACK_FAILED
+        return self.process_group.maximum(max(self._signals.received, failed), self.device)
+
+    def _stop(self, cause: int, where: str) -> NoReturn:
+        self.callbacks.raise_error()
+        if cause == _CALLBACK_FAILED:
+            raise RuntimeError(f"A callback on the main process failed; saved after {where}.")
+        raise Stopped(f"Stopped after {where} and saved; the same command with --resume continues.", cause)
 
     def save_last(self) -> None:
         """Save everything that is needed to resume; all processes call this."""
@@ -205,6 +243,7 @@ class Trainer:
             **self.optimization.state_dict(),
             "random": self.process_group.gather(get_random_state()),
             "progress": dict(vars(self.progress)),
+            "steps_done": self._steps_done,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from anchordetr.console import printable, shortened
+from anchordetr.disk import make_writable_folder
 from anchordetr.errors import InputError, UsageError, reason
-from anchordetr.files import make_writable_folder, write_atomically
+from anchordetr.files import write_atomically
 
 log = logging.getLogger("anchordetr")
 

@@ -55,7 +55,8 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     """
     stored = {"format": "pt", **metadata}
     digests = json.dumps(_digests(tensors, stored))
-    write_atomically(file, lambda temporary: save_file(dict(tensors), temporary, {**stored, _DIGESTS: digests}))
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    write_atomically(file, lambda temporary: save_file(dict(tensors), temporary, {**stored, _DIGESTS: digests}), size)
 
 
 def read_tensors(file: Path) -> TensorFile:

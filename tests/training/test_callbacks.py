@@ -212,3 +212,20 @@ def test_only_the_main_process_calls_them_and_all_processes_end(
     if fails_in:
         assert "LookupError: mine" in done.stderr
     assert (tmp_path / "run" / "last" / "training_state.pt").exists()
+
+
+def test_a_display_that_fails_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """For rich, a terminal that is gone is a reason to exit."""
+
+    class Gone(Recorder):
+        def on_step(self, step: StepEnd) -> None:
+            super().on_step(step)
+            raise SystemExit(1)
+
+    display, other, user = Gone(), Recorder("step"), Recorder()
+    callbacks = Callbacks([user], [display, other])
+    for _ in range(2):
+        callbacks.on_step(StepEnd(1, 0, {}, 0.1))
+    assert callbacks.error is None
+    assert (len(display.calls), len(other.calls), len(user.calls)) == (1, 1, 2)
+    assert "Gone failed, and training goes on without it" in caplog.text

@@ -138,7 +138,7 @@ def test_kill_9_at_any_moment_loses_at_most_a_step(small_config: Config, coco_fo
     dice, checked, kills, done = random.Random(0), 0, 0, (0, 0)
     while kills < _KILLS:
         process = start(tmp_path / "start", coco_folder, tmp_path / "killed")
-        state = tmp_path / "killed" / "last" / "training_state.pt"
+        state = tmp_path / "killed" / "last" / checkpoint.STATE_FILE
         stamp = state.stat().st_mtime_ns if state.exists() else 0
         while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == stamp):
             time.sleep(0.01)  # killed while Python starts, there would be nothing to see

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_disk import small_disk
 from torch import nn
 from training_runs import assert_same_runs, assert_same_tensors
 
@@ -16,6 +19,7 @@ from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError
 from anchordetr.training import state as checkpoint
+from anchordetr.training.callbacks import Callback
 from anchordetr.training.run import TrainingRun
 
 
@@ -90,9 +94,10 @@ def test_a_damaged_state_is_named_and_the_best_model_is_left(
     small_config: Config, coco_folder: Path, tmp_path: Path
 ) -> None:
     Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
-    file = tmp_path / "last" / "training_state.pt"
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"training_state\.pt is damaged"):
+    for name in (checkpoint.STATE_FILE, checkpoint.PREVIOUS_STATE_FILE):
+        file = tmp_path / "last" / name
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"training_state\.pt is damaged.*--weights"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
     Detector.from_pretrained(tmp_path, device="cpu")
 
@@ -131,6 +136,45 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(
     def refuse(dir: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("anchordetr.training.run.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("anchordetr.disk.tempfile.TemporaryFile", refuse)
     with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\)"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path / "run", epochs=1)
+
+
+def test_too_little_space_is_said_before_training(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    config = small_config.updated({"train.epochs": 1, "train.ema": 0.9})
+    detector = Detector(config, ["circle", "rectangle", "triangle"], device="cpu")
+    before = {name: value.clone() for name, value in detector.model.state_dict().items()}
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        with pytest.raises(
+            InputError, match=rf"run/last cannot be written: the disk of {disk} is full .*needed: [\d,]+, free"
+        ):
+            detector.train(coco_folder, disk / "run")
+        assert_same_tensors(before, detector.model.state_dict())
+        assert not (disk / "run" / "last").exists()
+    detector.train(coco_folder, tmp_path / "run")
+    parts = [file.stat().st_size for name in ("last", "best") for file in (tmp_path / "run" / name).iterdir()]
+    state = (tmp_path / "run" / "last" / checkpoint.STATE_FILE).stat().st_size
+    run = TrainingRun(tmp_path / "empty" / "run", config, lambda folder, model: None)
+    wanted: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anchordetr.training.run.require_space", lambda path, size: wanted.append(size))
+        run.require_space(detector.model, detector.model)
+    assert wanted[0] == pytest.approx(sum(parts) + state, rel=0.3)
+
+
+def test_a_disk_that_fills_up_leaves_a_run_to_resume(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
+    config = small_config.updated({"train.epochs": 2})
+
+    class Fill(Callback):
+        def on_epoch(self, entry: Mapping[str, Any]) -> None:
+            free = shutil.disk_usage(disk).free
+            (disk / "filler").write_bytes(bytes(free - 200_000))
+
+    with small_disk(tmp_path / "disk", 32 * 2**20) as disk:
+        with pytest.raises(OSError, match=rf"training_state\.pt cannot be written: the disk of {disk} is full"):
+            Detector(config, device="cpu").train(coco_folder, disk / "run", callbacks=[Fill()])
+        (disk / "filler").unlink()
+        Detector.from_run(disk / "run", device="cpu").train(coco_folder, disk / "run", resume=True)
+        Detector(config, device="cpu").train(coco_folder, tmp_path / "whole")
+        assert_same_runs(tmp_path / "whole", disk / "run")
