@@ -16,7 +16,7 @@ RANKS = {
     for rank, names in enumerate(
         (
             "errors types detections metrics registry files documents device distributed console config feature_levels "
-            "grouping rcda",
+            "grouping seeding rcda",
             "layers",
             "optimize criterion postprocess data",
             "models",

@@ -13,6 +13,7 @@ from torch import nn
 from anchordetr.errors import UsageError
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.class_modules import class_modules
+from anchordetr.seeding import seeded
 
 MatchClasses = Literal["name", "none"]
 
@@ -43,8 +44,7 @@ def adopt_classes(
     """
     device = next(model.parameters()).device
     copied: list[str] = []
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with seeded(seed):
         for name, old in class_modules(model).items():
             new = old.for_classes(len(new_names))
             if match == "name":

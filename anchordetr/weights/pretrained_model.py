@@ -18,6 +18,7 @@ from anchordetr.errors import InputError
 from anchordetr.files import write_text
 from anchordetr.models.builders import build_model
 from anchordetr.models.presets import preset
+from anchordetr.seeding import seeded
 from anchordetr.weights.class_transfer import MatchClasses, adopt_classes, check_match
 from anchordetr.weights.hub import CARD_FILE, model_card, push_folder
 from anchordetr.weights.pretrained import load_pretrained
@@ -51,8 +52,7 @@ class PretrainedModel:
         self.origin: dict[str, Any] = {}
         self._unused_classes: dict[str, torch.Tensor] = {}
         self.device = choose_device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.train.seed)
+        with seeded(config.train.seed):
             self.model = build_model(config.model).to(self.device).eval()
 
     def save_pretrained(self, folder: str | Path, precision: str = "fp32") -> None:
