@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from anchordetr.errors import UsageError
 
@@ -32,33 +30,6 @@ def choose_device(name: str = "auto") -> torch.device:
         return trial.device
     except Exception as error:  # torch raises errors of many types
         raise UsageError(f"The device '{name}' cannot be used here; try cpu, cuda or cuda:0.") from error
-
-
-@contextmanager
-def independent_initialization(seed: int) -> Iterator[None]:
-    """Make new tensors on the CPU, and draw their random values from a generator of their own.
-
-    The caller's default device, inference mode and random state neither matter nor change, in this thread or another.
-    """
-    with torch.inference_mode(False), torch.device("cpu"), _Draws(torch.Generator().manual_seed(seed)):
-        yield
-
-
-class _Draws(TorchDispatchMode):
-    """Gives a generator to the random operators of the current thread that were given none."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded in func.tags and kwargs.get("generator") is None:
-            if "generator" not in {argument.name for argument in func._schema.arguments}:
-                name = func._overloadname.replace("default", "")
-                func = getattr(func.overloadpacket, f"{name}_generator".lstrip("_"))  # as of torch.rand
-            kwargs = {**kwargs, "generator": self.generator}
-        return func(*args, **kwargs)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

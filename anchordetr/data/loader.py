@@ -18,6 +18,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.transforms import Normalise, prepare_image
 from anchordetr.errors import InputError, reason
+from anchordetr.seeding import seed_of, seeded
 from anchordetr.types import ImageBatch, Target, pad_and_stack
 
 _SORTED_TOGETHER = 32  # batches whose images are sorted by aspect ratio
@@ -139,19 +140,14 @@ class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
             "image": Image(self.dataset.image(index)),
             "boxes": BoundingBoxes(record.boxes[keep], format=BoundingBoxFormat.XYWH, canvas_size=size),
             "labels": torch.from_numpy(record.labels[keep]),
-            "shapes": torch.Generator().manual_seed(_seed(self.seed, epoch, step, _SHAPES)),
+            "shapes": torch.Generator().manual_seed(seed_of(self.seed, epoch, step, _SHAPES)),
         }
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_seed(self.seed, epoch, index))
+        with seeded(seed_of(self.seed, epoch, index)):
             sample = self.transform(sample)
         height, width = sample["image"].shape[-2:]
         boxes = box_convert(sample["boxes"].as_subclass(Tensor).float(), "xywh", "cxcywh")
         boxes /= torch.tensor([width, height, width, height])
         return sample["image"].as_subclass(Tensor), Target(boxes, sample["labels"]), record.image_id
-
-
-def _seed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class TrainCollate:
@@ -200,7 +196,7 @@ def train_loader(
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=ignore_interrupts,
-        generator=torch.Generator(),  # keeps the global random state unchanged by the start of an epoch
+        generator=torch.Generator(),  # or the start of an epoch would draw from the caller's
     )
 
 
@@ -269,4 +265,5 @@ def eval_loader(
         collate_fn=collate_eval,
         num_workers=workers,
         worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),  # or the start would draw from the caller's
     )

@@ -32,18 +32,17 @@ def resized_size(height: int, width: int, short_side: int, long_side: int) -> tu
 
 
 class ResizeShortSide(nn.Module):
-    """Resize to a short side drawn from ``short_sides``, with a long side of at most ``long_side`` pixels."""
+    """Resize to a short side of ``short_side`` pixels, or less if the long side had more than ``long_side``."""
 
-    def __init__(self, short_sides: Sequence[int], long_side: int) -> None:
+    def __init__(self, short_side: int, long_side: int) -> None:
         super().__init__()
-        self.short_sides = list(short_sides)
+        self.short_side = short_side
         self.long_side = long_side
 
     def forward(self, sample: Sample) -> Sample:
         """Return the sample with resized image and boxes."""
         height, width = tvf.get_size(sample["image"])
-        short_side = self.short_sides[_draw(sample, 0, len(self.short_sides))]
-        size = resized_size(height, width, short_side, self.long_side)
+        size = resized_size(height, width, self.short_side, self.long_side)
         if size == (height, width):
             return sample
         resized: Sample = v2.Resize(size, antialias=True)(sample)
@@ -109,8 +108,11 @@ class Normalise(nn.Module):
 
 
 def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: Sequence[float]) -> v2.Transform:
-    """Return the transform of evaluation and prediction: resize, then normalise; a uint8 ``image`` -> float32."""
-    return v2.Compose([ResizeShortSide([short_side], long_side), Normalise(mean, std)])
+    """Return the transform of evaluation and prediction: resize, then normalise; a uint8 ``image`` -> float32.
+
+    It draws no random number.
+    """
+    return v2.Compose([ResizeShortSide(short_side, long_side), Normalise(mean, std)])
 
 
 def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flips: Sequence[str]) -> v2.Transform:
@@ -119,12 +121,12 @@ def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flip
     DETR crops 384 to 600 pixels of images resized to 400 to 600 pixels for training sizes up to 800; for other training
     sizes both are scaled in proportion.
     """
-    resize = ResizeShortSide(short_sides, long_side)
+    resize = _resize_to_one_of(short_sides, long_side)
     unit = max(short_sides) / 800
     first = [round(side * unit) for side in (400, 500, 600)]
     cropped = v2.Compose(
         [
-            ResizeShortSide(first, 10 * max(first)),
+            _resize_to_one_of(first, 10 * max(first)),
             RandomSizeCrop(round(384 * unit), round(600 * unit)),
             v2.ClampBoundingBoxes(),
             v2.SanitizeBoundingBoxes(),
@@ -133,6 +135,10 @@ def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flip
     )
     steps: list[nn.Module] = [_FLIPS[direction](0.5) for direction in flips]
     return v2.Compose([*steps, OneOf([resize, cropped]) if crop else resize])
+
+
+def _resize_to_one_of(short_sides: Sequence[int], long_side: int) -> OneOf:
+    return OneOf([ResizeShortSide(side, long_side) for side in short_sides])
 
 
 def as_tensor(image: NDArray[np.uint8]) -> Tensor:

@@ -14,6 +14,7 @@ from anchordetr.layers.recompute import recomputing
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.builders import build_model
 from anchordetr.profiling.timing import Timing, compare
+from anchordetr.seeding import seeded
 from anchordetr.types import ImageBatch, Target
 
 _BASELINE = "as built"
@@ -104,8 +105,8 @@ def _compile(network: nn.Module) -> nn.Module:
 
 
 def _random_model(config: Config, device: torch.device) -> AnchorDETR:
-    torch.manual_seed(0)
-    return build_model(config.model.without_pretraining()).to(device)
+    with seeded(0):
+        return build_model(config.model.without_pretraining()).to(device)
 
 
 def _prediction(model: nn.Module, images: ImageBatch) -> Callable[[], object]:

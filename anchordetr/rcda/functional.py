@@ -124,10 +124,22 @@ def _run(name: str, operands: Operands, dropout_p: float) -> Tensor:
             f"RCDA backend '{name}' has no dropout; use backend='auto' or one of {', '.join(WITH_DROPOUT)}."
         )
     if operands.is_empty():
-        return rcda_reference(operands, dropout_p)
+        return rcda_reference(operands.within_range(), dropout_p)
+    output = _attend(name, operands, dropout_p)
+    return output if _is_finite(output) else _attend(name, operands.within_range(), dropout_p)
+
+
+def _attend(name: str, operands: Operands, dropout_p: float) -> Tensor:
     if name in WITH_DROPOUT:
         return WITH_DROPOUT[name](operands, dropout_p)
     return WITHOUT_DROPOUT[name](operands)
+
+
+def _is_finite(output: Tensor) -> bool:
+    """Whether an output has no NaN and no infinity, where looking costs little: not on a GPU, nor when compiled."""
+    if output.is_cuda or torch.compiler.is_compiling():
+        return True
+    return bool(output.detach().sum(dtype=torch.promote_types(output.dtype, torch.float32)).isfinite())
 
 
 def _choose(q_x: Tensor, value: Tensor, dropout_p: float) -> tuple[str, str]:

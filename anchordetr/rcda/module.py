@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from anchordetr.rcda.functional import rcda
 from anchordetr.rcda.onednn import Linear, linear
+from anchordetr.rcda.operands import Axis
 from anchordetr.rcda.reference import axis_weights
 from anchordetr.rcda.rotary import Rotate
 
@@ -93,7 +94,8 @@ class RowColumnAttention(nn.Module):
         if not need_weights:
             return output
         scale = q_x.shape[-1] ** -0.5
-        return output, (axis_weights(q_x, k_x, mask_x, scale), axis_weights(q_y, k_y, mask_y, scale))
+        axes = Axis(q_x, k_x, mask_x).within_range(scale), Axis(q_y, k_y, mask_y).within_range(scale)
+        return output, (axis_weights(axes[0], scale), axis_weights(axes[1], scale))
 
     def extra_repr(self) -> str:
         return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, backend={self.backend!r}"
@@ -149,6 +151,6 @@ _QUERY_X, _QUERY_Y, _KEY_X, _KEY_Y, _VALUE = range(5)  # blocks of in_proj_weigh
 def valid_mean(memory: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Return the mean of (B, H, W, C) over dim 1 or 2, where mask (B, H) or (B, W) is True; zero if it never is."""
     if mask is None:
-        return memory.mean(dim)
+        return memory.mean(dim) if memory.shape[dim] else memory.sum(dim)
     valid = mask.to(memory.dtype).unsqueeze(-1).unsqueeze(3 - dim)
     return (memory * valid).sum(dim) / valid.sum(dim).clamp(min=1.0)

@@ -33,6 +33,32 @@ class Axis(NamedTuple):
             return self
         return Axis(self.query, self.key, self.mask, self.bias.expand(batch, heads, -1, -1))
 
+    def within_range(self, scale: float) -> Axis:
+        """Return the axis with zeros for masked keys, and with queries and biases whose logits are finite.
+
+        Queries are divided by powers of two: by 1, unless products exceed a quarter of the largest number.
+        """
+        if self.query.numel() == 0 or self.key.numel() == 0:
+            return self
+        key = self.key if self.mask is None else self.key.masked_fill(~self.mask[:, None, :, None], 0.0)
+        largest = torch.finfo(torch.promote_types(key.dtype, torch.float32)).max
+        limit = largest / (4 * key.shape[-1] * max(abs(scale), 1.0))
+        largest_key, largest_query = key.detach().abs().amax(dim=(-2, -1), keepdim=True), self.query.detach().abs()
+        factor = limit / largest_key / largest_query.amax(dim=-1, keepdim=True)
+        query = self.query * factor.clamp(max=1.0).log2().floor().exp2()
+        if self.bias is None:
+            return Axis(query, key, self.mask)
+        bias = self.bias.clamp(-largest / 2, largest / 2)
+        return Axis(query, key, self.mask, torch.where(self.bias == float("-inf"), self.bias, bias))
+
+    def visible(self) -> Tensor | None:
+        """Return what may be attended, where the mask is True and the bias not -inf, to broadcast to (B, M, N, S)."""
+        mask = None if self.mask is None else self.mask[:, None, None, :]
+        if self.bias is None:
+            return mask
+        has_finite_bias = self.bias.detach() != float("-inf")
+        return has_finite_bias if mask is None else has_finite_bias & mask
+
     def item(self, index: int) -> Axis:
         """Return the axis of one image, without the dimension B."""
         mask, bias = (None if part is None else part[index] for part in (self.mask, self.bias))
@@ -84,6 +110,17 @@ class Operands(NamedTuple):
         batch, heads = self.value.shape[:2]
         x, y = (axis.with_full_bias(batch, heads) for axis in (self.x, self.y))
         return Operands(x, y, self.value, self.scale)
+
+    def within_range(self) -> Operands:
+        """Return the operands with queries whose logits are finite; float16 cannot exceed the range of float32."""
+        if self.value.dtype == torch.float16:
+            return self
+        x, y = (axis.within_range(self.scale) for axis in (self.x, self.y))
+        return Operands(x, y, self.value, self.scale)
+
+    def attends_to_nothing(self) -> bool:
+        """Whether the output is zero or has no number: without queries, locations or channels of the value."""
+        return self.value.numel() == 0 or self.x.query.shape[2] == 0
 
     def is_empty(self) -> bool:
         """Whether a dimension of queries or value is zero."""

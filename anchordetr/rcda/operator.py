@@ -61,15 +61,26 @@ def register(name: str, forward: Forward, backward: Backward) -> Forward:
     Returns:
         A function of the operands that calls the operator, which can be traced, exported and differentiated once.
     """
+
+    def run(*flat: Any) -> Tensor:
+        operands = Operands.unflatten(*flat)
+        return empty_output(operands).zero_() if operands.attends_to_nothing() else forward(operands)
+
+    def run_backward(gradient: Tensor, output: Tensor, *flat: Any) -> tuple[Tensor, ...]:
+        operands = Operands.unflatten(*flat)
+        if operands.attends_to_nothing():
+            return tuple(part.zero_() for part in empty_gradients(operands).flatten())
+        return backward(gradient, output, operands).flatten()
+
     operator = torch.library.custom_op(
         f"anchordetr::{name}",
-        lambda *flat: forward(Operands.unflatten(*flat)),
+        run,
         mutates_args=(),
         schema=f"({_OPERANDS}) -> Tensor",
     )
     gradients = torch.library.custom_op(
         f"anchordetr::{name}_backward",
-        lambda gradient, output, *flat: backward(gradient, output, Operands.unflatten(*flat)).flatten(),
+        run_backward,
         mutates_args=(),
         schema=f"(Tensor gradient, Tensor output, {_OPERANDS}) -> {_GRADIENTS}",
     )

@@ -25,36 +25,41 @@ def axis_logits(query: Tensor, key: Tensor, scale: float, bias: Tensor | None = 
     return logits if bias is None else logits + bias
 
 
-def axis_weights(query: Tensor, key: Tensor, mask: Tensor | None, scale: float, bias: Tensor | None = None) -> Tensor:
+def axis_weights(axis: Axis, scale: float) -> Tensor:
     """Return the attention weights of queries over one axis.
-
-    Args:
-        mask: (B, S), True where a key may be attended.
-        query, key, scale, bias: as for :func:`axis_logits`.
 
     Returns:
         (B, M, N, S) in the dtype of the queries; rows sum to 1, or are zero where nothing may be attended.
     """
-    logits = axis_logits(query, key, scale, bias)
-    if mask is None:
-        return logits.softmax(dim=-1).to(query.dtype)
-    valid = mask[:, None, None, :]
-    weights = logits.masked_fill(~valid, float("-inf")).softmax(dim=-1)
-    return weights.masked_fill(~valid, 0.0).to(query.dtype)
+    logits = axis_logits(axis.query, axis.key, scale, axis.bias)
+    return softmax_where(axis.visible(), logits).to(axis.query.dtype)
 
 
-def location_mask(operands: Operands) -> Tensor | None:
-    """Return which locations may be attended, (B, 1, 1, H·W), or None for all of them."""
-    mask_x, mask_y = operands.x.mask, operands.y.mask
-    if mask_x is None and mask_y is None:
+def softmax_where(visible: Tensor | None, logits: Tensor) -> Tensor:
+    """Return the softmax over the last dimension of what is visible, zeros elsewhere; None where all is."""
+    if visible is None:
+        return logits.softmax(dim=-1)
+    return logits.masked_fill(~visible, float("-inf")).softmax(dim=-1).masked_fill(~visible, 0.0)
+
+
+def below_maximum(logits: Tensor, visible: Tensor | None = None) -> Tensor:
+    """Return logits less the largest visible one of the last dimension, so that sums keep small differences."""
+    seen = logits.detach() if visible is None else logits.detach().masked_fill(~visible, float("-inf"))
+    return logits - seen.amax(dim=-1, keepdim=True).nan_to_num(neginf=0.0)
+
+
+def visible_locations(operands: Operands) -> Tensor | None:
+    """Return which locations may be attended, which broadcasts to (B, M, N, H·W), or None for all of them."""
+    x, y = operands.x.visible(), operands.y.visible()
+    if x is None and y is None:
         return None
-    batch, _, height, width, _ = operands.value.shape
-    valid = torch.ones(batch, height, width, dtype=torch.bool, device=operands.value.device)
-    if mask_x is not None:
-        valid = valid & mask_x[:, None, :]
-    if mask_y is not None:
-        valid = valid & mask_y[:, :, None]
-    return valid.flatten(1)[:, None, None]
+    shape = operands.value.shape[2:4]
+    visible = torch.ones(shape, dtype=torch.bool, device=operands.value.device)
+    if x is not None:
+        visible = visible & x.unsqueeze(-2)
+    if y is not None:
+        visible = visible & y.unsqueeze(-1)
+    return visible.flatten(-2)
 
 
 def contract(a_x: Tensor, a_y: Tensor, value: Tensor) -> Tensor:
@@ -65,9 +70,5 @@ def contract(a_x: Tensor, a_y: Tensor, value: Tensor) -> Tensor:
 
 def rcda_reference(operands: Operands, dropout_p: float) -> Tensor:
     """Return RCDA (B, M, N, Dv) as the paper writes it, with Z (B, M, N, H, Dv) in memory."""
-    a_x, a_y = (F.dropout(_weights(axis, operands.scale), dropout_p) for axis in (operands.x, operands.y))
+    a_x, a_y = (F.dropout(axis_weights(axis, operands.scale), dropout_p) for axis in (operands.x, operands.y))
     return contract(a_x, a_y, operands.value)
-
-
-def _weights(axis: Axis, scale: float) -> Tensor:
-    return axis_weights(axis.query, axis.key, axis.mask, scale, axis.bias)

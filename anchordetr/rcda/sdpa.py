@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anchordetr.rcda.operands import Operands
-from anchordetr.rcda.reference import location_mask
+from anchordetr.rcda.reference import below_maximum, visible_locations
 
 
 def rcda_sdpa(operands: Operands, dropout_p: float) -> Tensor:
@@ -18,9 +18,9 @@ def rcda_sdpa(operands: Operands, dropout_p: float) -> Tensor:
     """
     bias = _location_bias(operands)
     if bias is None:
-        return _attend(operands, location_mask(operands), dropout_p)
-    valid = location_mask(operands)
-    attn_mask = bias if valid is None else bias.masked_fill(~valid, float("-inf"))
+        return _attend(operands, visible_locations(operands), dropout_p)
+    visible = visible_locations(operands)
+    attn_mask = bias if visible is None else bias.masked_fill(~visible, float("-inf"))
     return _attend(operands.to(bias.dtype), attn_mask, dropout_p).to(operands.value.dtype)
 
 
@@ -45,7 +45,7 @@ def _location_bias(operands: Operands) -> Tensor | None:
     dtype = torch.promote_types(value.dtype, torch.float32)
     bias = torch.zeros((), dtype=dtype, device=value.device)
     if bias_x is not None:
-        bias = bias + bias_x.to(dtype).unsqueeze(-2)
+        bias = bias + below_maximum(bias_x.to(dtype)).unsqueeze(-2)
     if bias_y is not None:
-        bias = bias + bias_y.to(dtype).unsqueeze(-1)
+        bias = bias + below_maximum(bias_y.to(dtype)).unsqueeze(-1)
     return bias.expand(batch, heads, -1, height, width).flatten(-2)

@@ -66,9 +66,14 @@ def _weights(axis: Axis, tile: _Tile) -> Tensor:
     logits = torch.bmm(axis.query[tile].to(axis.key.dtype), axis.key[tile.heads].transpose(1, 2))
     if axis.bias is not None:
         logits += axis.bias[tile]
-    if axis.mask is None:
-        return logits.softmax(dim=-1)
-    return logits.masked_fill_(~axis.mask, float("-inf")).softmax(dim=-1).masked_fill_(~axis.mask, 0.0)
+    if axis.mask is not None:
+        logits.masked_fill_(~axis.mask, float("-inf"))
+    weights = logits.softmax(dim=-1)
+    if axis.mask is not None:
+        weights.masked_fill_(~axis.mask, 0.0)
+    if axis.bias is not None:
+        weights.masked_fill_(axis.bias[tile] == float("-inf"), 0.0)
+    return weights
 
 
 def _forward(operands: Operands) -> Tensor:

@@ -80,7 +80,6 @@ def build_trainer(
         InputError: the images of a step cannot be divided evenly among the processes.
     """
     config, settings = run.config, run.config.train
-    torch.manual_seed(settings.seed + run.process_group.rank)
     if settings.anchors_from_data and state is None:
         init_anchors(model, train_set, config)
     freeze(model, settings.freeze)

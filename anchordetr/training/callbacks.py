@@ -20,7 +20,7 @@ class TrainingStart:
 
     Attributes:
         folder: the output folder of the run.
-        model: the network in training; leave its mode as it is.
+        model: the network in training.
         epochs: total number of epochs.
         steps_per_epoch: optimizer steps per epoch.
         steps_done: optimizer steps that were done before; 0 unless the run is resumed.

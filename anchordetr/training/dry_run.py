@@ -20,7 +20,6 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
     images_per_step = trainer.data.sampler.batch_size
     with closing(trainer.data):
         batches = next(trainer.data.steps())
-    trainer.network.train()
     trainer.train_step(batches)
     start = time.perf_counter()
     trainer.train_step(batches)

@@ -15,6 +15,7 @@ from anchordetr.data.loader import TrainBatch
 from anchordetr.errors import InputError, reason
 from anchordetr.files import write_atomically
 from anchordetr.models.builders import build_model
+from anchordetr.seeding import seeded
 from anchordetr.types import ImageBatch, Target
 
 
@@ -37,6 +38,7 @@ def keep_batches(file: Path, batches: Sequence[TrainBatch], model: nn.Module, co
     write_atomically(file, lambda temporary: torch.save(content, temporary))
 
 
+@seeded(0)
 def replay(file: Path) -> list[dict[str, Any]]:
     """Run a saved step again, in float32 on the CPU, and return what is not finite.
 

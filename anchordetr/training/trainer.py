@@ -17,16 +17,17 @@ from anchordetr.data.loader import TrainBatch
 from anchordetr.device import autocast
 from anchordetr.errors import InputError, Stopped, reason
 from anchordetr.metrics import Details, Metrics
+from anchordetr.seeding import seed_of, seeded
 from anchordetr.training.callbacks import Callbacks, StepEnd, TrainingStart
 from anchordetr.training.data import TrainingData
 from anchordetr.training.interrupts import StopSignals
 from anchordetr.training.optim import Optimization
 from anchordetr.training.progress import LOSSES, Progress
-from anchordetr.training.random_state import get_random_state, set_random_state
 from anchordetr.training.run import TrainingRun
 from anchordetr.types import Predictions
 
 _CALLBACK_FAILED = 1 << 16  # above all signal numbers
+_TRAINING = 2  # separates the seeds of steps from those of their images
 _OUT_OF_MEMORY = (
     "The device has too little memory for a training step ({}). Try --precision bf16, --gradient-checkpointing, "
     "--set train.accumulate=2, or smaller images (data.train_short_sides, data.long_side); anchordetr profile-memory "
@@ -121,7 +122,6 @@ class Trainer:
 
     def _train_epoch(self) -> None:
         """Train the remaining steps of the current epoch."""
-        self.network.train()
         self.data.start_epoch(self.progress.epoch, self.progress.step)
         self._stop_if_requested()
         for batches in self._steps():
@@ -200,7 +200,8 @@ class Trainer:
     def train_step(self, batches: Sequence[TrainBatch]) -> dict[str, float]:
         """Do one optimizer step on its batches, and return ``total`` and the losses of the last layer.
 
-        Losses are divided by the number of objects in the whole step, on all processes.
+        Losses are divided by the number of objects in the whole step, on all processes. Random numbers depend on the
+        seed, the step and the process alone, whatever evaluations and callbacks draw and whichever mode they leave.
 
         Raises:
             NonFiniteError: a loss or a gradient is not finite; the message names losses, parameters and images, the
@@ -210,10 +211,12 @@ class Trainer:
         num_boxes = self.process_group.sum(torch.tensor(float(objects), device=self.device)).clamp(min=1.0)
         self.optimization.zero_grad()
         values = torch.zeros(len(LOSSES), device=self.device)
-        for index, batch in enumerate(batches):
-            is_last = index == len(batches) - 1
-            with nullcontext() if is_last else self.process_group.without_sync(self.network):
-                values += self._backward(batch, num_boxes / self.process_group.size)
+        self.network.train()
+        with seeded(self._seed_of_step(), self.device):
+            for index, batch in enumerate(batches):
+                is_last = index == len(batches) - 1
+                with nullcontext() if is_last else self.process_group.without_sync(self.network):
+                    values += self._backward(batch, num_boxes / self.process_group.size)
         norm = self.optimization.clip_gradient(self.model)
         values = self.process_group.sum(values) / self.process_group.size
         losses = dict(zip(LOSSES, values.tolist(), strict=True))
@@ -224,6 +227,10 @@ class Trainer:
             raise error
         self.optimization.step(self.model)
         return losses
+
+    def _seed_of_step(self) -> int:
+        step = (self.settings.seed, self.progress.epoch, self.progress.step)
+        return seed_of(*step, _TRAINING, self.process_group.rank)
 
     def _backward(self, batch: TrainBatch, num_boxes: Tensor) -> Tensor:
         """Accumulate the gradient of one batch; return its losses in the order of ``LOSSES``."""
@@ -241,15 +248,12 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             **self.optimization.state_dict(),
-            "random": self.process_group.gather(get_random_state()),
             "progress": dict(vars(self.progress)),
             "steps_done": self._steps_done,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume from a saved state; with another number of processes, each takes the main one's random state."""
+        """Resume from a saved state."""
         self.model.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
-        states = state["random"]
-        set_random_state(states[self.process_group.rank if len(states) == self.process_group.size else 0])
         self.progress = Progress(**state["progress"])

@@ -10,10 +10,10 @@ from rich.table import Table
 from torch import nn
 
 from anchordetr.console import cell
-from anchordetr.device import independent_initialization
 from anchordetr.errors import UsageError
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.class_modules import class_modules
+from anchordetr.seeding import independent_initialization
 
 MatchClasses = Literal["name", "none"]
 

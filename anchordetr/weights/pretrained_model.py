@@ -13,12 +13,13 @@ from torch import nn
 
 from anchordetr.config import Config
 from anchordetr.console import say
-from anchordetr.device import choose_device, independent_initialization
+from anchordetr.device import choose_device
 from anchordetr.errors import InputError, UsageError
 from anchordetr.files import write_text
 from anchordetr.models.builders import build_model
 from anchordetr.models.presets import preset
 from anchordetr.optimize.prepared import PreparedCopy
+from anchordetr.seeding import independent_initialization
 from anchordetr.weights.checks import load_weights
 from anchordetr.weights.class_transfer import MatchClasses, adopt_classes, check_match
 from anchordetr.weights.description import SavedModel

@@ -45,7 +45,7 @@ def test_batches_depend_only_on_seed_and_epoch() -> None:
 def test_crowds_are_not_targets() -> None:
     dataset = ShapesDataset("train", 1)
     dataset.annotations.crowd[0] = True
-    _, target, _ = TrainSamples(dataset, ResizeShortSide([64], 96), seed=0)[(0, 0, 0)]
+    _, target, _ = TrainSamples(dataset, ResizeShortSide(64, 96), seed=0)[(0, 0, 0)]
     assert len(target.labels) == len(dataset.annotations[0].labels) - 1
 
 
@@ -131,7 +131,7 @@ def test_an_image_of_one_pixel_width_is_resized(size: tuple[int, int], tmp_path:
 
 @pytest.mark.slow
 def test_spawned_workers_load_the_same_batches(coco_folder: Any) -> None:
-    samples = TrainSamples(open_dataset(coco_folder, "train"), ResizeShortSide([64], 96), seed=0)
+    samples = TrainSamples(open_dataset(coco_folder, "train"), ResizeShortSide(64, 96), seed=0)
     keys = [(0, 0, index) for index in range(8)]
     loader = DataLoader(samples, sampler=keys, batch_size=None, num_workers=2, multiprocessing_context="spawn")
     for (image, target, image_id), key in zip(loader, keys, strict=True):

@@ -211,3 +211,22 @@ def test_import_loads_torch_and_nothing_of_the_detector() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("size", [(0, 7), (7, 0), (0, 0)], ids=["rows", "columns", "both"])
+def test_an_empty_map_gives_the_bias_of_the_output_with_gradients(size: tuple[int, int]) -> None:
+    attention = RowColumnAttention(32, 4)
+    torch.nn.init.normal_(attention.out_proj.bias)
+    query, memory = torch.randn(1, 5, 32, requires_grad=True), torch.randn(1, *size, 32, requires_grad=True)
+    output = attention(query, memory)
+    assert torch.equal(output, attention.out_proj.bias.expand(1, 5, 32))
+    output.sum().backward()
+    gradients = [query.grad, memory.grad, *(parameter.grad for parameter in attention.parameters())]
+    assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+def test_weights_of_queries_and_keys_of_any_size_are_finite() -> None:
+    attention = RowColumnAttention(32, 4)
+    _, weights = attention(1e19 * torch.randn(1, 5, 32), 1e19 * torch.randn(1, 3, 4, 32), need_weights=True)
+    for axis in weights:
+        torch.testing.assert_close(axis.sum(dim=-1), torch.ones(1, 4, 5))

@@ -202,6 +202,76 @@ def test_queries_without_channels_attend_by_their_biases_alone(backend: str) -> 
     assert_same_gradients(actual, expected, (value, *biases.values()))
 
 
+@pytest.mark.parametrize("size", EMPTY.values(), ids=EMPTY.keys())
+def test_the_operator_itself_takes_empty_dimensions(size: tuple[int, ...]) -> None:
+    tensors = arguments(*size)
+    output = torch.ops.anchordetr.rcda_tiled(*tensors, None, None, None, None, 0.5)
+    assert output.shape == (*size[:3], 5)
+    assert all((gradient == 0).all() for gradient in torch.autograd.grad(output.sum(), tensors))
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["biased", "masked_and_biased"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_biases_of_minus_infinity_hide_as_masks_do(backend: str, masked: bool) -> None:
+    """A query whose biases and mask leave nothing gets zeros; nothing is NaN, gradients included."""
+    size = SIZES["wide"]
+    tensors, biases = arguments(*size), biases_of(size)
+    masks = {"mask_x": torch.arange(9).expand(2, 9) < 6} if masked else {}
+    hidden = torch.zeros(2, 2, 5, 9, dtype=torch.bool)
+    hidden[:, :, 1, 2:5] = True
+    hidden[:, :, 2, : 6 if masked else 9] = True
+    biases["bias_x"] = biases["bias_x"].detach().masked_fill(hidden, float("-inf")).requires_grad_()
+    output = rcda(*tensors, **masks, **biases, backend=backend)
+    inputs = (*tensors, *biases.values())
+    torch.testing.assert_close(
+        output, dense(*tensors, {**masks, "mask_y": torch.ones(2, 3).bool()} if masks else {}, biases)
+    )
+    assert (output[:, :, 2] == 0).all()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.square().sum(), inputs))
+
+
+HUGE = {"float32": (torch.float32, 1e19), "bfloat16": (torch.bfloat16, 1e19), "float16": (torch.float16, 1e4)}
+SIGNS = {"random": 1.0, "equal": 0.0}
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["full", "masked"])
+@pytest.mark.parametrize("spread", SIGNS.values(), ids=SIGNS.keys())
+@pytest.mark.parametrize(("dtype", "size"), HUGE.values(), ids=HUGE.keys())
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_queries_and_keys_whose_products_overflow_give_the_output_of_float64(
+    backend: str, dtype: torch.dtype, size: float, spread: float, masked: bool
+) -> None:
+    *axes, value = (tensor.detach() for tensor in arguments(2, 2, 20, 17, 18, 32))
+    tensors = [(size * (axis * spread + (1.0 - spread))).to(dtype).requires_grad_() for axis in axes]
+    tensors.append(value.to(dtype).requires_grad_())
+    masks = masks_of((2, 2, 20, 17, 18, 32)) if masked else {}
+    output = rcda(*tensors, **masks, backend=backend)
+    expected = rcda(*(tensor.double() for tensor in tensors), **masks, backend="reference")
+    torch.testing.assert_close(output.double(), expected, atol=8 * torch.finfo(dtype).eps, rtol=0)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(output.sum(), tensors))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_largest_finite_biases_give_finite_outputs(backend: str) -> None:
+    tensors = [tensor.detach().float() for tensor in arguments(*SIZES["wide"])]
+    least = torch.finfo(torch.float32).min
+    bias_x, bias_y = torch.full((2, 2, 5, 9), least), torch.full((2, 2, 5, 3), least)
+    bias_x[..., 4] = bias_y[..., 1] = 0.0
+    output = rcda(*tensors, bias_x=bias_x, bias_y=bias_y, backend=backend)
+    torch.testing.assert_close(output, tensors[4][:, :, 1, 4][:, :, None].expand_as(output))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_nan_in_the_arguments_stays_visible(backend: str) -> None:
+    q_x, *others = (tensor.detach() for tensor in arguments(*SIZES["wide"]))
+    q_x[0, 0, 0, 0] = float("nan")
+    biases = biases_of(SIZES["wide"])
+    for added in ({}, biases):
+        output = rcda(q_x, *others, **added, backend=backend)
+        assert output[0, 0, 0].isnan().all()
+        assert output[1].isfinite().all()
+
+
 LARGE = {"float32": (torch.float32, 1e19), "float16": (torch.float16, 1e4)}
 
 
