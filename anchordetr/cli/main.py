@@ -85,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
             if hasattr(error, "format_message"):  # of the parser, whose class depends on typer's version
                 _explain_usage(error, debug)
             _fail(error, f"{type(error).__name__}: {error} (add --debug to see where)", 1, debug)
-        raise SystemExit(code)
+        raise SystemExit(code or 0)
 
 
 def _explain_usage(error: Any, debug: bool) -> NoReturn:
