@@ -72,8 +72,11 @@ def run(arguments: Sequence[str] | None = None) -> None:
             code = app([part for part in given if part != "--debug"], prog_name="anchordetr", standalone_mode=False)
         except UsageError as error:
             _fail(error, str(error), 2, debug)
-        except (InputError, OSError) as error:
+        except InputError as error:
             _fail(error, str(error), 1, debug)
+        except OSError as error:
+            named = error.filename is not None and error.strerror is not None
+            _fail(error, f"{error.filename}: {error.strerror}." if named else str(error), 1, debug)
         except Stopped as error:
             _fail(error, str(error), 128 + error.signal_number, debug)
         except (KeyboardInterrupt, typer.Abort) as error:
@@ -82,7 +85,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
             if hasattr(error, "format_message"):  # of the parser, whose class depends on typer's version
                 _explain_usage(error, debug)
             _fail(error, f"{type(error).__name__}: {error} (add --debug to see where)", 1, debug)
-        raise SystemExit(code)
+        raise SystemExit(code or 0)
 
 
 def _explain_usage(error: Any, debug: bool) -> NoReturn:

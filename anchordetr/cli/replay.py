@@ -18,8 +18,10 @@ def replay(
     json: options.Json = False,
 ) -> None:
     """Run a saved training step again, and show the first module whose output is not finite."""
+    from anchordetr.files import require_regular_file
     from anchordetr.training.replay import replay as run_again
 
+    require_regular_file(file)
     steps = run_again(file)
     if json:
         print_json(steps)

@@ -98,3 +98,15 @@ def test_warnings_are_one_line_without_control_characters(
     call(*PRESET)
     assert capsys.readouterr().err.startswith("classes a\\nb\\x1b[2J\n")
     assert logging.getLogger("anchordetr").handlers == []
+
+
+def test_an_error_of_the_system_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("config", "a" * 300) == 1
+    assert capsys.readouterr().err == f"anchordetr: {'a' * 300}: File name too long.\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_replay_reads_regular_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert call("replay", tmp_path / "pipe") == 1
+    assert "named pipe" in capsys.readouterr().err
