@@ -52,9 +52,15 @@ class PredictionFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self._lines.close()
-        finally:
-            write_json(self.json_file, self.results)
+            try:
+                self._lines.close()
+            finally:
+                write_json(self.json_file, self.results)
+        except OSError as failure:
+            raise InputError(
+                f"{self.json_file} could not be written ({failure.strerror or failure}); the results that could be are "
+                f"in {self._lines_file}, one on each line."
+            ) from failure
 
     def add(self, image_id: int, detections: Detections) -> Path | None:
         """Write the results of one image and draw it; return the drawing, None after a warning if that failed."""

@@ -133,6 +133,19 @@ def test_a_drawing_that_fails_is_a_warning(
     assert predicted(tmp_path / "out") == ["a.png", "b.png"]
 
 
+def test_a_full_disk_at_the_end_says_where_the_results_are(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("anchordetr.cli.prediction_files.write_json", disk_full)
+    assert predict(model, tmp_path / "out", draw(tmp_path / "a.png")) == 1
+    error = capsys.readouterr().err
+    assert "predictions.json could not be written (No space left on device); the results" in error
+    assert (tmp_path / "out" / "predictions.jsonl").read_text().count("a.png") == 4 * 3
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 70_000), (70_000, 1)])
 def test_an_image_longer_than_a_jpeg_can_be(height: int, width: int, model: Path, tmp_path: Path) -> None:
     draw(tmp_path / "long.png", height, width)

@@ -239,6 +239,13 @@ def test_whatever_a_decoder_raises_names_the_file(
             assert images.load_or_skip(file) is None
 
 
+def test_an_opened_image_that_cannot_be_decoded_is_an_input_error(tmp_path: Path) -> None:
+    file = save(Image.fromarray(RAMP), tmp_path / "x.png")
+    file.write_bytes(file.read_bytes()[:50])
+    with Image.open(file) as opened, pytest.raises(InputError, match="the image cannot be read"):
+        images.load_image(opened)
+
+
 def test_a_tiff_without_dimensions_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.tif").write_bytes(directory([(258, 3, 1, b"\x08\0")]))
     for read in (images.load_image, read_size):
