@@ -29,6 +29,11 @@ torch.manual_seed(0)  # for what test files make when they are imported
 sys.path[:0] = [str(TESTS), str(GOLDEN), str(TESTS.parent / "benchmarks")]
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name parameters with lone surrogates in ASCII: test processes exchange names in UTF-8."""
+    return ascii(val) if isinstance(val, str) and not val.isascii() else None
+
+
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], dict[str, Tensor]]:
     """Load the tensors of a golden case."""
