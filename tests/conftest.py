@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,16 @@ sys.path[:0] = [str(TESTS), str(GOLDEN), str(TESTS.parent / "benchmarks")]
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Name parameters with lone surrogates in ASCII: test processes exchange names in UTF-8."""
+    """Name parameters in ASCII: test processes exchange texts in UTF-8, which has no lone surrogates."""
     return ascii(val) if isinstance(val, str) and not val.isascii() else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in what tests log and print, for the same reason."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
