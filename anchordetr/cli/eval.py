@@ -29,15 +29,17 @@ def evaluate(
 ) -> None:
     """Compute COCO's metrics of a saved model on a data set."""
     from anchordetr.detector import Detector
+    from anchordetr.disk import require_writable
     from anchordetr.distributed import is_main_process
     from anchordetr.files import write_json
     from anchordetr.visualize.plots import plot_details
 
+    if is_main_process():
+        require_writable(output_dir)
     detector = Detector.from_pretrained(weights, device)
     metrics = detector.evaluate(data, split, anchors, options.parse_patterns(patterns), layers)
     if is_main_process():
-        output_dir.mkdir(parents=True, exist_ok=True)
+        print_metrics(metrics, json)
         write_json(output_dir / "metrics.json", metrics.to_dict())
         if plots and metrics.details is not None:
             plot_details(metrics.details.precision, metrics.details.confusion(), list(metrics.per_class), output_dir)
-        print_metrics(metrics, json)
