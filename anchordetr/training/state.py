@@ -78,7 +78,7 @@ def _read(file: Path) -> dict[str, Any]:
             raise ValueError(f"the checksum of {damaged} is wrong")
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         version = state.pop("format_version", 1)
-        bad = [name for name, tensor in _tensors(state) if tensor.is_floating_point() and not tensor.isfinite().all()]
+        bad = [name for name, tensor in _tensors(state) if not _is_finite(tensor)]
     except Exception as error:
         raise DamagedStateError(f"{file} is damaged and cannot be resumed from: {reason(error)}.") from error
     if version != FORMAT_VERSION:
@@ -89,6 +89,11 @@ def _read(file: Path) -> dict[str, Any]:
     if bad:
         raise DamagedStateError(f"{file} is damaged: it holds values that are not finite, in {', '.join(bad[:3])}.")
     return state
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Return whether all values are finite; a sum, which takes a fifth of the time, tells in nearly all cases."""
+    return bool(tensor.sum().isfinite() or tensor.isfinite().all())
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -164,11 +164,12 @@ class Trainer:
             if self.progress.add_evaluation(metrics):
                 self._best_details = metrics.details
                 self.run.save_best(self.evaluated_model)
-        except Exception as error:
-            if isinstance(error, InputError) and self.process_group.size == 1:
-                self._stop_evaluation_if_requested()  # see _steps
-            if not isinstance(error, Stopped):
-                say(f"Epoch {self.progress.epoch} is trained and saved; --resume continues with its evaluation.")
+        except Stopped:
+            raise
+        except Exception:
+            if self.process_group.size == 1:
+                self._stop_evaluation_if_requested()  # the signal ended the workers first, as in _steps
+            say(f"Epoch {self.progress.epoch} is trained and saved; --resume continues with its evaluation.")
             raise
 
     def _stop_if_requested(self) -> None:
