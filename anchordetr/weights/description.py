@@ -23,6 +23,7 @@ EDITABLE = (*Config.model_fields, "class_names", "category_ids")
 
 _READABLE = (2, FORMAT_VERSION)
 _MOST_CATEGORY_ID = 2**63
+_LARGEST_METRIC = 1e9
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def _is_origin(value: Any) -> bool:
     metrics, versions = value.get("metrics", {}), value.get("versions", {})
     if not isinstance(metrics, dict) or not isinstance(versions, dict):
         return False
-    return all(type(number) in (int, float) for name, number in metrics.items() if name != "per_class")
+    numbers = [number for name, number in metrics.items() if name != "per_class"]
+    return all(type(number) in (int, float) and not abs(number) > _LARGEST_METRIC for number in numbers)
 
 
 def _architecture(values: Any) -> str:

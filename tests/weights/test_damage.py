@@ -205,6 +205,7 @@ def test_a_configuration_of_absurd_size_is_refused(changes: dict[str, Any], fold
         {"origin": [1]},
         {"origin": {"metrics": [0.5]}},
         {"origin": {"metrics": {"ap": "high"}}},
+        {"origin": {"metrics": {"ap": 10**400}}},
         {"origin": {"versions": []}},
         {"class_names": ["a", 2, "c"]},
         {"category_ids": [1, 2, "3"]},
