@@ -36,6 +36,8 @@ def test_a_clean_data_set_is_clean_in_every_layout(layout: str, request: pytest.
     assert statistics["train"]["image_width"] == {"smallest": 64, "median": 64, "largest": 64}
     assert statistics["train"]["box_width"]["largest"] == pytest.approx(truth.annotations.boxes[:, 2].max(), abs=1e-3)
     assert statistics["train"]["classes"]["triangle"]["objects"] == (truth.annotations.labels == 2).sum()
+    with_triangles = sum(2 in truth.annotations[row].labels for row in range(8))
+    assert statistics["train"]["classes"]["triangle"]["images"] == with_triangles
 
 
 def repeat_annotation(content: Content) -> None:

@@ -26,6 +26,10 @@ def test_the_box_of_a_mask_is_that_of_pycocotools(size: tuple[int, int], density
     assert box_of_segmentation({"size": list(size), "counts": counts}) == tuple(expected)
 
 
+def test_a_run_that_goes_on_in_the_next_column_fills_the_height() -> None:
+    assert box_of_segmentation({"size": [5, 4], "counts": [4, 2, 14]}) == (0, 0, 2, 5)
+
+
 def test_the_box_of_polygons_holds_all_of_them() -> None:
     polygons = [[5.5, 6, 15, 6, 15, 26.25], [20, 8, 30, 8, 30, 10]]
     assert box_of_segmentation(polygons) == (5.5, 6, 24.5, 20.25)
