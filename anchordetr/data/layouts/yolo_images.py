@@ -85,10 +85,17 @@ def _of_folder(place: Path, folder: Path) -> SplitImages:
 
 
 def _of_list(file: Path, root: Path, folder: Path) -> SplitImages:
-    """Return the images of a list file, whether they exist or not."""
+    """Return the images of a list file, whether they exist or not.
+
+    Raises:
+        InputError: the list cannot be read, or names a folder.
+    """
     lines = [line.strip() for line in read_text(file, _LIST_LIMIT).splitlines() if line.strip()]
     places = [find_place(line, [root, folder, file.parent], folder) for line in lines]
     files = [place.path if place else folder / line for line, place in zip(lines, places, strict=True)]
+    folders = [line for line, path in zip(lines, files, strict=True) if os.path.isdir(path)]
+    if folders:
+        raise InputError(f"{file} lists {len(folders)} folders, '{folders[0][:200]}' first; list images.")
     outside = [str(place.path) for place in places if place and not place.inside]
     notes = [f"images of {file} outside of the data set: {len(outside)}, {outside[0]} first."] if outside else []
     return SplitImages(files, notes, [])

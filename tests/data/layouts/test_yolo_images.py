@@ -101,6 +101,28 @@ def test_images_outside_of_the_data_set_are_said(data: Path) -> None:
     )
 
 
+def test_an_absolute_path_that_exists_is_used_and_said(data: Path) -> None:
+    other = data.parent / "other"
+    write_pair(other, "val/foreign.png")
+    write_settings(data, f"{other}/images/val")
+    split = read(data)
+    assert split.file_names == [str(other / "images" / "val" / "foreign.png")]
+    assert "outside of the data set" in split.notes[0]
+
+
+def test_one_part_of_a_path_of_another_computer_is_not_enough(data: Path) -> None:
+    write_settings(data, "/content/images")
+    with pytest.raises(InputError, match=r"names '/content/images', which is not in"):
+        read(data)
+
+
+def test_lines_may_be_relative_to_the_data_set_or_to_the_list(data: Path) -> None:
+    (data / "lists" / "more").mkdir(parents=True)
+    (data / "lists" / "more" / "val.txt").write_text("images/val/1.png\n../../images/val/2.png\n")
+    write_settings(data, "lists/more/val.txt", "path: /content/data")
+    assert read(data).file_names == BOTH
+
+
 def test_lists_prefer_the_images_inside_too(data: Path) -> None:
     write_pair(data.parent, "val/1.png")
     write_settings(data, "val.txt")
@@ -198,6 +220,8 @@ def test_only_regular_files_are_read(kind: str, name: str, data: Path) -> None:
     [
         (b"\xff\xfe", r"val\.txt is not a text file"),
         (b"\n", r"data\.yaml names no image \(val\.txt\)"),
+        (b"images/val/1.png\n/\n", r"val\.txt lists 1 folders, '/' first"),
+        (b"images/val\n", r"val\.txt lists 1 folders, 'images/val' first"),
     ],
 )
 def test_unusable_lists_are_named(content: bytes, message: str, data: Path) -> None:

@@ -25,12 +25,10 @@ def read(folder: Path, lines: str, settings: str = "") -> RawSplit:
 BOX, AROUND = "0.5 0.5 0.4 0.4", [30, 15, 40, 20]
 ROTATED = "0 0.5 0.2 0.8 0.5 0.5 0.8 0.2 0.5"
 POLYGON = "0 0.1 0.1 0.5 0.1 0.5 0.5 0.3 0.7 0.1 0.5"
-POSE = f"0 {BOX} 0.4 0.4 2 0.6 0.6 1 0.45 0.5 2 0 0 0"
+POSE = f"0 {BOX} 0.4 0.4 2 0.6 0.6 1 0.9 0.1 0 0 0 0"
 
 
-@pytest.mark.parametrize(
-    ("keypoints", "shape"), [("0.4 0.4 2 0.6 0.6 1 0 0 0", "[3, 3]"), ("0.4 0.9 0.1 0.6", "[2, 2]")]
-)
+@pytest.mark.parametrize(("keypoints", "shape"), [("0.4 0.4 2 0.6 0.6 1 0 0 0", "[3, 3]"), ("40 90 10 nan", "[2, 2]")])
 def test_the_box_of_a_pose_is_used_and_its_keypoints_are_not(keypoints: str, shape: str, tmp_path: Path) -> None:
     split = read(tmp_path, f"1 {BOX} {keypoints}\n0 {BOX}\n", f"kpt_shape: {shape}")
     np.testing.assert_allclose(split.boxes, [AROUND] * 2)
@@ -86,6 +84,7 @@ def test_polygons_are_read_without_a_task(lines: str, tmp_path: Path) -> None:
         ("0", "", "got 1 values"),
         ("0 0.5 0_5 0.1 0.1", "", "a class id and numbers"),
         ("٣ 0.5 0.5 0.1 0.1", "", "a class id and numbers"),
+        ("0 0.5 0.5 0.1 0.٣", "", "a class id and numbers"),
         (f"0.5 {BOX}", "", "a class id and numbers"),
         (f"{'9' * 5000} {BOX}", "", "a class id and numbers"),
         ("0 0.5 -inf 0.1 0.1", "", "not pixels; got -inf"),
