@@ -9,11 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
-    [cell.strip() for cell in line.strip("|").split("|")]
+    [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
     for line in (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
     if re.match(r"\| \d+ \|", line)
 ]
-TESTED = {*range(1, 39), 58, 59, 60}
 
 
 @cache
@@ -25,8 +24,9 @@ def names_in(file: str) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
 
 
-def test_the_table_has_all_sixty_rows() -> None:
-    assert [int(row[0]) for row in ROWS] == list(range(1, 61))
+def test_the_rows_are_numbered_and_complete() -> None:
+    assert [int(row[0]) for row in ROWS] == list(range(1, len(ROWS) + 1))
+    assert len(ROWS) > 60
     assert all(len(row) == 4 and all(row) for row in ROWS)
 
 
@@ -36,7 +36,7 @@ def test_every_named_test_exists() -> None:
         named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
         if len(named) != tests.count("::"):
             problems.append(f"row {number}: not of the form `tests/FILE.py::NAME`: {tests}")
-        if not named and (tests != "none yet" or int(number) in TESTED):
+        if not named:
             problems.append(f"row {number} names no test")
         problems += [f"row {number}: {file} has no {name}" for file, name in named if name not in names_in(file)]
     assert not problems, "\n".join(problems)
