@@ -72,10 +72,7 @@ def load_state(folder: Path) -> dict[str, Any]:
 def _read(file: Path) -> dict[str, Any]:
     require_regular_file(file)
     try:
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()  # torch.load checks no checksums
-        if damaged is not None:
-            raise ValueError(f"the checksum of {damaged} is wrong")
+        _verify(file)
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         version = state.pop("format_version", 1)
         bad = [name for name, tensor in _tensors(state) if not _is_finite(tensor)]
@@ -89,6 +86,21 @@ def _read(file: Path) -> dict[str, Any]:
     if bad:
         raise DamagedStateError(f"{file} is damaged: it holds values that are not finite, in {', '.join(bad[:3])}.")
     return state
+
+
+def _verify(file: Path) -> None:
+    """Check the checksums of an archive, which torch writes but does not check.
+
+    Raises:
+        ValueError, zipfile.BadZipFile: it is damaged.
+    """
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+        marked = [entry.filename for entry in archive.infolist() if entry.external_attr]
+    if damaged is not None:
+        raise ValueError(f"the checksum of its record {damaged} is wrong")
+    if marked:  # torch never does that, and reads a record that is marked as a folder as anything
+        raise ValueError(f"its record {marked[0]} has an attribute")
 
 
 def _is_finite(tensor: Tensor) -> bool:
