@@ -53,10 +53,11 @@ benchmark: $(INSTALLED) ## measure speed in a minute or two: the attention, and 
 	$(BIN)/anchordetr benchmark rcda --size 25x34 --rounds 5
 	$(BIN)/python benchmarks/against_the_original.py inference --size 320x416 --rounds 3
 
-wheel: $(INSTALLED) ## build sdist and wheel, and predict with the wheel in a clean environment
+wheel: $(INSTALLED) ## build sdist and wheel, predict with the wheel in a clean environment, run tests of the sdist
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	.ci/check_wheel $(BIN)/python dist/*.whl
+	.ci/check_sdist $(BIN)/python dist/*.tar.gz
 
 install: $(INSTALLED) ## make the virtual environment
 
