@@ -6,10 +6,12 @@ INSTALLED := $(VENV)/installed
 # `make test COVERAGE=1` also reports which lines the tests run, and takes 30 to 50 % longer on Python 3.11
 COVERAGE ?=
 
-.PHONY: help demo test lint types unit coverage format docs benchmark wheel install clean
+LOWEST := $(VENV)-lowest
+
+.PHONY: help demo test lint types unit test-lowest coverage format docs benchmark wheel install clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## train a small detector on generated images and draw what it finds
 	$(BIN)/anchordetr demo
@@ -28,6 +30,14 @@ unit: $(INSTALLED) ## run the tests but the slow ones, in one process of one thr
 	OMP_NUM_THREADS=1 COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
 		$(BIN)/pytest -m "not slow" -n auto $(if $(COVERAGE),--cov --cov-report=term)
 
+# Python 3.11 or 3.12, for which all of them have wheels; old versions use what newer ones of others call deprecated
+test-lowest: ## run most tests with the lowest versions of the dependencies that pyproject.toml allows; downloads 3 GB
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python .ci/lowest_versions.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[dev]"
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -m "not slow" -n auto -W ignore::DeprecationWarning \
+		tests/cli tests/data tests/evaluation tests/weights tests/test_*.py
+
 coverage: ## run the tests and report which lines they run
 	$(MAKE) unit COVERAGE=1
 
@@ -43,10 +53,11 @@ benchmark: $(INSTALLED) ## measure speed in a minute or two: the attention, and 
 	$(BIN)/anchordetr benchmark rcda --size 25x34 --rounds 5
 	$(BIN)/python benchmarks/against_the_original.py inference --size 320x416 --rounds 3
 
-wheel: $(INSTALLED) ## build sdist and wheel, and predict with the wheel in a clean environment
+wheel: $(INSTALLED) ## build sdist and wheel, predict with the wheel in a clean environment, run tests of the sdist
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	.ci/check_wheel $(BIN)/python dist/*.whl
+	.ci/check_sdist $(BIN)/python dist/*.tar.gz
 
 install: $(INSTALLED) ## make the virtual environment
 
@@ -56,4 +67,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 clean: ## remove the virtual environment and what was built
-	rm -rf $(VENV) build dist *.egg-info .coverage
+	rm -rf $(VENV) $(LOWEST) build dist *.egg-info .coverage
