@@ -20,11 +20,11 @@ def dry_run(trainer: Trainer) -> dict[str, Any]:
     images_per_step = trainer.data.sampler.batch_size
     with closing(trainer.data):
         batches = next(trainer.data.steps())
-    trainer.train_step(batches)
-    start = time.perf_counter()
-    trainer.train_step(batches)
-    seconds = time.perf_counter() - start
-    trainer.save_last()
+        trainer.train_step(batches)
+        start = time.perf_counter()
+        trainer.train_step(batches)
+        seconds = time.perf_counter() - start
+        trainer.save_last()
     steps = trainer.settings.epochs * steps_per_epoch
     sizes = ["x".join(map(str, batch.images.pixels.shape[-2:])) for batch in batches]
     return {

@@ -22,8 +22,9 @@ from anchordetr.training.state import holds_state, remove_states
 
 log = logging.getLogger("anchordetr")
 
+LOG_FILE = "log.jsonl"
 _LOCK_FILE = ".lock"
-_PRODUCTS = ("best/model.safetensors", "last/model.safetensors", "log.jsonl", "metrics.json")
+_PRODUCTS = ("best/model.safetensors", "last/model.safetensors", "metrics.json")
 
 
 @contextmanager
@@ -88,7 +89,7 @@ def _require_no_run(folder: Path) -> None:
             f"{folder} holds {', '.join(products)} of a run that cannot be resumed, for it has no state; choose "
             "another --output-dir, or move them away."
         )
-    if (folder / "last").exists():
+    if (folder / "last").exists() or (folder / LOG_FILE).exists():
         say(f"The first save of a run in {folder} was interrupted; it starts over.")
 
 

@@ -21,6 +21,7 @@ from anchordetr.distributed import ALONE, ProcessGroup
 from anchordetr.errors import InputError, WriteError, reason
 from anchordetr.files import write_json, write_text
 from anchordetr.metrics import Metrics
+from anchordetr.training.folder import LOG_FILE
 from anchordetr.training.replay import keep_batches
 from anchordetr.training.report import write_report
 from anchordetr.training.state import load_state, save_state
@@ -120,15 +121,16 @@ class TrainingRun:
         self._wait_for_all()
 
     def save_last(self, model: nn.Module, state: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
-        """Write the state, the logs, and a network as the last model; all processes call this.
+        """Write the logs, the state, and a network as the last model; all processes call this.
 
-        The state is written first, since resuming needs nothing else.
+        Resuming needs nothing but the state. The logs are written before it, because a finished run that is resumed
+        writes none.
         """
         if self.process_group.is_main:
-            save_state(self.folder / "last", {"config": self.config.model_dump(mode="json"), **self.identity, **state})
             lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in history)
-            write_text(self.folder / "log.jsonl", "".join(lines))
+            write_text(self.folder / LOG_FILE, "".join(lines))
             write_text(self.folder / "log.csv", _csv(history))
+            save_state(self.folder / "last", {"config": self.config.model_dump(mode="json"), **self.identity, **state})
             self.write_model(self.folder / "last", model)
         self._wait_for_all()
 

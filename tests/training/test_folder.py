@@ -75,6 +75,8 @@ def test_a_run_killed_in_its_first_save_starts_over(
     assert hidden(tmp_path / "run")
     with pytest.raises(InputError, match="nothing to resume"):
         Detector.from_run(tmp_path / "run", device="cpu")
+    with run_folder(tmp_path / "run", resume=False, overwrite=False):
+        assert not hidden(tmp_path / "run")  # before the space on the disk is checked
     capsys.readouterr()
     Detector.from_pretrained(start, device="cpu").train(coco_folder, tmp_path / "run")
     assert "The first save of a run" in capsys.readouterr().err
