@@ -47,7 +47,7 @@ def results(dataset: DetectionDataset, rng: np.random.Generator) -> np.ndarray:
     rows = np.empty((len(dataset), DETECTIONS, 7))
     rows[..., 1:5] = rng.uniform((0, 0, 8, 8), (300, 300, 300, 300), (len(dataset), DETECTIONS, 4))
     rows[..., 5] = rng.random((len(dataset), DETECTIONS))
-    rows[..., 6] = rng.integers(CLASSES, (len(dataset), DETECTIONS))
+    rows[..., 6] = rng.integers(CLASSES, size=(len(dataset), DETECTIONS))
     for index, block in enumerate(rows):
         record = dataset.annotations[index]
         count = len(record.labels)

@@ -11,6 +11,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -255,10 +256,6 @@ def test_fused_bodies_are_pickled_without_tracing(name: str) -> None:
     assert torch.equal(copy.deepcopy(bodies[0])(pixels)[0], bodies[0](pixels)[0])
 
 
-def _send_boxes(detector: Detector, queue: Any) -> None:
-    queue.put(boxes(detector))
-
-
 @pytest.mark.parametrize(
     ("method", "warm"), [("spawn", True), ("fork", False), ("fork", True)], ids=["spawn", "fork cold", "fork warm"]
 )
@@ -269,17 +266,16 @@ def test_other_processes_predict_the_same(detector: Detector, method: str, warm:
     torch.set_num_threads(2)  # OpenMP's threads, which a fork does not copy
     try:
         expected = boxes(detector if warm else copy.deepcopy(detector))
-        context = multiprocessing.get_context(method)
-        queue = context.Queue()
-        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of a fork beside threads
-            process = context.Process(target=_send_boxes, args=(detector, queue), daemon=True)
-            process.start()
-        found = queue.get(timeout=60)
-        process.join()
+        with (
+            warnings.catch_warnings(action="ignore", category=DeprecationWarning),  # of a fork beside threads
+            ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool,
+        ):
+            found = pool.submit(detector.predict, IMAGE, 0.0).result(60)
+        assert isinstance(found, Detections)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(found.xyxy, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
