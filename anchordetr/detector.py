@@ -98,6 +98,7 @@ class Detector(PretrainedModel):
             with open_trainer(self.model, train_set, validate, run, state, callbacks) as trainer:
                 metrics = trainer.fit()
             self._load_weights(folder / "best")
+            self.refresh()
             self.origin["metrics"] = metrics.to_dict()
             if trainer.process_group.is_main:
                 run.finish(metrics, trainer.progress.history, self.origin, partial(self._draw_report, run, val_set))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import multiprocessing
 import os
 import pickle
@@ -173,6 +174,20 @@ def test_one_thread_makes_the_copy_again_when_weights_have_changed(
         np.testing.assert_array_equal(found, expected)
     assert calls == [detector.model]
     assert not np.array_equal(expected, before)
+
+
+def test_a_dropped_copy_leaves_memory_at_once(detector: Detector) -> None:
+    gc.disable()  # cycles would stay, as they do for a long time in a process that makes few objects
+    try:
+        boxes(detector)
+        values = detector._prepared.of(detector.model).state_dict(keep_vars=True).values()
+        dropped = [weakref.ref(value) for value in values]
+        del values
+        detector.refresh()
+        assert dropped
+        assert not any(value() is not None for value in dropped)
+    finally:
+        gc.enable()
 
 
 def test_no_copy_is_made_of_weights_that_change_meanwhile(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:

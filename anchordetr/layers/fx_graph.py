@@ -81,7 +81,8 @@ class GraphNetwork(nn.Module):
     It takes the place of ``fx.GraphModule``, which is traced again whenever it is unpickled.
 
     Args:
-        traced: the graph with the modules and tensors that it uses.
+        traced: the graph with the modules and tensors that it uses, which are moved: a graph and its nodes refer to
+            each other, and what they hold stays in memory until Python looks for such cycles.
     """
 
     _run: Callable[[nn.Module, Tensor], Any]
@@ -89,6 +90,7 @@ class GraphNetwork(nn.Module):
     def __init__(self, traced: fx.GraphModule) -> None:
         super().__init__()
         self._modules, self._parameters, self._buffers = traced._modules, traced._parameters, traced._buffers
+        traced._modules, traced._parameters, traced._buffers = {}, {}, {}
         code = traced.graph.python_code("self")
         self.source = code.src
         self.names = {
@@ -125,7 +127,7 @@ class _Tracer(fx.Tracer):
         pixels = self.create_proxy("placeholder", "pixels", (), {})
         with self._recording():
             maps = network.forward(pixels)
-        self.create_node("output", "output", (self.create_arg(maps),), {})
+            self.create_node("output", "output", (self.create_arg(maps),), {})
         return self.graph
 
     @contextmanager
@@ -151,6 +153,7 @@ class _Tracer(fx.Tracer):
         finally:
             for module, kind in kinds.items():
                 module.__class__ = kind
+            self.root, self.submodule_paths, self.tensor_attrs = nn.Module(), None, {}  # classes keep the tracer
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         is_step = isinstance(m, nn.BatchNorm2d) or not any(m.children())

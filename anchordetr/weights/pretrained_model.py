@@ -62,9 +62,9 @@ class PretrainedModel:
     def refresh(self) -> None:
         """Make the copy of the network that predictions run on, now.
 
-        :meth:`from_pretrained` does so, the first prediction of a new detector does so, and predictions notice weights
-        that training, ``load_state_dict``, optimizers or ``to`` change. Call this after changes that torch does not
-        count, such as ``parameter.data.mul_(2)`` or another value of a module's attribute.
+        :meth:`from_pretrained` and training do so, the first prediction of a new detector does so, and predictions
+        notice weights that ``load_state_dict``, optimizers or ``to`` change. Call this after changes that torch does
+        not count, such as ``parameter.data.mul_(2)`` or another value of a module's attribute.
         """
         self._prepared.drop()
         self._prepared.of(self.model)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import weakref
 from typing import Any
 
 import pytest
@@ -52,6 +54,18 @@ def test_maps_and_gradients_are_those_of_the_network(name: str, features: str, f
     folded = _folded(network, folds)
     pixels = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     torch.testing.assert_close(_learned(network, folded, pixels), _learned(network, network, pixels))
+
+
+def test_a_network_leaves_memory_at_once() -> None:
+    gc.disable()
+    try:
+        network = TimmBody("resnet10t", "c5").network
+        weights = [weakref.ref(weight) for weight in network.parameters()]
+        assert fold_frozen_norms(network) is not None
+        del network
+        assert not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()
 
 
 def test_a_bias_before_the_norm_counts() -> None:

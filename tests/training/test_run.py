@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_disk import small_disk
@@ -18,6 +19,7 @@ from training_runs import assert_same_runs, assert_same_tensors
 from anchordetr import Detector
 from anchordetr.config import Config
 from anchordetr.errors import InputError
+from anchordetr.optimize import prepared
 from anchordetr.training import state as checkpoint
 from anchordetr.training.callbacks import Callback
 from anchordetr.training.run import TrainingRun
@@ -42,6 +44,15 @@ def test_a_run_keeps_best_and_last_and_its_log(detector: Detector, coco_folder: 
     assert best.category_ids == [3, 7, 20]
     assert best.evaluate(coco_folder) == metrics
     assert_same_tensors(best.model.state_dict(), detector.model.state_dict())
+
+
+def test_a_trained_detector_makes_nothing_at_the_first_prediction(
+    detector: Detector, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anchordetr.detector.plot_report", lambda *arguments: {})
+    detector.train(coco_folder, tmp_path, epochs=1)
+    monkeypatch.setattr(prepared, "fuse", lambda model: pytest.fail("a copy was made"))
+    detector.predict(np.zeros((32, 32, 3), np.uint8))
 
 
 def test_a_folder_with_a_run_is_not_overwritten(detector: Detector, coco_folder: Path, tmp_path: Path) -> None:
