@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anchordetr.errors import InputError, UsageError, closest_match, reason
 from anchordetr.feature_levels import is_dilated, strides_of
+from anchordetr.files import require_regular_file
 from anchordetr.grouping import group_by
 from anchordetr.layers.frozen_norm import fold_frozen_norms
 from anchordetr.layers.fx_graph import runs_by_modules
@@ -169,8 +170,8 @@ def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int,
 
 
 def _create_network(name: str, pretrained: bool, weights: Path | None, **options: Any) -> Any:
-    if weights is not None and not weights.is_file():
-        raise InputError(f"The backbone weights {weights} do not exist; give a file with timm's weights of '{name}'.")
+    if weights is not None:
+        require_regular_file(weights)
     overlay = {"file": str(weights)} if weights is not None else None
     try:
         return timm.create_model(

@@ -54,8 +54,10 @@ def test_weights_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_missing_or_damaged_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.safetensors do not exist"):
+    with pytest.raises(InputError, match=r"none\.safetensors does not exist"):
         TimmBody(SMALL, "c4", weights=tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="is a folder"):
+        TimmBody(SMALL, "c4", weights=tmp_path)
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"could not be loaded from .*bad\.safetensors"):
         TimmBody(SMALL, "c4", weights=tmp_path / "bad.safetensors")
