@@ -54,11 +54,22 @@ class Backbone(nn.Module):
         """Return one map per level."""
         if images.is_padded and not self.training:
             return self._forward_by_size(images)
-        maps = self.body(images.pixels)
+        maps = self._forward_training(images.pixels) if self.training else self.body(images.pixels)
         return [
             PaddedMap(features, tuple(_map_size(size, stride, features) for size in images.sizes))
             for features, stride in zip(maps, self.strides, strict=True)
         ]
+
+    def _forward_training(self, pixels: Tensor) -> list[Tensor]:
+        try:
+            maps: list[Tensor] = self.body(pixels)
+        except ValueError as error:  # of a batch norm, which needs more than one value per channel
+            images = f"{len(pixels)} image(s) of {pixels.shape[-2]}x{pixels.shape[-1]} pixels"
+            raise InputError(
+                f"A batch of {images} is too small for training: {reason(error)}. "
+                "Use larger images or batches, or set model.freeze_batch_norm=true."
+            ) from error
+        return maps
 
     def _forward_by_size(self, images: ImageBatch) -> list[PaddedMap]:
         rows: list[list[Tensor]] = [[] for _ in images.sizes]

@@ -63,6 +63,12 @@ def test_missing_or_damaged_weights_are_named(tmp_path: Path) -> None:
         TimmBody(SMALL, "c4", weights=tmp_path / "bad.safetensors")
 
 
+def test_a_batch_too_small_for_batch_norm_is_explained() -> None:
+    backbone = Backbone(TimmBody(SMALL, "c4", freeze_batch_norm=False))
+    with pytest.raises(InputError, match=r"1 image\(s\) of 8x8 pixels is too small .* model\.freeze_batch_norm=true"):
+        backbone(ImageBatch.from_list([torch.rand(3, 8, 8)]))
+
+
 def test_unknown_names_and_levels_are_explained() -> None:
     with pytest.raises(UsageError, match="Did you mean 'resnet50"):
         TimmBody("resnet50x", "c5")
