@@ -61,7 +61,9 @@ def read_bytes(file: Path, limit: int) -> bytes:
     if size <= limit:
         try:
             with file.open("rb") as stream:
-                content = stream.read(limit + 1)  # a file may grow, and those of /proc have a size of 0
+                # a file may grow, and those of /proc have a size of 0; what a read asks for is allocated before it
+                while len(content) <= limit and (piece := stream.read(max(size, MEBIBYTE))):
+                    content += piece
         except OSError as error:
             raise InputError(f"{file} cannot be read: {error.strerror or error}.") from error
     if (size := max(size, len(content))) > limit:

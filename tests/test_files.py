@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,21 @@ def test_large_files_are_not_read(tmp_path: Path) -> None:
     file.write_bytes(b"x" * 11)
     assert read_bytes(file, 11) == b"x" * 11
     with pytest.raises(InputError, match=r"labels\.txt has 11 bytes; at most 10"):
+        read_bytes(file, 10)
+
+
+def test_a_read_takes_no_more_memory_than_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_bytes(b"x" * 10)
+    assert read_bytes(file, sys.maxsize) == b"x" * 10
+
+
+def test_a_file_that_is_larger_than_it_says_is_read_or_refused() -> None:
+    file = Path("/proc/self/status")
+    if not file.exists():
+        pytest.skip("needs Linux")
+    assert b"Name:" in read_bytes(file, 100_000)
+    with pytest.raises(InputError, match="at most 10 are read"):
         read_bytes(file, 10)
 
 

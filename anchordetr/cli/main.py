@@ -77,6 +77,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
         except OSError as error:
             named = error.filename is not None and error.strerror is not None
             _fail(error, f"{error.filename}: {error.strerror}." if named else str(error), 1, debug)
+        except MemoryError as error:
+            _fail(error, "There is not enough memory; close other programs, or use fewer or smaller images.", 1, debug)
         except Stopped as error:
             _fail(error, str(error), 128 + error.signal_number, debug)
         except (KeyboardInterrupt, typer.Abort) as error:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anchordetr.errors import InputError, UsageError, closest_match, reason
 from anchordetr.feature_levels import is_dilated, strides_of
+from anchordetr.files import require_regular_file
 from anchordetr.grouping import group_by
 from anchordetr.layers.frozen_norm import fold_frozen_norms
 from anchordetr.layers.fx_graph import runs_by_modules
@@ -53,11 +54,22 @@ class Backbone(nn.Module):
         """Return one map per level."""
         if images.is_padded and not self.training:
             return self._forward_by_size(images)
-        maps = self.body(images.pixels)
+        maps = self._forward_training(images.pixels) if self.training else self.body(images.pixels)
         return [
             PaddedMap(features, tuple(_map_size(size, stride, features) for size in images.sizes))
             for features, stride in zip(maps, self.strides, strict=True)
         ]
+
+    def _forward_training(self, pixels: Tensor) -> list[Tensor]:
+        try:
+            maps: list[Tensor] = self.body(pixels)
+        except ValueError as error:  # of a batch norm, which needs more than one value per channel
+            images = f"{len(pixels)} image(s) of {pixels.shape[-2]}x{pixels.shape[-1]} pixels"
+            raise InputError(
+                f"A batch of {images} is too small for training: {reason(error)}. "
+                "Use larger images or batches, or set model.freeze_batch_norm=true."
+            ) from error
+        return maps
 
     def _forward_by_size(self, images: ImageBatch) -> list[PaddedMap]:
         rows: list[list[Tensor]] = [[] for _ in images.sizes]
@@ -169,8 +181,8 @@ def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int,
 
 
 def _create_network(name: str, pretrained: bool, weights: Path | None, **options: Any) -> Any:
-    if weights is not None and not weights.is_file():
-        raise InputError(f"The backbone weights {weights} do not exist; give a file with timm's weights of '{name}'.")
+    if weights is not None:
+        require_regular_file(weights)
     overlay = {"file": str(weights)} if weights is not None else None
     try:
         return timm.create_model(

@@ -349,6 +349,17 @@ def test_an_unreadable_image_is_named_in_one_line(
     assert "broken.jpg is not an image" in lines[0]
 
 
+def test_too_little_memory_is_one_line(
+    coco_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("anchordetr.data.doctor.report.examine", full)
+    assert call("doctor", coco_folder) == 1
+    assert "There is not enough memory" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback() -> None:
     with pytest.raises(ValueError, match="Unknown model"):
         run(["train", "--data", "x", "--output-dir", "x", "--model", "nothing", "--debug"])

@@ -54,11 +54,19 @@ def test_weights_come_from_a_file(tmp_path: Path) -> None:
 
 
 def test_missing_or_damaged_weights_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.safetensors do not exist"):
+    with pytest.raises(InputError, match=r"none\.safetensors does not exist"):
         TimmBody(SMALL, "c4", weights=tmp_path / "none.safetensors")
+    with pytest.raises(InputError, match="is a folder"):
+        TimmBody(SMALL, "c4", weights=tmp_path)
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"could not be loaded from .*bad\.safetensors"):
         TimmBody(SMALL, "c4", weights=tmp_path / "bad.safetensors")
+
+
+def test_a_batch_too_small_for_batch_norm_is_explained() -> None:
+    backbone = Backbone(TimmBody(SMALL, "c4", freeze_batch_norm=False))
+    with pytest.raises(InputError, match=r"1 image\(s\) of 8x8 pixels is too small .* model\.freeze_batch_norm=true"):
+        backbone(ImageBatch.from_list([torch.rand(3, 8, 8)]))
 
 
 def test_unknown_names_and_levels_are_explained() -> None:

@@ -133,7 +133,7 @@ def _classes(file: Path, categories: Entries, used: set[int]) -> tuple[dict[int,
     The dummy parent has the supercategory ``none``, is the supercategory of others, and has no annotations.
     """
     ids = categories.ids("id")
-    names = categories.column("name", parse_class_name, "a string that is not blank")
+    names = categories.column("name", parse_class_name, "text that is not blank and can be written as UTF-8")
     columns: tuple[tuple[str, Sequence[object]], ...] = (("id", ids), ("name", names))
     for key, values in columns:
         duplicates = [value for value, count in Counter(values).items() if count > 1]
