@@ -77,7 +77,10 @@ def load_image(source: ImageSource) -> Pixels:
     if isinstance(source, (str, Path)):
         name = str(source)
         return read_image(io.BytesIO(fetch(name)) if is_address(source) else Path(source), shortened(name))
-    return _from_tensor(source)
+    if hasattr(source, "detach"):  # a tensor; torch is not imported here
+        return _from_tensor(source)
+    kind = type(source).__name__  # None is what OpenCV returns for a file that it cannot read
+    raise InputError(f"A value of type {kind} is no image; give a path, an address, a PIL image, an array or a tensor.")
 
 
 def load_or_skip(source: ImageSource) -> Pixels | None:

@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -196,6 +197,12 @@ def test_arrays_tensors_and_pil_images_are_read() -> None:
 def test_invalid_arrays_and_tensors_are_refused(wrong: np.ndarray | torch.Tensor) -> None:
     with pytest.raises(InputError, match=r"array must be|tensor must be"):
         load_image(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"bytes", {}])
+def test_values_that_are_no_images_are_refused(wrong: object) -> None:
+    with pytest.raises(InputError, match="is no image; give a path"):
+        load_image(cast(ImageSource, wrong))
 
 
 @pytest.mark.parametrize("name", ["folder", "pipe", "socket", "/dev/zero", "missing", "x" * 300, "a\0b"])
