@@ -13,7 +13,7 @@ from rich.text import Text
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
 from anchordetr.console import printable, say
-from anchordetr.errors import InputError, UsageError, reason
+from anchordetr.errors import InputError, UsageError, listed, reason
 
 if TYPE_CHECKING:
     from anchordetr.data.doctor.repair import Change
@@ -149,7 +149,7 @@ def _print_findings(report: Report, console: Console) -> None:
     findings = Table("split", "severity", "problem", "count")
     findings.add_column("names", overflow="fold")
     for split, finding in report.all_findings():
-        names = ", ".join(finding.names[:_SHOWN]) + (", ..." if len(finding.names) > _SHOWN else "")
+        names = listed(finding.names, _SHOWN)
         kind = KINDS[finding.kind]
         findings.add_row(_plain(split), kind.severity, kind.description, str(len(finding.names)), _plain(names))
     if findings.row_count:
