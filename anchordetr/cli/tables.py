@@ -13,8 +13,7 @@ from rich.text import Text
 
 from anchordetr.console import CONTROLS, cell, printable
 from anchordetr.disk import make_writable_folder
-from anchordetr.errors import InputError
-from anchordetr.files import write_json
+from anchordetr.files import require_replaceable, write_json
 
 if TYPE_CHECKING:
     from anchordetr.metrics import Metrics
@@ -71,12 +70,11 @@ def require_output(file: Path | None) -> None:
     """Check that ``--output`` can be written, before anything is measured; create its folder.
 
     Raises:
-        InputError: it cannot.
+        WriteError: it cannot.
     """
     if file is not None:
         make_writable_folder(file.parent)
-        if file.is_dir():
-            raise InputError(f"--output {file} is a folder; name a file in it.")
+        require_replaceable(file)
 
 
 def write_output(file: Path | None, content: Any) -> None:
