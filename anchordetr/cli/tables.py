@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from anchordetr.console import CONTROLS, cell, printable
+from anchordetr.console import CONTROLS, cell, plain
 from anchordetr.disk import make_writable_folder
 from anchordetr.files import require_replaceable, write_json
 
@@ -56,7 +55,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Print a table with one fact per row."""
     table = Table("name", "value")
     for name, value in facts.items():
-        table.add_row(cell(name), f"{value:,}" if isinstance(value, int) else Text(printable(str(value))))
+        table.add_row(cell(name), f"{value:,}" if isinstance(value, int) else plain(str(value)))
     Console().print(table)
 
 
