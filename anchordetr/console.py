@@ -29,9 +29,14 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def plain(text: str) -> Text:
+    """Return a :func:`printable` text without markup, as rich shows it."""
+    return Text(printable(text))
+
+
 def cell(text: str, longest: int = 200) -> Text:
-    """Return a text for a cell or title of a table: printable, without markup, and cut to ``longest`` characters."""
-    return Text(printable(shortened(text, longest)))
+    """Return a text for a cell or title of a table: :func:`plain`, and cut to ``longest`` characters."""
+    return plain(shortened(text, longest))
 
 
 class DownloadBar:

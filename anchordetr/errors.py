@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -39,6 +39,11 @@ def closest_match(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else f" Known: {', '.join(known)}."
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return up to ``most`` names, separated by commas, with an ellipsis if there are more."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def reason(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from anchordetr.disk import explained, require_space
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, WriteError
 from anchordetr.temporary import remove_abandoned, temporary_folder
 
 MEBIBYTE = 2**20
@@ -44,10 +44,26 @@ def require_regular_file(file: Path) -> os.stat_result:
         raise InputError(f"{file} does not exist; check the path.") from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
         raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    if not stat.S_ISREG(facts.st_mode):
-        kind = _OTHER_KINDS.get(stat.S_IFMT(facts.st_mode), "a special file")
+    if kind := _other_kind(facts):
         raise InputError(f"{file} is {kind}; a regular file is needed here.")
     return facts
+
+
+def require_replaceable(file: Path) -> None:
+    """Check that a file that is to be written is a regular one, or none yet: a device would be gone afterwards.
+
+    Raises:
+        WriteError: it is a folder, a named pipe, a socket or a device.
+    """
+    if os.path.exists(file) and (kind := _other_kind(file.stat())):
+        raise WriteError(f"{file} is {kind} and is not replaced; name a file for the output.")
+
+
+def _other_kind(facts: os.stat_result) -> str:
+    """Return what something is that is no regular file; empty for one."""
+    if stat.S_ISREG(facts.st_mode):
+        return ""
+    return _OTHER_KINDS.get(stat.S_IFMT(facts.st_mode), "a special file")
 
 
 def read_bytes(file: Path, limit: int) -> bytes:
@@ -162,8 +178,9 @@ def write_atomically(path: Path, write: Callable[[Path], object], size: int = 0,
         previous: keeps the file that is replaced; of the same folder.
 
     Raises:
-        WriteError: the disk is full, the folder cannot be written, and the like.
+        WriteError: the disk is full, the folder cannot be written, ``path`` is a device, and the like.
     """
+    require_replaceable(path)
     prefix = f".{_shortened(path.name, _LONGEST_NAME)}."
     remove_abandoned(path.parent, prefix)
     require_space(path, size)

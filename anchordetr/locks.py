@@ -5,12 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+_UNSUPPORTED = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK)
 
 
 class Lock:
@@ -66,6 +71,25 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = None
             _held.discard(self)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for a lock and hold it; go on without one where the system has no locks.
+
+    Raises:
+        OSError: the lock's file cannot be opened.
+    """
+    lock = Lock(path)
+    try:
+        lock.acquire(wait=True)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()

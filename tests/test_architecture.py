@@ -15,8 +15,8 @@ RANKS = {
     name: rank
     for rank, names in enumerate(
         (
-            "errors types detections metrics registry files locks temporary disk documents device distributed console "
-            "config feature_levels grouping markdown seeding rcda",
+            "errors types detections metrics registry files finite locks temporary disk documents device distributed "
+            "console config feature_levels grouping markdown seeding rcda",
             "layers",
             "optimize criterion postprocess data",
             "models",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from anchordetr.errors import InputError
-from anchordetr.files import list_files, read_bytes, read_text, safe_name, write_text
+from anchordetr.errors import InputError, WriteError
+from anchordetr.files import list_files, read_bytes, read_text, safe_name, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +26,20 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_text(file, "new")
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_only_regular_files_are_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    make(file)
+    link = tmp_path / "link.json"
+    link.symlink_to(file)
+    for name in (file, link):
+        with pytest.raises(WriteError, match=f"{name.name} is a (named pipe|folder) and is not replaced"):
+            write_json(name, {})
+    assert not file.is_file()
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == [link, file]
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_facts, print_json
-from anchordetr.errors import InputError, UsageError
+from anchordetr.errors import InputError, UsageError, listed
 
 
 def convert(
@@ -55,14 +55,10 @@ def convert(
         "anchors": f"{model.num_anchors}, {model.anchors}",
         "patterns": model.num_patterns,
         "layers": f"{model.encoder_layers} encoder, {model.decoder_layers} decoder",
-        "classes": f"{model.num_classes}: {_shortened(saved.class_names)}",
+        "classes": f"{model.num_classes}: {listed(saved.class_names, 3)}",
         "category ids": f"{min(saved.category_ids)} to {max(saved.category_ids)}",
         "parameters": sum(tensor.numel() for tensor in saved.weights.values()),
         "written": str(destination),
         "bytes": sum(part.stat().st_size for part in destination.glob("*")) or destination.stat().st_size,
     }
     print_json(facts) if json else print_facts(facts)
-
-
-def _shortened(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
-from rich.text import Text
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
-from anchordetr.console import printable, say
-from anchordetr.errors import InputError, UsageError, reason
+from anchordetr.console import plain, printable, say
+from anchordetr.errors import InputError, UsageError, listed, reason
 
 if TYPE_CHECKING:
     from anchordetr.data.doctor.repair import Change
@@ -127,17 +126,17 @@ def _draw(report: Report, samples: Path) -> bool:
 def _print_report(report: Report) -> None:
     console = Console()
     statistics = {split.name: split.statistics() for split in report.splits}
-    summary = Table("smallest - median - largest in pixels", *(Column(_plain(name)) for name in statistics))
+    summary = Table("smallest - median - largest in pixels", *(Column(plain(name)) for name in statistics))
     for title, key in _ROWS.items():
         summary.add_row(title, *(_format(values[key]) for values in statistics.values()))
-    classes = Table("class", "id", *(Column(_plain(f"{name}: objects / images")) for name in statistics))
+    classes = Table("class", "id", *(Column(plain(f"{name}: objects / images")) for name in statistics))
     first: dict[str, Any] = next(iter(statistics.values()), {"classes": {}})["classes"]
     for name, row in list(first.items())[:_CLASSES_SHOWN]:
         counts = [values["classes"].get(name, {"objects": 0, "images": 0}) for values in statistics.values()]
-        classes.add_row(_plain(name), str(row["id"]), *(f"{each['objects']} / {each['images']}" for each in counts))
+        classes.add_row(plain(name), str(row["id"]), *(f"{each['objects']} / {each['images']}" for each in counts))
     if len(first) > _CLASSES_SHOWN:
         classes.caption = f"and {len(first) - _CLASSES_SHOWN} more, see --json"
-    console.print(_plain(f"{report.data}: {report.layout}"))
+    console.print(plain(f"{report.data}: {report.layout}"))
     console.print(summary)
     console.print(classes)
     _print_findings(report, console)
@@ -149,9 +148,9 @@ def _print_findings(report: Report, console: Console) -> None:
     findings = Table("split", "severity", "problem", "count")
     findings.add_column("names", overflow="fold")
     for split, finding in report.all_findings():
-        names = ", ".join(finding.names[:_SHOWN]) + (", ..." if len(finding.names) > _SHOWN else "")
+        names = listed(finding.names, _SHOWN)
         kind = KINDS[finding.kind]
-        findings.add_row(_plain(split), kind.severity, kind.description, str(len(finding.names)), _plain(names))
+        findings.add_row(plain(split), kind.severity, kind.description, str(len(finding.names)), plain(names))
     if findings.row_count:
         console.print(findings)
     verdict = (
@@ -171,8 +170,3 @@ def _format(value: Any) -> str:
         return str(value)
     numbers = (str(number) if isinstance(number, int) else f"{number:g}" for number in value.values())
     return " - ".join(numbers) or "-"
-
-
-def _plain(text: str) -> Text:
-    """Return a text that rich shows as it is."""
-    return Text(printable(text))

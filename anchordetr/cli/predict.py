@@ -11,7 +11,7 @@ import typer
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
 from anchordetr.console import printable
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, listed
 
 if TYPE_CHECKING:
     from anchordetr.detections import Detections
@@ -60,10 +60,9 @@ def predict(
     if unread and skip_broken:
         print(f"{len(unread)} of {len(images)} images were skipped.", file=sys.stderr)
     elif unread:
-        names = ", ".join(list(unread)[:_NAMED]) + (", ..." if len(unread) > _NAMED else "")
         raise InputError(
-            f"{len(unread)} of {len(images)} images could not be read: {names}. The results of the others are in "
-            f"{files.json_file}. With --skip-broken this is no error."
+            f"{len(unread)} of {len(images)} images could not be read: {listed(list(unread), _NAMED)}. "
+            f"The results of the others are in {files.json_file}. With --skip-broken this is no error."
         )
 
 

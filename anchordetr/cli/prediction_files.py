@@ -13,7 +13,7 @@ from anchordetr.data.fetch import is_address
 from anchordetr.detections import Detections
 from anchordetr.disk import make_writable_folder
 from anchordetr.errors import InputError, reason
-from anchordetr.files import safe_name, write_json
+from anchordetr.files import require_replaceable, safe_name, write_json
 
 _MOST_PIXELS_OF_JPEG = 65_500  # of a side
 
@@ -30,7 +30,7 @@ class PredictionFiles:
         folder: is created; existing files of the same names are replaced.
 
     Raises:
-        InputError: the folder cannot be written.
+        WriteError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,8 +41,7 @@ class PredictionFiles:
         self._names = {self.json_file.name, self._lines_file.name}
         make_writable_folder(folder)
         for file in (self.json_file, self._lines_file):
-            if file.is_dir():
-                raise InputError(f"{file} is a folder; move it, or choose another --output-dir.")
+            require_replaceable(file)
 
     def __enter__(self) -> Self:
         self._lines = self._lines_file.open("w", encoding="utf-8", errors="backslashreplace")

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from anchordetr.console import CONTROLS, cell, printable
+from anchordetr.console import CONTROLS, cell, plain
 from anchordetr.disk import make_writable_folder
-from anchordetr.errors import InputError
-from anchordetr.files import write_json
+from anchordetr.files import require_replaceable, write_json
 
 if TYPE_CHECKING:
     from anchordetr.metrics import Metrics
@@ -57,7 +55,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Print a table with one fact per row."""
     table = Table("name", "value")
     for name, value in facts.items():
-        table.add_row(cell(name), f"{value:,}" if isinstance(value, int) else Text(printable(str(value))))
+        table.add_row(cell(name), f"{value:,}" if isinstance(value, int) else plain(str(value)))
     Console().print(table)
 
 
@@ -71,12 +69,11 @@ def require_output(file: Path | None) -> None:
     """Check that ``--output`` can be written, before anything is measured; create its folder.
 
     Raises:
-        InputError: it cannot.
+        WriteError: it cannot.
     """
     if file is not None:
         make_writable_folder(file.parent)
-        if file.is_dir():
-            raise InputError(f"--output {file} is a folder; name a file in it.")
+        require_replaceable(file)
 
 
 def write_output(file: Path | None, content: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from anchordetr.console import printable
+from anchordetr.errors import listed
 
 Severity = Literal["error", "repaired", "warning", "note"]
 
@@ -83,5 +84,4 @@ class Finding:
         """Return one line: the source, the problem, the count, the first names, and advice."""
         severity, description, advice = KINDS[self.kind]
         limit = _NAMED_IN_ERRORS if severity == "error" else _NAMED
-        listed = ", ".join(self.names[:limit]) + (", ..." if len(self.names) > limit else "")
-        return printable(f"{source}: {description}: {len(self.names)} ({listed}). {advice}".rstrip())
+        return printable(f"{source}: {description}: {len(self.names)} ({listed(self.names, limit)}). {advice}".rstrip())

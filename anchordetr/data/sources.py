@@ -10,7 +10,7 @@ from pathlib import Path
 
 from anchordetr.data.fetch import is_address, shortened
 from anchordetr.data.images import IMAGE_SUFFIXES, UNREADABLE_IMAGE_SUFFIXES
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, listed
 from anchordetr.files import is_hidden, list_files
 
 _NAMED = 5
@@ -67,8 +67,10 @@ def _readable(paths: Sequence[Path], subject: str) -> list[str | Path]:
     images: list[str | Path] = sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
     unread = sorted(file.name for file in files if file.suffix.lower() in UNREADABLE_IMAGE_SUFFIXES)
     if unread:
-        named = ", ".join(unread[:_NAMED]) + (", ..." if len(unread) > _NAMED else "")
-        note = f"{subject} {len(unread)} images in formats that are not read ({named}); convert them to JPEG or PNG."
+        note = (
+            f"{subject} {len(unread)} images in formats that are not read ({listed(unread, _NAMED)}); convert them to "
+            "JPEG or PNG."
+        )
         if not images:
             raise InputError(note)
         log.warning("%s", note)

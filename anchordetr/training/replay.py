@@ -14,6 +14,7 @@ from anchordetr.criterion import build_criterion
 from anchordetr.data.loader import TrainBatch
 from anchordetr.errors import InputError, reason
 from anchordetr.files import write_atomically
+from anchordetr.finite import is_finite, non_finite
 from anchordetr.models.builders import build_model
 from anchordetr.seeding import seeded
 from anchordetr.types import ImageBatch, Target
@@ -85,15 +86,15 @@ def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> di
         "image_ids": batch["image_ids"],
         "losses": {name: str(float(value.detach())) for name, value in {**losses.terms, "total": losses.total}.items()},
         "module": seen[0] if seen else None,
-        "parameters": [name for name, value in parameters.items() if not value.isfinite().all()],
-        "gradients": [name for name, p in parameters.items() if p.grad is not None and not p.grad.isfinite().all()],
+        "parameters": non_finite(parameters),
+        "gradients": non_finite({name: p.grad for name, p in parameters.items() if p.grad is not None}),
     }
 
 
 def _note(seen: list[str], name: str, output: Any) -> None:
     """Note a module if a tensor of its output is not finite."""
     tensors = [part for part in _parts(output) if isinstance(part, Tensor)]
-    if any(tensor.is_floating_point() and not tensor.isfinite().all() for tensor in tensors):
+    if any(tensor.is_floating_point() and not is_finite(tensor) for tensor in tensors):
         seen.append(name)
 
 

@@ -18,8 +18,9 @@ from anchordetr.console import say
 from anchordetr.data.loader import TrainBatch
 from anchordetr.disk import require_space
 from anchordetr.distributed import ALONE, ProcessGroup
-from anchordetr.errors import InputError, WriteError, reason
+from anchordetr.errors import InputError, WriteError, listed, reason
 from anchordetr.files import write_json, write_text
+from anchordetr.finite import non_finite
 from anchordetr.metrics import Metrics
 from anchordetr.training.folder import LOG_FILE
 from anchordetr.training.replay import keep_batches
@@ -172,11 +173,9 @@ class TrainingRun:
         rank = "" if self.process_group.is_main else f"rank{self.process_group.rank}_"
         file = self.folder / f"{rank}{FAILED_STEP_FILE}"
         keep_batches(file, batches, model, self.config)
-        parameters = [(name, value.grad) for name, value in model.named_parameters() if value.grad is not None]
-        bad = [name for name, gradient in parameters if not gradient.isfinite().all()]
-        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        bad = non_finite({name: value.grad for name, value in model.named_parameters() if value.grad is not None})
         return NonFiniteError(
-            f"The loss is {dict(losses)}; gradients that are not finite: {', '.join(bad[:3]) or 'none'}{more}; on "
+            f"The loss is {dict(losses)}; gradients that are not finite: {listed(bad, 3) or 'none'}; on "
             f"images {[image_id for batch in batches for image_id in batch.image_ids]}. No weight was changed. "
             f"The step is saved: anchordetr replay {file} shows where it goes wrong. Lower train.lr, or use "
             "--precision fp32."

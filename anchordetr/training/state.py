@@ -13,6 +13,7 @@ from torch import Tensor
 from anchordetr.console import say
 from anchordetr.errors import InputError, reason
 from anchordetr.files import require_regular_file, write_atomically
+from anchordetr.finite import describe_non_finite, non_finite
 
 STATE_FILE = "training_state.pt"
 PREVIOUS_STATE_FILE = "training_state.previous.pt"
@@ -75,7 +76,7 @@ def _read(file: Path) -> dict[str, Any]:
         _verify(file)
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         version = state.pop("format_version", 1)
-        bad = [name for name, tensor in _tensors(state) if not _is_finite(tensor)]
+        bad = non_finite(dict(_tensors(state)))
     except Exception as error:
         raise DamagedStateError(f"{file} is damaged and cannot be resumed from: {reason(error)}.") from error
     if version != FORMAT_VERSION:
@@ -84,7 +85,7 @@ def _read(file: Path) -> dict[str, Any]:
             f"run from its weights (--weights {file.parent}), or resume it with the anchordetr that wrote it."
         )
     if bad:
-        raise DamagedStateError(f"{file} is damaged: it holds values that are not finite, in {', '.join(bad[:3])}.")
+        raise DamagedStateError(f"{file} is damaged: {describe_non_finite(bad)}.")
     return state
 
 
@@ -101,11 +102,6 @@ def _verify(file: Path) -> None:
         raise ValueError(f"the checksum of its record {damaged} is wrong")
     if marked:  # torch never does that, and reads a record that is marked as a folder as anything
         raise ValueError(f"its record {marked[0]} has an attribute")
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Return whether all values are finite; a sum, which takes a fifth of the time, tells in nearly all cases."""
-    return bool(tensor.sum().isfinite() or tensor.isfinite().all())
 
 
 def _tensors(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:

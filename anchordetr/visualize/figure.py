@@ -11,7 +11,7 @@ from typing import Any
 from anchordetr.console import printable, shortened
 from anchordetr.disk import make_writable_folder
 from anchordetr.errors import InputError, UsageError, reason
-from anchordetr.files import write_atomically
+from anchordetr.files import require_replaceable, write_atomically
 
 log = logging.getLogger("anchordetr")
 
@@ -51,12 +51,13 @@ def require_chart(path: Path) -> None:
 
     Raises:
         UsageError: the suffix is not that of a known format.
-        InputError: matplotlib cannot be used, or the folder cannot be written.
+        InputError: matplotlib cannot be used, or the file cannot be written.
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"--plot {path} is not the name of a chart; give it one of the suffixes png, svg, pdf.")
     new_figure(1, 1)
     make_writable_folder(path.parent)
+    require_replaceable(path)
 
 
 def attempt(path: Path, draw: Callable[[Path], object]) -> list[Path]:

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from anchordetr.errors import InputError
+from anchordetr.finite import describe_non_finite, non_finite
 from anchordetr.models.anchor_detr import TRAINING_ONLY
 
 _FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 DTYPES = _FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 """The types that weights may have."""
-
-_NAMED = 3
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -62,22 +61,6 @@ def check_finite(weights: Mapping[str, Tensor], source: str) -> None:
             f"{source} is damaged: {describe_non_finite(names)}. A training that diverged, or a damaged copy, leaves "
             "such a file; use an earlier save."
         )
-
-
-def non_finite(weights: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of the tensors with a NaN or an infinity."""
-    return [name for name, value in weights.items() if value.is_floating_point() and not _is_finite(value)]
-
-
-def describe_non_finite(names: list[str]) -> str:
-    """Return a clause that counts and names tensors which are not finite."""
-    shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    return f"{len(names)} tensors hold values that are not finite ({shown})"
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """Return whether all values are finite: of a NaN, both ends of the range are NaN."""
-    return tensor.numel() == 0 or all(bool(end.isfinite()) for end in torch.aminmax(tensor))
 
 
 def _shape(tensor: Tensor) -> str:

@@ -8,12 +8,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from filelock import FileLock
-
 from anchordetr.console import say
 from anchordetr.documents import read_json
 from anchordetr.errors import InputError
 from anchordetr.files import MEBIBYTE, write_json
+from anchordetr.locks import locked
 
 
 def sha256(file: Path) -> str:
@@ -37,7 +36,7 @@ def remember(file: Path, checksums: Mapping[str, str]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    with FileLock(f"{file}.lock"):
+    with locked(file.with_name(f"{file.name}.lock")):
         known: dict[str, str] = {}
         with contextlib.suppress(InputError):
             known = _read(file)

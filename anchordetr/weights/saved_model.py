@@ -20,9 +20,10 @@ from anchordetr.config import differences
 from anchordetr.console import say
 from anchordetr.device import PRECISIONS
 from anchordetr.documents import parse_json, read_json
-from anchordetr.errors import InputError, UsageError, closest_match
+from anchordetr.errors import InputError, UsageError, closest_match, listed
 from anchordetr.files import MEBIBYTE, write_json
-from anchordetr.weights.checks import check_finite, describe_non_finite, non_finite
+from anchordetr.finite import describe_non_finite, non_finite
+from anchordetr.weights.checks import check_finite
 from anchordetr.weights.description import EDITABLE, FORMAT_VERSION, SavedModel, describe, understand
 from anchordetr.weights.tensor_file import read_tensors, write_tensors
 
@@ -166,8 +167,7 @@ def _report_changes(file: Path, stored: Mapping[str, Any], edited: Mapping[str, 
     """Name what was edited in ``config.json``, since a damaged value looks the same."""
     before, now = ({key: values.get(key) for key in EDITABLE} for values in (stored, edited))
     if changes := list(differences(before, now)):
-        shown = ", ".join(changes[:_NAMED]) + (", ..." if len(changes) > _NAMED else "")
-        say(f"{file} was edited after it was saved ({shown}); its values are used.")
+        say(f"{file} was edited after it was saved ({listed(changes, _NAMED)}); its values are used.")
 
 
 def _stored(tensor: Tensor, precision: str) -> Tensor:

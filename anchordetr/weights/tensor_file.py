@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from anchordetr.documents import parse_json
-from anchordetr.errors import InputError, reason
+from anchordetr.errors import InputError, listed, reason
 from anchordetr.files import write_atomically
 from anchordetr.weights.checks import DTYPES
 from anchordetr.weights.foreign_files import check_content, first_bytes, is_pickle
@@ -93,10 +93,10 @@ def _check_digests(file: Path, stored: str, computed: Mapping[str, str]) -> None
         raise InputError(f"{file} is damaged: its list of digests is no JSON object. Save or fetch it again.")
     changed = sorted(name for name in expected.keys() | computed.keys() if expected.get(name) != computed.get(name))
     if changed:
-        shown = ", ".join(changed[:_NAMED]) + (", ..." if len(changed) > _NAMED else "")
         raise InputError(
             f"{file} is damaged: {len(changed)} of {len(computed)} parts differ from the digests stored with them "
-            f"({shown}). Save or fetch it again; if you changed it on purpose, save its tensors without metadata."
+            f"({listed(changed, _NAMED)}). Save or fetch it again; if you changed it on purpose, save its tensors "
+            "without metadata."
         )
 
 

@@ -7,10 +7,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from anchordetr.console import DownloadBar, say
 from anchordetr.errors import InputError
+from anchordetr.locks import locked
 from anchordetr.weights.checksums import remember, remembered, sha256
 from anchordetr.weights.description import SavedModel
 from anchordetr.weights.download import download
@@ -77,7 +76,7 @@ def fetch(name: str) -> SavedModel:
         saved = _read_cached(name)
         if saved is None:
             home.mkdir(parents=True, exist_ok=True)
-            with FileLock(home / f"{name}.lock"):
+            with locked(home / f"{name}.lock"):
                 saved = _read_cached(name) or _fetch_and_convert(name)
     except OSError as error:
         raise InputError(

@@ -113,7 +113,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     bad = state(3)
     bad["model"]["layers.1"][0, 0] = float("nan")
     save_state(tmp_path, bad)
-    with pytest.raises(InputError, match=r"not finite, in model\.layers\.1"):
+    with pytest.raises(InputError, match=r"not finite \(model\.layers\.1\)"):
         load_state(tmp_path)
 
 

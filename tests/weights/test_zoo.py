@@ -17,6 +17,7 @@ from PIL import Image
 
 from anchordetr import Detector
 from anchordetr.errors import InputError
+from anchordetr.locks import Lock
 from anchordetr.weights.checksums import remember, sha256
 from anchordetr.weights.saved_model import WEIGHTS_FILE
 from anchordetr.weights.zoo import PUBLISHED, fetch
@@ -134,11 +135,10 @@ def test_a_cache_that_cannot_be_written_is_read(mirror: Mirror, monkeypatch: pyt
     fetch(NAME)
     (home / "checksums.json").unlink()
 
-    def refuse(file: object) -> None:
-        raise PermissionError(30, "Read-only file system", str(file))
+    def refuse(lock: Lock, wait: bool = False) -> None:
+        raise PermissionError(30, "Read-only file system", str(lock.path))
 
-    for module in ("zoo", "checksums"):
-        monkeypatch.setattr(f"anchordetr.weights.{module}.FileLock", refuse)
+    monkeypatch.setattr(Lock, "acquire", refuse)
     assert fetch(NAME).origin["metrics"] == {"ap": 0.442}
     with pytest.raises(InputError, match=r"cache folder .* cannot be used: .*Read-only.*ANCHORDETR_HOME"):
         fetch("anchordetr_r50_c5")

@@ -35,13 +35,7 @@ def write_split(name: str, raw: RawSplit, file_names: Sequence[str], output: Pat
         with raw.path(row).open("rb") as image, target.open("xb") as copy:
             shutil.copyfileobj(image, copy)
     (output / _ANNOTATIONS).mkdir(exist_ok=True)
-    write_text(output / _ANNOTATIONS / f"instances_{name}.json", json_text(_coco(raw, file_names)))
-
-
-def json_text(content: Any, indent: int | None = None) -> str:
-    """Return JSON that UTF-8 can hold: halves of surrogate pairs are escaped."""
-    text = json.dumps(content, indent=indent, ensure_ascii=False)
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    write_text(output / _ANNOTATIONS / f"instances_{name}.json", json.dumps(_coco(raw, file_names), ensure_ascii=False))
 
 
 def split_names(names: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from anchordetr.data.doctor.copying import CHANGES, image_names, json_text, split_names, write_split
+from anchordetr.data.doctor.copying import CHANGES, image_names, split_names, write_split
 from anchordetr.data.doctor.outputs import check_new_folder
 from anchordetr.data.doctor.report import Report, SplitReport, size_mismatches
 from anchordetr.data.ids import id_array
@@ -20,7 +20,7 @@ from anchordetr.data.images import read_orientation
 from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.data.layouts.validation import clipped_boxes, duplicate_rows, has_area, rows_in_xyxy
 from anchordetr.errors import InputError
-from anchordetr.files import write_text
+from anchordetr.files import write_json
 
 Rows = NDArray[np.int64]
 
@@ -69,8 +69,7 @@ def write_repaired(report: Report, output: Path, accept_loss: bool = False) -> l
         raise InputError(_refusal(losses, changes))
     try:
         changes += _write(results, output)
-        content = json_text([change._asdict() for change in changes], indent=2)
-        write_text(output / CHANGES, content + "\n")
+        write_json(output / CHANGES, [change._asdict() for change in changes])
     except OSError as error:
         raise InputError(f"{output} is incomplete, remove it: {error}.") from error
     return changes

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from anchordetr.errors import listed
 from anchordetr.files import list_files
 
 _NAMED = 3
@@ -105,4 +106,4 @@ def _leaves(folder: Path, name: str, data: Path) -> bool:
 
 
 def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+    return f"{len(names)} ({listed(names, _NAMED)})"

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from anchordetr.data.findings import Finding
 from anchordetr.data.images import IMAGE_SUFFIXES, UNREADABLE_IMAGE_SUFFIXES
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, listed
 from anchordetr.files import MEBIBYTE, list_files, read_text
 
 _ALL_SUFFIXES = (*IMAGE_SUFFIXES, *UNREADABLE_IMAGE_SUFFIXES)
@@ -73,8 +73,9 @@ def require_listed(file: Path, unknown: list[str]) -> None:
         InputError: some do not; the message names them.
     """
     if unknown:
-        named = ", ".join(unknown[:_MOST_NAMED]) + (", ..." if len(unknown) > _MOST_NAMED else "")
-        raise InputError(f"{file} lists {len(unknown)} images without Annotations/*.xml: {named}.")
+        raise InputError(
+            f"{file} lists {len(unknown)} images without Annotations/*.xml: {listed(unknown, _MOST_NAMED)}."
+        )
 
 
 def match_images(folder: Path, file_names: Mapping[str, str]) -> VocImages:
