@@ -6,9 +6,12 @@ INSTALLED := $(VENV)/installed
 # `make test COVERAGE=1` also reports which lines the tests run, and takes 30 to 50 % longer on Python 3.11
 COVERAGE ?=
 
+# mutations of each kind of input in `make fuzz`
+EXAMPLES ?= 200
+
 LOWEST := $(VENV)-lowest
 
-.PHONY: help demo test lint types unit test-lowest coverage format docs benchmark wheel install clean
+.PHONY: help demo test lint types unit test-lowest fuzz coverage format docs benchmark wheel install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +40,9 @@ test-lowest: ## run most tests with the lowest versions of the dependencies that
 	$(LOWEST)/bin/pip install --quiet --constraint $(LOWEST)/constraints.txt --editable ".[dev]"
 	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -m "not slow" -n auto -W ignore::DeprecationWarning \
 		tests/cli tests/data tests/evaluation tests/weights tests/test_*.py
+
+fuzz: $(INSTALLED) ## read mutated files and run mutated commands: make fuzz EXAMPLES=20000
+	OMP_NUM_THREADS=1 EXAMPLES=$(EXAMPLES) $(BIN)/pytest -m slow tests/fuzz --hypothesis-show-statistics
 
 coverage: ## run the tests and report which lines they run
 	$(MAKE) unit COVERAGE=1

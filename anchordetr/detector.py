@@ -14,13 +14,13 @@ from typing import Any, Self
 
 from torch import nn
 
-from anchordetr.config import parse_config
+from anchordetr.config import Config, parse_config
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.detections import Detections
 from anchordetr.distributed import ProcessGroup, process_group
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, UsageError, reason
 from anchordetr.evaluation.coco import evaluate
 from anchordetr.metrics import Metrics
 from anchordetr.optimize.budget import Budget
@@ -36,6 +36,7 @@ from anchordetr.training.run import TrainingRun
 from anchordetr.training.state import load_state
 from anchordetr.visualize.report import plot_report
 from anchordetr.weights.class_transfer import MatchClasses
+from anchordetr.weights.description import read_classes
 from anchordetr.weights.pretrained_model import PretrainedModel
 
 
@@ -119,10 +120,13 @@ class Detector(PretrainedModel):
         state_folder = Path(folder) / "last"
         with run_lock(Path(folder)) if Path(folder).is_dir() else nullcontext():
             state = load_state(state_folder)
-        config = parse_config(state["config"])
+        config, names, ids, origin = _identity_in(state, str(state_folder))
         config = config.model_copy(update={"model": config.model.without_pretraining()}).updated(settings or {})
-        detector = cls(config, state["class_names"], state["category_ids"], device)
-        detector.origin = state["started_from"]
+        try:
+            detector = cls(config, names, ids, device)
+        except UsageError as error:
+            raise UsageError(f"The detector of {state_folder} cannot be built: {error}") from error
+        detector.origin = origin
         return detector
 
     def dry_run(self, data: str | Path, **settings: Any) -> dict[str, Any]:
@@ -238,3 +242,20 @@ class Detector(PretrainedModel):
     ) -> dict[str, list[Path]]:
         images = [dataset.image(index) for index in range(len(dataset))[:4]]
         return plot_report(run.report_folder, self.predict_each(images, 0.3), history, metrics)
+
+
+def _identity_in(state: Mapping[str, Any], source: str) -> tuple[Config, list[str], list[int], dict[str, Any]]:
+    """Return configuration, class names, category ids and origin of the detector that a run's state was saved of.
+
+    Raises:
+        InputError: they do not make a detector.
+    """
+    try:
+        config, origin = parse_config(state["config"]), dict(state["started_from"])
+        return config, *read_classes(state, config.model.num_classes, source), origin
+    except InputError:
+        raise
+    except Exception as error:  # whatever a value of another type raises
+        raise InputError(
+            f"The state in {source} cannot be resumed from: {reason(error)}. Start a new run from its weights."
+        ) from error

@@ -42,7 +42,7 @@ def parse_json(text: str, source: str) -> Any:
     except RecursionError:
         raise InputError(f"{source} is not valid JSON: it is nested too deeply.") from None
     except ValueError as error:  # also of numbers with thousands of digits
-        raise InputError(f"{source} is not valid JSON: {error}") from error
+        raise InputError(f"{source} is not valid JSON: {error}.") from error
 
 
 def read_yaml(file: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
@@ -74,8 +74,16 @@ def parse_yaml(text: str, source: str, loader: type[yaml.SafeLoader] = yaml.Safe
     except RecursionError:
         raise InputError(f"{source} is not valid YAML: it is nested too deeply, or contains itself.") from None
     except Exception as error:  # constructors of dates and tags raise whatever Python raises
-        raise InputError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise InputError(f"{source} is not valid YAML: {_described(error)}.") from error
     raise InputError(f"{source} is not read: its aliases (&, *) expand to {size:,} values; write them without aliases.")
+
+
+def _described(error: Exception) -> str:
+    """Return what is wrong, and where, in one line."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem and mark:
+        return f"{problem}, line {mark.line + 1}, column {mark.column + 1}"
+    return " ".join(str(error).split())
 
 
 def _expanded(node: yaml.Node, known: dict[int, int]) -> int:

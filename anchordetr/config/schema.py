@@ -50,6 +50,8 @@ def parse_config(values: Mapping[str, Any]) -> Config:
     """
     try:
         return Config.model_validate(values)
+    except UnicodeEncodeError as error:  # half of a surrogate pair in a key or a text
+        raise UsageError(f"The configuration has a text that is not valid Unicode: {error.object[:100]!a}.") from error
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "value_error":

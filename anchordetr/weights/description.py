@@ -102,7 +102,7 @@ def understand(
     count, held = config.model.least_parameters, sum(tensor.numel() for tensor in weights.values())
     if count > held:
         raise InputError(f"{source} describes {count:,} parameters or more, but its weights are {held:,}.")
-    names, ids = _classes(values, config.model.num_classes, source)
+    names, ids = read_classes(values, config.model.num_classes, source)
     origin = values.get("origin", {})
     if not _is_origin(origin):
         raise InputError(f"{source} is damaged: its 'origin' is not as anchordetr writes it; remove this entry.")
@@ -110,8 +110,12 @@ def understand(
     return SavedModel(config, names, ids, weights, origin, unused_classes or {})
 
 
-def _classes(values: Mapping[str, Any], count: int, source: str) -> tuple[list[str], list[int]]:
-    """Return the class names and category ids of a description."""
+def read_classes(values: Mapping[str, Any], count: int, source: str) -> tuple[list[str], list[int]]:
+    """Return the class names and category ids of a description.
+
+    Raises:
+        InputError: they are not ``count`` texts and whole numbers.
+    """
     names, ids = values["class_names"], values["category_ids"]
     if not (isinstance(names, list) and isinstance(ids, list) and len(names) == len(ids) == count):
         raise InputError(f"{source} is damaged: it needs {count} class_names and as many category_ids.")

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from anchordetr.data.layouts.entries import is_coordinate
 from anchordetr.data.layouts.raw import UNKNOWN_SIZE
 from anchordetr.errors import InputError
 from anchordetr.files import MEBIBYTE, read_bytes
@@ -88,7 +89,7 @@ def _parse(file: Path) -> Element:
     try:
         return ElementTree.fromstring(content, ElementTree.XMLParser(target=_Builder()))
     except Exception as error:  # encodings raise whatever their decoder raises
-        raise InputError(f"{file} is not a valid annotation file: {error}") from error
+        raise InputError(f"{file} is not a valid annotation file: {error}.") from error
 
 
 def _object(file: Path, element: Element, name: str) -> VocObject:
@@ -110,4 +111,5 @@ def _size(given: list[str]) -> tuple[int, int]:
 
 
 def _number(text: str | None) -> float:
-    return float(text) if text and _NUMBER.fullmatch(text) else np.nan
+    number = float(text) if text and _NUMBER.fullmatch(text) else np.nan
+    return number if is_coordinate(number) else np.nan

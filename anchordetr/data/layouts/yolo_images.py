@@ -42,6 +42,8 @@ def find_images(entries: Sequence[str], settings: YoloSettings) -> SplitImages:
             raise InputError(
                 f"{settings.file} names '{entry[:200]}', which is not in {settings.root}; correct the entry."
             )
+        if place.path == Path(place.path.anchor):
+            raise InputError(f"{settings.file} names '{entry}', the root of the disk; name the folder of the images.")
         notes += _origin(entry, place, folder)
         found = _of_folder(place.path, folder) if place.path.is_dir() else _of_list(place.path, settings.root, folder)
         files += found.files
