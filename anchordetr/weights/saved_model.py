@@ -165,7 +165,7 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 def _report_changes(file: Path, stored: Mapping[str, Any], edited: Mapping[str, Any]) -> None:
     """Name what was edited in ``config.json``, since a damaged value looks the same."""
-    before, now = ({key: values.get(key) for key in EDITABLE} for values in (stored, edited))
+    before, now = ({key: values.get(key) for key in (*EDITABLE, "origin")} for values in (stored, edited))
     if changes := list(differences(before, now)):
         say(f"{file} was edited after it was saved ({listed(changes, _NAMED)}); its values are used.")
 

@@ -273,6 +273,9 @@ def test_an_edited_configuration_is_used_and_named(folder: Path, capsys: pytest.
     edit(folder, class_names=["cat", "fox", "ox"])
     assert read_model(folder).class_names == ["cat", "fox", "ox"]
     assert "config.json was edited after it was saved (class_names)" in capsys.readouterr().err
+    edit(folder, origin={"metrics": {"ap": 0.9}})
+    assert read_model(folder).origin == {"metrics": {"ap": 0.9}}
+    assert "origin" in capsys.readouterr().err
 
 
 def test_a_configuration_that_cannot_be_read_can_be_deleted(folder: Path) -> None:
