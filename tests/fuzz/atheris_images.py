@@ -1,4 +1,5 @@
-"""Coverage-guided fuzzing of image files: ``pip install atheris``, ``PYTHONPATH=tests python -m fuzz.atheris_images``."""
+"""Coverage-guided fuzzing of image files: ``pip install atheris``, ``PYTHONPATH=tests:tests/golden python -m
+fuzz.atheris_images``."""
 
 from __future__ import annotations
 

@@ -12,18 +12,19 @@ from PIL import Image
 
 # fmt: off
 VALUES = (
-    "", " ", "-", "--", "-1", "0", "1", "²", "٣", "nan", "inf", "1e999", "1.5", "0x1", "9" * 5000, str(2**64), "none",
-    "null", "yes", "[]", "{}", "{0}", "[/bold]", "a\0b", "\ud800", "\x1b[2J", "x" * 300, "..", "*", "**", "[", "file.txt",
-    "~nobody", "http://", "ftp://a", "file:///etc", "user/name", "meta", "cuda:99", "cpu", "--json", "--help", "--version",
-    "--debug=1", "--set", "--set=train.lr=: :", "--set=train.lr=", "--set=data.train_short_sides=[]", "--set=model=1",
-    "--set=model.backbone=no", "--set==", "--set=a.b.c=1", "--recipe", "--config", "--split", "--seed", "--size",
-    "--threshold", "--patterns", "0,", ",", "0,0", "--anchors", "--layers", "--precision", "fp16", "--samples", "--fix",
+    "", " ", "-", "--", "-1", "0", "1", "²", "٣", "nan", "inf", "1e999", "1.5", "0x1", "9" * 5000, str(2 ** 64),
+    "none", "null", "yes", "[]", "{}", "{0}", "[/bold]", "a\0b", "\ud800", "\x1b[2J", "x" * 300, "..", "*", "**", "[",
+    "file.txt", "~nobody", "http://", "ftp://a", "file:///etc", "user/name", "meta", "cuda:99", "cpu", "--json",
+    "--help", "--version", "--debug=1", "--set", "--set=train.lr=: :", "--set=train.lr=",
+    "--set=data.train_short_sides=[]", "--set=model=1", "--set=model.backbone=no", "--set==", "--set=a.b.c=1",
+    "--recipe", "--config", "--split", "--seed", "--size", "--threshold", "--patterns", "0,", ",", "0,0", "--anchors",
+    "--layers", "--precision", "fp16", "--samples", "--fix",
 )
 COMMANDS = (
     "config anchordetr_tiny --recipe finetune --set train.lr=1e-4 --set data.train_short_sides=[48] --json",
     "config model --config settings.yaml --changes-only",
     "doctor images --samples page.png --model anchordetr_tiny --layout auto --json",
-    "predict image.png --weights model --output-dir out --threshold 0.5 --anchors 2 --patterns 1 --layers 1 --device cpu",
+    "predict image.png --weights model --output-dir out --threshold 0.5 --anchors 2 --patterns 1 --layers 1",
     "eval --weights model --data nowhere --split val --output-dir out --device cpu --plots",
     "convert model other --to anchordetr --precision fp32 --overwrite --class-names a,b",
     "train --data nowhere --output-dir run --weights model --epochs 2 --batch-size 2 --lr 1e-4 --seed 1 --workers 0",
