@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+_LONGEST_NAME = 255  # characters; of a file, in most file systems
+
 
 class InputError(ValueError):
     """A file, an image or a data set is invalid."""
@@ -42,8 +44,9 @@ def closest_match(name: str, known: Iterable[str]) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """Return up to ``most`` names, separated by commas, with an ellipsis if there are more."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    """Return up to ``most`` names, separated by commas, with an ellipsis if there are more; long ones are cut."""
+    shown = (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in names[:most])
+    return ", ".join(shown) + (", ..." if len(names) > most else "")
 
 
 def reason(error: BaseException) -> str:

@@ -17,6 +17,10 @@ def test_a_message_has_the_source_the_count_and_the_first_names(kind: str, limit
     assert sentence.endswith(KINDS[kind].advice or ".")
 
 
+def test_a_long_name_is_cut() -> None:
+    assert len(Finding("missing_image", ["9" * 5000, "a.png"]).sentence("val.json")) < 400
+
+
 def test_every_error_of_annotations_has_advice() -> None:
     silent = {kind for kind, (severity, _, advice) in KINDS.items() if severity == "error" and not advice}
     assert silent == {"unusable"}

@@ -40,7 +40,7 @@ def find_images(entries: Sequence[str], settings: YoloSettings) -> SplitImages:
         place = find_place(entry, [settings.root, folder], folder)
         if place is None:
             raise InputError(
-                f"{settings.file} names '{entry[:200]}', which is not in {settings.root}; correct the entry."
+                f"{settings.file} names '{entry[:200]}', which is not in {str(settings.root)[:400]}; correct the entry."
             )
         if place.path == Path(place.path.anchor):
             raise InputError(f"{settings.file} names '{entry}', the root of the disk; name the folder of the images.")
