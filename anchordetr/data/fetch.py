@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from anchordetr.errors import InputError, reason
 from anchordetr.files import MEBIBYTE
+from anchordetr.web import web_opener
 
 ADDRESS_SECONDS = 60.0
 """The time that one address may take, from the connection to the last byte, with all redirects."""
@@ -91,15 +92,7 @@ def quoted(address: str) -> str:
 def _content(address: str) -> bytes:
     request = urllib.request.Request(quoted(address), headers={"User-Agent": "anchordetr"})
     with ExitStack() as responses:
-        opener = urllib.request.OpenerDirector()  # without the handlers of ftp, file and data
-        for handler in (
-            urllib.request.ProxyHandler(),
-            _BoundedHandler(_Budget(), responses),
-            _QuotedRedirects(),
-            urllib.request.HTTPDefaultErrorHandler(),
-            urllib.request.HTTPErrorProcessor(),
-        ):
-            opener.add_handler(handler)
+        opener = web_opener(_BoundedHandler(_Budget(), responses), _QuotedRedirects())
         response = opener.open(request, timeout=ADDRESS_SECONDS)
         if (response.length or 0) > ADDRESS_BYTES:
             raise InputError(_too_large())

@@ -8,6 +8,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler
+
+from anchordetr.web import web_opener
 
 _CHUNK = 1 << 20
 _TIMEOUT = 30.0
@@ -70,7 +73,8 @@ def _fetch_rest(url: str, part: Path, on_progress: Progress) -> None:
     start = _size(part) if version else 0
     headers = {"User-Agent": "anchordetr"} | ({"Range": f"bytes={start}-", "If-Range": version} if start else {})
     try:
-        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
+        request = urllib.request.Request(url, headers=headers)
+        response = web_opener(HTTPHandler(), HTTPSHandler(), HTTPRedirectHandler()).open(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
@@ -90,22 +94,6 @@ def _fetch_rest(url: str, part: Path, on_progress: Progress) -> None:
         if total is not None and total > _MOST_BYTES:
             raise TooLargeError(f"the server announces {total:,} bytes; at most {_MOST_BYTES:,} are taken")
         _append(response, part, start, total, on_progress)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener of http and https addresses; it refuses others, also where a server redirects to them."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPRedirectHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    return opener
 
 
 def _append(
