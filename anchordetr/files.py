@@ -204,7 +204,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically; halves of surrogate pairs are written as escapes, which JSON reads back."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, "utf-8", "backslashreplace"))
+    content = text.encode("utf-8", "backslashreplace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(content), len(content))
 
 
 def _keep(path: Path, previous: Path, link: Path) -> None:
