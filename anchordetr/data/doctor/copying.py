@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from anchordetr.data.layouts.raw import RawSplit
+from anchordetr.disk import explained
 from anchordetr.files import safe_name, write_text
 
 _ANNOTATIONS = "annotations"
@@ -26,14 +27,16 @@ def write_split(name: str, raw: RawSplit, file_names: Sequence[str], output: Pat
         file_names: of the copied images, from :func:`image_names`.
 
     Raises:
-        OSError: a file exists, or cannot be written.
+        OSError: a file exists or cannot be written; a full disk is a :class:`~anchordetr.errors.WriteError`.
     """
     (output / name).mkdir(parents=True)
     for row, file_name in enumerate(file_names):
-        target = output / name / file_name
+        source, target = raw.path(row), output / name / file_name
         target.parent.mkdir(parents=True, exist_ok=True)
-        with raw.path(row).open("rb") as image, target.open("xb") as copy:
+        size = source.stat().st_size
+        with source.open("rb") as image, target.open("xb") as copy, explained(target, target, size):
             shutil.copyfileobj(image, copy)
+            copy.flush()
     (output / _ANNOTATIONS).mkdir(exist_ok=True)
     write_text(output / _ANNOTATIONS / f"instances_{name}.json", json.dumps(_coco(raw, file_names), ensure_ascii=False))
 

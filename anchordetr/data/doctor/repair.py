@@ -19,7 +19,7 @@ from anchordetr.data.ids import id_array
 from anchordetr.data.images import read_orientation
 from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.data.layouts.validation import clipped_boxes, duplicate_rows, has_area, rows_in_xyxy
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, reason
 from anchordetr.files import write_json
 
 Rows = NDArray[np.int64]
@@ -71,7 +71,7 @@ def write_repaired(report: Report, output: Path, accept_loss: bool = False) -> l
         changes += _write(results, output)
         write_json(output / CHANGES, [change._asdict() for change in changes])
     except OSError as error:
-        raise InputError(f"{output} is incomplete, remove it: {error}.") from error
+        raise InputError(f"{output} is incomplete, remove it: {reason(error)}.") from error
     return changes
 
 
@@ -165,7 +165,7 @@ def rotate_boxes(boxes: NDArray[np.float64], height: int, width: int, orientatio
 
 
 def _without_images(split: SplitReport, raw: RawSplit, held_out: set[bytes], changes: list[Change]) -> RawSplit:
-    """Leave out unusable images and record the reason of each."""
+    """Leave out unusable images and record the cause of each."""
     holders: dict[int, set[bytes]] = defaultdict(set)
     first_rows: dict[bytes, int] = {}
     for row, (image_id, image) in enumerate(zip(raw.image_ids, split.images, strict=True)):
@@ -174,17 +174,17 @@ def _without_images(split: SplitReport, raw: RawSplit, held_out: set[bytes], cha
     left_out = []
     for row, image in enumerate(split.images):
         first = first_rows[image.digest]
-        reasons = {
+        causes = {
             f"{image.error}": image.error is not None,
             "its annotations are for an image of another shape": (image.height, image.width) != tuple(raw.sizes[row]),
             f"different images share its id {raw.image_ids[row]}": len(holders[int(raw.image_ids[row])]) > 1,
             f"the same image as {raw.file_names[first]}": first != row,
             "another split has the same image": image.digest in held_out,
         }
-        reason = next((reason for reason, applies in reasons.items() if applies), None)
-        if reason is not None:
+        cause = next((cause for cause, applies in causes.items() if applies), None)
+        if cause is not None:
             left_out.append(row)
-            changes.append(Change(split.name, raw.file_names[row], f"image left out: {reason}"))
+            changes.append(Change(split.name, raw.file_names[row], f"image left out: {cause}"))
     return raw.without_images(np.array(left_out, dtype=np.int64))
 
 
@@ -206,8 +206,8 @@ def _without_bad_boxes(split: str, raw: RawSplit, changes: list[Change]) -> RawS
         "its box has no area inside the image": ~has_area(clipped_boxes(raw)),
     }
     kept = np.ones(len(raw.boxes), dtype=np.bool_)
-    for reason, rows in bad.items():
-        changes += _left_out(split, raw, np.flatnonzero(rows & kept), reason)
+    for cause, rows in bad.items():
+        changes += _left_out(split, raw, np.flatnonzero(rows & kept), cause)
         kept &= ~rows
     return _with_boxes(raw, np.flatnonzero(kept))
 
@@ -241,8 +241,8 @@ def _renumber(split: str, raw: RawSplit, changes: list[Change]) -> RawSplit:
     return replace(raw, box_ids=id_array(ids))
 
 
-def _left_out(split: str, raw: RawSplit, rows: Rows, reason: str) -> list[Change]:
-    return [Change(split, raw.box_names[row], f"annotation left out: {reason}") for row in rows]
+def _left_out(split: str, raw: RawSplit, rows: Rows, cause: str) -> list[Change]:
+    return [Change(split, raw.box_names[row], f"annotation left out: {cause}") for row in rows]
 
 
 def _with_boxes(raw: RawSplit, rows: Rows) -> RawSplit:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from annotation_faults import Content, corners, of_first, of_image
 from PIL import Image
+from small_disk import small_disk
 
 from anchordetr.data.doctor.copying import image_names
 from anchordetr.data.doctor.repair import Change, rotate_boxes, write_repaired
@@ -76,6 +77,17 @@ def test_an_existing_folder_is_not_overwritten(coco_folder: Path, tmp_path: Path
     with pytest.raises(InputError, match=r"not empty.*new folder"):
         write_repaired(examine(coco_folder), tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["existing.txt"]
+
+
+def test_a_full_disk_is_named_with_the_bytes(changed: Changed, tmp_path: Path) -> None:
+    folder = changed(lambda content: None)
+    for file in (folder / "val").iterdir():
+        with file.open("ab") as stream:
+            stream.write(bytes(2**16))  # behind the end of the image
+    report = examine(folder)
+    message = r"fixed is incomplete, remove it: .*\.png cannot be written: .* is full .* needed: \d\d,\d{3}, free"
+    with small_disk(tmp_path / "disk", 2**17) as disk, pytest.raises(InputError, match=message):
+        write_repaired(report, disk / "fixed")
 
 
 def test_images_with_equal_names_are_kept_apart(changed: Changed, tmp_path: Path) -> None:
