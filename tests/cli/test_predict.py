@@ -13,30 +13,16 @@ import numpy as np
 import pytest
 from commands import call
 from PIL import Image
+from saved_models import smallest_config
 
 from anchordetr import Detector
-from anchordetr.config import Config, ModelConfig
 from anchordetr.detections import Detections
-from anchordetr.models.presets import preset
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved model without training."""
-    network = ModelConfig(
-        num_classes=3,
-        backbone="test_resnet.r160_in1k",
-        pretrained_backbone=False,
-        features="c4",
-        num_anchors=4,
-        num_patterns=1,
-        embed_dim=32,
-        num_heads=4,
-        encoder_layers=1,
-        decoder_layers=1,
-        ffn_dim=32,
-    )
-    config: Config = preset("anchordetr_tiny").model_copy(update={"model": network}).updated({"data.short_side": 48})
+    config = smallest_config(num_classes=3).updated({"data.short_side": 48})
     folder = tmp_path_factory.mktemp("model")
     Detector(config, device="cpu").save_pretrained(folder)
     return folder

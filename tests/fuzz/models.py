@@ -15,10 +15,9 @@ import torch
 from checkpoints import official, original_weights
 from fuzz.mutations import VALUES, mutated_bytes, mutated_document, mutated_text
 from fuzz.outcome import FileTarget
+from saved_models import smallest_config
 
 from anchordetr import Detector
-from anchordetr.config import Config, ModelConfig
-from anchordetr.models.presets import preset
 from anchordetr.training.state import FORMAT_VERSION, STATE_FILE
 from anchordetr.weights.official import read_original
 from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, read_model
@@ -34,26 +33,8 @@ TENSORS = (
 )
 
 
-def small_config() -> Config:
-    """Return a network whose weights are read in a millisecond."""
-    model = ModelConfig(
-        num_classes=2,
-        backbone="test_resnet.r160_in1k",
-        pretrained_backbone=False,
-        features="c4",
-        num_anchors=4,
-        num_patterns=1,
-        embed_dim=32,
-        num_heads=2,
-        encoder_layers=1,
-        decoder_layers=1,
-        ffn_dim=16,
-    )
-    return preset("anchordetr_tiny").model_copy(update={"model": model})
-
-
 def save_small_model(folder: Path) -> Detector:
-    detector = Detector(small_config(), ["cat", "dog"], [3, 7], device="cpu")
+    detector = Detector(smallest_config(num_classes=2), ["cat", "dog"], [3, 7], device="cpu")
     detector.save_pretrained(folder)
     return detector
 
@@ -102,7 +83,7 @@ def state(folder: Path) -> FileTarget:
     """Return the state of a training run, from which its detector is made again."""
     identity = {"class_names": ["cat", "dog"], "category_ids": [3, 7], "started_from": {}}
     progress = {"steps_done": 3, "epoch": 1, "history": [{"epoch": 1, "ap": 0.5}], "model": {"a": torch.ones(2)}}
-    document = {"format_version": FORMAT_VERSION, "config": small_config().model_dump(mode="json")}
+    document = {"format_version": FORMAT_VERSION, "config": smallest_config(num_classes=2).model_dump(mode="json")}
     (folder / "last").mkdir()
     return FileTarget(
         folder / "last" / STATE_FILE,

@@ -1,13 +1,16 @@
-"""A local file server."""
+"""A local file server, and a saved model."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from file_server import Handler, Server
 
+from anchordetr import Detector
+from anchordetr.config import Config
 from anchordetr.weights import download as download_module
 
 
@@ -19,3 +22,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture
+def detector(small_config: Config) -> Detector:
+    return Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
+
+
+@pytest.fixture
+def folder(detector: Detector, tmp_path: Path) -> Path:
+    """The folder of a saved model."""
+    detector.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"

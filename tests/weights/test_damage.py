@@ -14,29 +14,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from saved_models import edit_config
 
 from anchordetr import Detector
-from anchordetr.config import Config
 from anchordetr.errors import InputError, UsageError
 from anchordetr.weights.description import SavedModel
 from anchordetr.weights.saved_model import read_model, write_model
 from anchordetr.weights.tensor_file import write_tensors
-
-
-@pytest.fixture
-def detector(small_config: Config) -> Detector:
-    return Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
-
-
-@pytest.fixture
-def folder(detector: Detector, tmp_path: Path) -> Path:
-    detector.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
-
-
-def edit(folder: Path, **changes: object) -> None:
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def same(first: SavedModel, second: SavedModel) -> bool:
@@ -95,7 +79,7 @@ def test_a_model_of_version_two_has_no_digests(folder: Path, caplog: pytest.LogC
     file, before = folder / "model.safetensors", read_model(folder)
     values = json.loads(metadata_of(file)["config"]) | {"format_version": 2}
     save_file(load_file(file), file, {"format": "pt", "config": json.dumps(values)})
-    edit(folder, format_version=2)
+    edit_config(folder, format_version=2)
     assert same(read_model(folder), before)
     assert not caplog.records
 
@@ -194,7 +178,7 @@ def test_other_things_than_files_of_a_model_are_named(
 )
 def test_a_configuration_of_absurd_size_is_refused(changes: dict[str, Any], folder: Path) -> None:
     model = json.loads((folder / "config.json").read_text())["model"]
-    edit(folder, model=model | changes)
+    edit_config(folder, model=model | changes)
     with pytest.raises((InputError, UsageError), match=str(folder)):
         Detector.from_pretrained(folder, device="cpu")
 
@@ -224,7 +208,7 @@ def test_a_configuration_of_absurd_size_is_refused(changes: dict[str, Any], fold
 )
 def test_entries_of_another_type_are_refused(changes: dict[str, Any], folder: Path) -> None:
     """The smallest failures that mutations of the description found, in either of its places."""
-    edit(folder, **changes)
+    edit_config(folder, **changes)
     with pytest.raises(InputError, match=r"config\.json"):
         read_model(folder)
     file = folder / "model.safetensors"
@@ -270,10 +254,10 @@ def test_headers_that_claim_what_is_not_there_are_refused(header: object, data: 
 def test_an_edited_configuration_is_used_and_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read_model(folder)
     assert capsys.readouterr().err == ""
-    edit(folder, class_names=["cat", "fox", "ox"])
+    edit_config(folder, class_names=["cat", "fox", "ox"])
     assert read_model(folder).class_names == ["cat", "fox", "ox"]
     assert "config.json was edited after it was saved (class_names)" in capsys.readouterr().err
-    edit(folder, origin={"metrics": {"ap": 0.9}})
+    edit_config(folder, origin={"metrics": {"ap": 0.9}})
     assert read_model(folder).origin == {"metrics": {"ap": 0.9}}
     assert "origin" in capsys.readouterr().err
 

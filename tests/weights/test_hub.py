@@ -11,7 +11,6 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from anchordetr import Detector
 from anchordetr.cli.main import run
-from anchordetr.config import Config
 from anchordetr.errors import InputError
 from anchordetr.weights import hub
 
@@ -52,11 +51,6 @@ def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(hub, "HfApi", FakeApi)
     monkeypatch.setattr(hub, "hf_hub_download", FakeApi.download)
     return FakeApi.root
-
-
-@pytest.fixture
-def detector(small_config: Config) -> Detector:
-    return Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
 
 
 def test_a_detector_is_uploaded_and_loaded_again(detector: Detector, fake_hub: Path) -> None:

@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from anchordetr import Detector
-from anchordetr.config import Config
 from anchordetr.errors import InputError
-
-
-@pytest.fixture
-def detector(small_config: Config) -> Detector:
-    return Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
 
 
 def test_a_run_whose_best_model_is_damaged_loads_its_last(

@@ -10,28 +10,12 @@ import pytest
 import torch
 from checkpoints import original_weights
 from safetensors.torch import load_file, save_file
+from saved_models import edit_config
 
 from anchordetr import Detector
-from anchordetr.config import Config
 from anchordetr.errors import InputError
 from anchordetr.weights.official import read_original
 from anchordetr.weights.saved_model import read_model, write_model
-
-
-@pytest.fixture
-def detector(small_config: Config) -> Detector:
-    return Detector(small_config, ["cat", "dog", "ox"], [4, 8, 15], device="cpu")
-
-
-@pytest.fixture
-def folder(detector: Detector, tmp_path: Path) -> Path:
-    detector.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
-
-
-def edit(folder: Path, **changes: object) -> None:
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def test_a_model_folder_has_two_files_with_a_format_version(folder: Path) -> None:
@@ -50,7 +34,7 @@ def test_saving_a_loaded_model_writes_the_same_weights(detector: Detector, folde
 
 
 def test_the_configuration_can_be_edited(folder: Path) -> None:
-    edit(folder, class_names=["a", "b", "c"])
+    edit_config(folder, class_names=["a", "b", "c"])
     assert read_model(folder).class_names == ["a", "b", "c"]
 
 
@@ -66,7 +50,7 @@ def test_the_configuration_of_another_save_is_ignored(detector: Detector, folder
 
 
 def test_a_newer_format_version_is_refused(folder: Path) -> None:
-    edit(folder, format_version=9, anchordetr_version="9.9")
+    edit_config(folder, format_version=9, anchordetr_version="9.9")
     with pytest.raises(InputError, match=r"version 9.*anchordetr 9\.9.*anchordetr 0\.1\.0"):
         read_model(folder)
 
@@ -94,7 +78,7 @@ def test_a_damaged_folder_is_named(damage: str, folder: Path) -> None:
     {
         "truncated": lambda: weights.write_bytes(whole[: len(whole) // 2]),
         "empty": lambda: weights.write_bytes(b""),
-        "no config": lambda: edit(folder, model={"num_anchors": -3}),
+        "no config": lambda: edit_config(folder, model={"num_anchors": -3}),
         "half a config": lambda: config.write_text(config.read_text()[:100]),
         "no classes": lambda: config.write_text(json.dumps(json.loads(config.read_text()) | {"class_names": None})),
         "a list": lambda: config.write_text("[1]"),
