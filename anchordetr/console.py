@@ -34,7 +34,7 @@ def plain(text: str) -> Text:
     return Text(printable(text))
 
 
-def cell(text: str, longest: int = 200) -> Text:
+def table_text(text: str, longest: int = 200) -> Text:
     """Return a text for a cell or title of a table: :func:`plain`, and cut to ``longest`` characters."""
     return plain(shortened(text, longest))
 

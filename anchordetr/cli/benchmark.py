@@ -14,7 +14,7 @@ from rich.table import Table
 from anchordetr.cli import options
 from anchordetr.cli.benchmark_budget import budget
 from anchordetr.cli.tables import print_json, require_output, write_output
-from anchordetr.console import cell
+from anchordetr.console import table_text
 from anchordetr.errors import UsageError, closest_match
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _report(
 
 
 def _print_timings(title: str, baseline: str, timings: list[Timing]) -> None:
-    table = Table(title=cell(title))
+    table = Table(title=table_text(title))
     for column in ("case", "candidate", "ms", f"time of '{baseline}' / its time", "peak MiB"):
         table.add_column(column, justify="left" if column in ("case", "candidate") else "right")
     for timing in timings:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import fraction, print_json, require_output, write_output
-from anchordetr.console import cell, say
+from anchordetr.console import say, table_text
 
 if TYPE_CHECKING:
     from anchordetr.profiling.budget import BudgetResult
@@ -89,7 +89,7 @@ def budget(
 
 
 def _print(results: list[BudgetResult], title: str) -> None:
-    table = Table(title=cell(title))
+    table = Table(title=table_text(title))
     for column in ("anchors", "patterns", "queries", "layers", "ms per image", "speed-up", "AP", "AP50"):
         table.add_column(column, justify="left" if column == "patterns" else "right")
     slowest = results[0].seconds

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from anchordetr.cli import options
 from anchordetr.cli.tables import print_json
-from anchordetr.console import cell
+from anchordetr.console import table_text
 from anchordetr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _cost(cost: Cost) -> str:
 
 
 def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
-    table = Table(title=cell(title))
+    table = Table(title=table_text(title))
     for column in ("mode", "part", "adds", "held after it", "peak in it"):
         table.add_column(column, justify="left" if column in ("mode", "part") else "right")
     for mode, row in memory.items():
@@ -145,7 +145,7 @@ def _print_model(memory: dict[str, ModelMemory], title: str) -> None:
 
 
 def _print_fits(largest: list[Fit], name: str, fits: str, size: str) -> None:
-    table = Table(title=cell(f"largest images of the shape of {size} that {name} can take in {fits}, float32"))
+    table = Table(title=table_text(f"largest images of the shape of {size} that {name} can take in {fits}, float32"))
     for column in ("mode", "batch size", "height x width"):
         table.add_column(column)
     for fit in largest:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from anchordetr.console import CONTROLS, cell, plain
+from anchordetr.console import CONTROLS, plain, table_text
 from anchordetr.disk import make_writable_folder
 from anchordetr.files import require_replaceable, write_json
 
@@ -45,7 +45,7 @@ def print_metrics(metrics: Metrics, as_json: bool) -> None:
     shown, note = metrics.shown_classes()
     classes = Table("class", "AP", caption=note or None)
     for name, value in shown.items():
-        classes.add_row(cell(name), fraction(value))
+        classes.add_row(table_text(name), fraction(value))
     console = Console()
     console.print(table)
     console.print(classes)
@@ -55,7 +55,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     """Print a table with one fact per row."""
     table = Table("name", "value")
     for name, value in facts.items():
-        table.add_row(cell(name), f"{value:,}" if isinstance(value, int) else plain(str(value)))
+        table.add_row(table_text(name), f"{value:,}" if isinstance(value, int) else plain(str(value)))
     Console().print(table)
 
 

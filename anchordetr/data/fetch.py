@@ -59,7 +59,7 @@ def fetch(address: str) -> bytes:
         text = reason(cause) if isinstance(cause, BaseException) else cause
         raise InputError(f"{shortened(address)} could not be fetched: {text}.") from error
     except HTTPException as error:  # a body cut short, a broken status line, ...
-        text = f"the answer is not valid HTTP ({type(error).__name__}: {reason(error)})"
+        text = f"the response is not valid HTTP ({type(error).__name__}: {reason(error)})"
         raise InputError(f"{shortened(address)} could not be fetched: {text}.") from error
     except Exception as error:  # an invalid address, wrong chunks, a length beyond the memory, ...
         without_password = re.sub("//[^/?#]*@", "//", address)

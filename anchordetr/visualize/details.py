@@ -20,7 +20,7 @@ _MOST_COUNTS = 20
 def plot_details(details: Details, class_names: Sequence[str], folder: Path) -> list[Path]:
     """Draw the precision-recall curves and the confusion matrix of an evaluation into a folder; return the files.
 
-    A picture that cannot be drawn is left out with a warning.
+    A figure that cannot be drawn is left out with a warning.
     """
     curves = attempt(
         folder / "precision_recall.png", lambda path: plot_precision_recall(details.precision, class_names, path)

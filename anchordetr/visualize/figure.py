@@ -61,7 +61,7 @@ def require_chart(path: Path) -> None:
 
 
 def attempt(path: Path, draw: Callable[[Path], object]) -> list[Path]:
-    """Draw a picture into a file and return the file; warn and return nothing if that fails, whatever the reason."""
+    """Draw a figure into a file and return the file; warn and return nothing if that fails, whatever the reason."""
     try:
         draw(path)
     except Exception as error:

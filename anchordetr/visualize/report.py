@@ -18,7 +18,7 @@ def plot_report(
 ) -> dict[str, list[Path]]:
     """Draw sample predictions and, if matplotlib is installed, the curves of a training run.
 
-    What cannot be drawn is left out with a warning: a picture never ends a run.
+    What cannot be drawn is left out with a warning: a figure never ends a run.
 
     Args:
         folder: for the files; created if needed.

@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from anchordetr.console import cell
+from anchordetr.console import table_text
 from anchordetr.errors import UsageError
 from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.models.class_modules import class_modules
@@ -94,5 +94,5 @@ def transfer_table(model: nn.Module, copied: Sequence[str], class_names: Sequenc
     new = [name for name in class_names if name not in kept]
     for names, what in ((copied, "copied by name"), (new, "newly initialised")):
         if names:
-            table.add_row(cell(f"class_head: {', '.join(names)}", 2000), "", f"{len(names)} rows", what)
+            table.add_row(table_text(f"class_head: {', '.join(names)}", 2000), "", f"{len(names)} rows", what)
     return table

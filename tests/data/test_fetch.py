@@ -1,4 +1,4 @@
-"""Images at web addresses: what is sent, which answers are refused, and bounds in time and bytes."""
+"""Images at web addresses: what is sent, which responses are refused, and bounds in time and bytes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from anchordetr.data import fetch
 from anchordetr.data.images import load_image, load_or_skip
 from anchordetr.errors import InputError
 
-Answer = Callable[[socket.socket], object]
-Serve = Callable[[Answer], str]
+Response = Callable[[socket.socket], object]
+Serve = Callable[[Response], str]
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
@@ -28,7 +28,7 @@ def png() -> bytes:
     return stream.getvalue()
 
 
-def send(*parts: bytes) -> Answer:
+def send(*parts: bytes) -> Response:
     return lambda connection: connection.sendall(b"".join(parts))
 
 
@@ -36,18 +36,18 @@ def image(connection: socket.socket) -> None:
     connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(png()) + png())
 
 
-def redirect(location: str) -> Answer:
+def redirect(location: str) -> Response:
     return send(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: ", location.encode(), b"\r\n\r\n")
 
 
-def forever(start: bytes, content: bytes, pause: float = 0) -> Answer:
-    def answer(connection: socket.socket) -> None:
+def forever(start: bytes, content: bytes, pause: float = 0) -> Response:
+    def response(connection: socket.socket) -> None:
         connection.sendall(start)
         while True:
             connection.sendall(content)
             time.sleep(pause)
 
-    return answer
+    return response
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def requests() -> list[str]:
 
 @pytest.fixture
 def serve(requests: list[str]) -> Iterator[Serve]:
-    """Start servers that read a request and answer with raw bytes; return their addresses."""
+    """Start servers that read a request and reply with raw bytes; return their addresses."""
     sockets: list[socket.socket] = []
 
-    def run(server: socket.socket, answer: Answer) -> None:
+    def run(server: socket.socket, response: Response) -> None:
         while True:
             try:
                 connection, _ = server.accept()
@@ -73,14 +73,14 @@ def serve(requests: list[str]) -> Iterator[Serve]:
                     request += part
                 requests.append(request.split(b"\r\n")[0].decode())
                 try:
-                    answer(connection)
+                    response(connection)
                 except OSError:
                     continue
 
-    def start(answer: Answer) -> str:
+    def start(response: Response) -> str:
         server = socket.create_server(("127.0.0.1", 0))
         sockets.append(server)
-        threading.Thread(target=run, args=(server, answer), daemon=True).start()
+        threading.Thread(target=run, args=(server, response), daemon=True).start()
         return f"http://127.0.0.1:{server.getsockname()[1]}"
 
     yield start
@@ -147,7 +147,7 @@ def test_a_message_shortens_a_long_address() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("response", "message"),
     [
         (send(), "closed connection"),
         (send(b"no status\r\n\r\n"), "not valid HTTP"),
@@ -168,8 +168,8 @@ def test_a_message_shortens_a_long_address() -> None:
         (redirect("/again"), "infinite loop"),
     ],
 )
-def test_a_wrong_answer_is_a_skippable_error(answer: Answer, message: str, serve: Serve) -> None:
-    address = f"{serve(answer)}/ü x.jpg?q={'y' * 300}"
+def test_a_wrong_response_is_a_skippable_error(response: Response, message: str, serve: Serve) -> None:
+    address = f"{serve(response)}/ü x.jpg?q={'y' * 300}"
     with pytest.raises(InputError, match=message) as error:
         load_image(address)
     assert address[:40] in str(error.value)
@@ -183,7 +183,7 @@ def test_redirects_are_followed(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         forever(HEAD + b"\r\n", b"x", 0.05),
         forever(HEAD, b"x", 0.05),
@@ -193,11 +193,11 @@ def test_redirects_are_followed(serve: Serve) -> None:
     ids=["body", "headers", "status line", "nothing"],
 )
 def test_a_server_that_trickles_ends_at_the_limit(
-    answer: Answer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    response: Response, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "ADDRESS_SECONDS", 0.3)
     with pytest.raises(InputError, match=r"longer than 0\.3 seconds"):
-        load_image(serve(answer))
+        load_image(serve(response))
 
 
 def test_all_redirects_together_have_one_limit(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ def test_all_redirects_together_have_one_limit(serve: Serve, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         forever(HEAD + b"\r\n", bytes(65536)),
         forever(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + bytes(4096) + b"\r\n"),
@@ -222,7 +222,9 @@ def test_all_redirects_together_have_one_limit(serve: Serve, monkeypatch: pytest
     ],
     ids=["endless body", "endless chunks", "endless redirect", "endless status", "announced"],
 )
-def test_no_more_bytes_than_the_limit_are_taken(answer: Answer, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_bytes_than_the_limit_are_taken(
+    response: Response, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetch, "ADDRESS_BYTES", 1_000_000)
     with pytest.raises(InputError, match="more than 1,000,000 bytes"):
-        load_image(serve(answer))
+        load_image(serve(response))

@@ -167,11 +167,11 @@ def test_too_little_space_is_said_before_training(small_config: Config, coco_fol
     parts = [file.stat().st_size for name in ("last", "best") for file in (tmp_path / "run" / name).iterdir()]
     state = (tmp_path / "run" / "last" / checkpoint.STATE_FILE).stat().st_size
     run = TrainingRun(tmp_path / "empty" / "run", config, lambda folder, model: None)
-    wanted: list[int] = []
+    requested: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("anchordetr.training.run.require_space", lambda path, size: wanted.append(size))
+        patch.setattr("anchordetr.training.run.require_space", lambda path, size: requested.append(size))
         run.require_space(detector.model, detector.model)
-    assert wanted[0] == pytest.approx(sum(parts) + state, rel=0.3)
+    assert requested[0] == pytest.approx(sum(parts) + state, rel=0.3)
 
 
 def test_a_disk_that_fills_up_leaves_a_run_to_resume(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def names_of(classes: int) -> list[str]:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("classes", [1, 2, 80, 10_000])
-def test_pictures_of_any_number_of_classes_are_small(classes: int, tmp_path: Path) -> None:
+def test_figures_of_any_number_of_classes_are_small(classes: int, tmp_path: Path) -> None:
     files = plot_details(details_of(classes), names_of(classes), tmp_path)
     assert [file.name for file in files] == ["precision_recall.png", "confusion_matrix.png"]
     for file in files:
@@ -85,7 +85,7 @@ def test_labels(name: str, shown: str) -> None:
     assert label(name, 7) == shown
 
 
-def test_a_picture_that_fails_is_a_warning_and_the_others_are_drawn(
+def test_a_figure_that_fails_is_a_warning_and_the_others_are_drawn(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> sparse.csr_array:

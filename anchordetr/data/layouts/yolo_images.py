@@ -15,7 +15,7 @@ from anchordetr.errors import InputError
 from anchordetr.files import MEBIBYTE, list_files, read_text
 
 _LIST_LIMIT = 256 * MEBIBYTE
-_RUNS = "runs"  # where this and other libraries put results, pictures among them
+_RUNS = "runs"  # where this and other libraries put results, images among them
 
 
 class SplitImages(NamedTuple):

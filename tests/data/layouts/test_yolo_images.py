@@ -183,7 +183,7 @@ def test_symbolic_links_to_folders_are_followed_once(data: Path, tmp_path: Path)
     assert found(split) == {}
 
 
-def test_pictures_of_earlier_runs_are_left_out_and_counted(data: Path) -> None:
+def test_images_of_earlier_runs_are_left_out_and_counted(data: Path) -> None:
     write_image(data / "runs" / "detect" / "1.png")
     (data / "runs" / "detect" / "labels").mkdir()
     (data / "runs" / "detect" / "labels" / "1.txt").write_text(LABEL)
