@@ -42,7 +42,7 @@ test-lowest: ## run most tests with the lowest versions of the dependencies that
 		tests/cli tests/data tests/evaluation tests/weights tests/test_*.py
 
 fuzz: $(INSTALLED) ## read mutated files and run mutated commands: make fuzz EXAMPLES=20000
-	OMP_NUM_THREADS=1 EXAMPLES=$(EXAMPLES) $(BIN)/pytest -m slow tests/fuzz --hypothesis-show-statistics
+	OMP_NUM_THREADS=1 EXAMPLES=$(EXAMPLES) HF_HUB_OFFLINE=1 $(BIN)/pytest -m slow tests/fuzz --hypothesis-show-statistics
 
 coverage: ## run the tests and report which lines they run
 	$(MAKE) unit COVERAGE=1

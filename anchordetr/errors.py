@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 _LONGEST_NAME = 255  # characters; of a file, in most file systems
+_LONGEST_REASON = 1000  # characters
+_MOST_KNOWN = 100
 
 
 class InputError(ValueError):
@@ -37,19 +39,24 @@ class Stopped(Exception):
 
 
 def closest_match(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` with the known name most similar to ``name``, or the list of known names."""
+    """Return ``" Did you mean 'x'?"`` with the known name most similar to ``name``, or a list of known names."""
     known = sorted(known)
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else f" Known: {', '.join(known)}."
+    matches = difflib.get_close_matches(limited(name), known, n=1, cutoff=0.5)
+    return f" Did you mean '{matches[0]}'?" if matches else f" Known: {listed(known, _MOST_KNOWN)}."
+
+
+def limited(value: object, longest: int = _LONGEST_NAME) -> str:
+    """Return a value that somebody else wrote as text for a message, cut to ``longest`` characters."""
+    text = str(value)
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def listed(names: Sequence[str], most: int) -> str:
     """Return up to ``most`` names, separated by commas, with an ellipsis if there are more; long ones are cut."""
-    shown = (name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in names[:most])
-    return ", ".join(shown) + (", ..." if len(names) > most else "")
+    return ", ".join(map(limited, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if the message is empty."""
+    """Return the first line of an error's message, cut if it is very long, or its type if the message is empty."""
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return limited(lines[0].rstrip("."), _LONGEST_REASON) if lines else type(error).__name__

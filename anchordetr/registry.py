@@ -21,7 +21,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from anchordetr.errors import UsageError, closest_match
+from anchordetr.errors import UsageError, closest_match, limited
 
 Component = TypeVar("Component", bound=Callable[..., Any])
 
@@ -70,7 +70,7 @@ class Registry:
         if name not in self._components:
             load_plugins()
         if name not in self._components:
-            raise UsageError(f"Unknown {self.kind} '{name}'.{closest_match(name, self._components)}")
+            raise UsageError(f"Unknown {self.kind} '{limited(name)}'.{closest_match(name, self._components)}")
         return self._components[name]
 
 

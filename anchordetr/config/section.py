@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from anchordetr.config.renamed import explain_renamed
-from anchordetr.errors import UsageError, closest_match
+from anchordetr.errors import UsageError, closest_match, limited
 
 
 class Section(BaseModel):
@@ -32,5 +32,5 @@ class Section(BaseModel):
             if name not in cls.model_fields:
                 known = [f"{cls.prefix}{field}" for field in cls.model_fields]
                 kind = "key" if cls.prefix else "section"
-                raise UsageError(f"Unknown configuration {kind} '{key}'.{closest_match(key, known)}")
+                raise UsageError(f"Unknown configuration {kind} '{limited(key)}'.{closest_match(key, known)}")
         return values

@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from anchordetr.errors import InputError, UsageError, closest_match, reason
+from anchordetr.errors import InputError, UsageError, closest_match, limited, reason
 from anchordetr.feature_levels import is_dilated, strides_of
 from anchordetr.files import require_regular_file
 from anchordetr.grouping import group_by
@@ -162,7 +162,8 @@ class TimmBody(nn.Module):
 def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int, ...], tuple[int, ...]]:
     """Return timm's options, the indices of the chosen maps and their strides."""
     if not timm.is_model(name.split(".")[0]):
-        raise UsageError(f"Unknown backbone '{name}'.{closest_match(name, [*BACKBONES.names(), *timm.list_models()])}")
+        known = [*BACKBONES.names(), *timm.list_models()]
+        raise UsageError(f"Unknown backbone '{limited(name)}'.{closest_match(name, known)}")
     options: dict[str, Any] = {"output_stride": 16} if is_dilated(features) else {}
     try:
         with torch.device("meta"):

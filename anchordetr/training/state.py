@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from anchordetr.console import say
-from anchordetr.errors import InputError, reason
+from anchordetr.errors import InputError, limited, reason
 from anchordetr.files import require_regular_file, write_atomically
 from anchordetr.finite import describe_non_finite, non_finite
 
@@ -79,10 +79,11 @@ def _read(file: Path) -> dict[str, Any]:
         bad = non_finite(dict(_tensors(state)))
     except Exception as error:
         raise DamagedStateError(f"{file} is damaged and cannot be resumed from: {reason(error)}.") from error
-    if version != FORMAT_VERSION:
+    if not isinstance(version, int) or version != FORMAT_VERSION:
         raise InputError(
-            f"{file} has format version {version}, and this anchordetr resumes version {FORMAT_VERSION}. Start a new "
-            f"run from its weights (--weights {file.parent}), or resume it with the anchordetr that wrote it."
+            f"{file} has format version {limited(version)}, and this anchordetr resumes version {FORMAT_VERSION}. "
+            f"Start a new run from its weights (--weights {file.parent}), or resume it with the anchordetr that wrote "
+            "it."
         )
     if bad:
         raise DamagedStateError(f"{file} is damaged: {describe_non_finite(bad)}.")

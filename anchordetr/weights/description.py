@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anchordetr.config import Config, parse_config
 from anchordetr.config.renamed import upgrade
-from anchordetr.errors import InputError, UsageError
+from anchordetr.errors import InputError, UsageError, limited
 from anchordetr.weights.format_one import upgrade_weights
 
 FORMAT_VERSION = 3  # from this version on, the weights have digests
@@ -84,14 +84,17 @@ def understand(
         or values.get("architecture", ARCHITECTURE) != ARCHITECTURE
         or "model" not in values
     ):
-        raise InputError(f"{source} describes {_architecture(values)}, not {ARCHITECTURE}; anchordetr cannot read it.")
+        raise InputError(
+            f"{source} describes {limited(_architecture(values))}, not {ARCHITECTURE}; anchordetr cannot read it."
+        )
     written = values.get("format_version")
     if written == 1:
         values, weights = upgrade(values), upgrade_weights(weights)
     elif written not in _READABLE:
         raise InputError(
-            f"{source} has format version {written}, written by anchordetr {values.get('anchordetr_version')}; this is "
-            f"anchordetr {version('anchordetr')}, which reads up to version {FORMAT_VERSION}. Update anchordetr."
+            f"{source} has format version {limited(written)}, written by anchordetr "
+            f"{limited(values.get('anchordetr_version'))}; this is anchordetr {version('anchordetr')}, which reads up "
+            f"to version {FORMAT_VERSION}. Update anchordetr."
         )
     if missing := [name for name in EDITABLE if name not in values]:
         raise InputError(f"{source} is damaged: it has no '{missing[0]}'.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import torch
@@ -94,7 +95,14 @@ CORPUS: dict[str, list[Any]] = {
         directory([]),
         *(encoded(kind)[:60] for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP")),
     ],
-    "model.safetensors": [b"", b"{}", b"\xff" * 8, b"\x02" + bytes(7) + b"{}", b"\x02" + bytes(7) + b"[]"],
+    "model.safetensors": [
+        b"",
+        b"{}",
+        b"\xff" * 8,
+        b"\x02" + bytes(7) + b"{}",
+        b"\x02" + bytes(7) + b"[]",
+        struct.pack("<Q", 5006) + b'{"a":"' + b"9" * 4998 + b'"}',
+    ],
     "config.json": [
         b"[]",
         b"null",
@@ -103,6 +111,8 @@ CORPUS: dict[str, list[Any]] = {
         b'{"origin": [1]}',
         b'{"origin": {"metrics": {"ap": 1' + b"0" * 400 + b"}}}",
         b"[" * 100_000,
+        b'{"model": 1, "architecture": "' + b"9" * 5000 + b'"}',
+        b'{"model": 1, "format_version": "' + b"9" * 5000 + b'"}',
     ],
     "training_state.pt": [
         b"",
@@ -110,6 +120,8 @@ CORPUS: dict[str, list[Any]] = {
         archive([]),
         archive({"format_version": 3}),
         archive({"format_version": []}),
+        archive({"format_version": torch.zeros(2)}),
+        archive({"format_version": "9" * 5000}),
     ],
     "checkpoints of the original": [
         b"",
