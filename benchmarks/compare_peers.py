@@ -76,10 +76,15 @@ def build_network(name: str, config: Config) -> Any:
 
 
 def make_trainer(
-    name: str, config: Config, train_set: DetectionDataset, val_set: DetectionDataset, folder: Path
+    name: str,
+    config: Config,
+    train_set: DetectionDataset,
+    val_set: DetectionDataset,
+    folder: Path,
+    device: torch.device,
 ) -> Trainer:
     """Return the library's trainer with a network of either kind, which resumes the folder's run if there is one."""
-    network = build_network(name, config).to(choose_device(config.train.device))
+    network = build_network(name, config).to(device)
     data, backbone = config.data, network.backbone
     transform = eval_transform(data.short_side, data.long_side, backbone.mean, backbone.std)
 
@@ -101,14 +106,15 @@ def train_model(
     sets: tuple[DetectionDataset, DetectionDataset],
     folder: Path,
     images: int,
+    device: torch.device,
 ) -> Result:
     """Train one network, or resume its run, and return the result."""
     is_resumed = is_started(folder)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    trainer = make_trainer(name, config, *sets, folder)
+    trainer = make_trainer(name, config, *sets, folder, device)
     trainer.fit()
-    machine = describe_machine(choose_device(config.train.device))
+    machine = describe_machine(device)
     network = trainer.model
     return {
         "name": name,
@@ -126,12 +132,15 @@ def train_model(
 
 
 def measure_steps(
-    names: list[str], config: Config, sets: tuple[DetectionDataset, DetectionDataset], rounds: int
+    names: list[str],
+    config: Config,
+    sets: tuple[DetectionDataset, DetectionDataset],
+    rounds: int,
+    device: torch.device,
 ) -> Result:
     """Time a training step of every network on the same batch, in turn, and measure its peak memory."""
-    device = choose_device(config.train.device)
     with tempfile.TemporaryDirectory() as folder:
-        trainers = {name: make_trainer(name, config, *sets, Path(folder)) for name in names}
+        trainers = {name: make_trainer(name, config, *sets, Path(folder), device) for name in names}
         batches = next(trainers[names[0]].data.steps())
 
         def step(trainer: Trainer) -> Callable[[], object]:
@@ -166,20 +175,21 @@ def peers_table(results: list[Result], timings: list[Result]) -> str:
 
 def compare_networks(data: str, arguments: argparse.Namespace) -> None:
     """Train every network with every seed on one data set, and report on all of them."""
-    config = base_config(data, parse_assignments(arguments.set)).updated({"train.device": arguments.device})
+    device = choose_device(arguments.device)
+    config = base_config(data, parse_assignments(arguments.set))
     sets = (open_dataset(data, "train", config.data.layout), open_dataset(data, "val", config.data.layout))
     steps, images = epoch_of(len(sets[0]), config.train.batch_size)
     epochs = epochs_for(arguments.steps, arguments.epochs or config.train.epochs, steps)
     config = config.updated({"model.num_classes": len(sets[0].class_names), "train.epochs": epochs})
     folder = arguments.output / data_name(data)
-    measure = partial(measure_steps, arguments.models, config, sets, arguments.rounds)
+    measure = partial(measure_steps, arguments.models, config, sets, arguments.rounds, device)
     measured = run_once(folder / "results" / f"steps_{'_'.join(arguments.models)}.json", config, measure)
     results = []
     for seed in arguments.seeds:
         seeded = config.updated({"train.seed": seed})
         for name in arguments.models:
             run = folder / "runs" / f"{name}_seed{seed}"
-            train = partial(train_model, name, seeded, data, sets, run, images)
+            train = partial(train_model, name, seeded, data, sets, run, images, device)
             results.append(run_once(folder / "results" / f"{run.name}.json", seeded, train))
             report(results, arguments.target_ap, "detr", folder)
     table = peers_table(results, measured["timings"])

@@ -20,7 +20,7 @@ from anchordetr.training.state import STATE_FILE
 from anchordetr.visualize.plots import plot_bands
 
 Result = dict[str, Any]
-_ANYWHERE = {"train.device", "data.workers", "model.backbone_weights"}  # what may differ between machines
+_ANYWHERE = {"data.workers", "model.backbone_weights"}  # what may differ between machines
 
 
 def run_once(file: Path, config: Config, train: Callable[[], Result]) -> Result:

@@ -149,7 +149,7 @@ def test_upgrade_keeps_other_anchors() -> None:
         ({"train.epochs": "²"}, "'train.epochs'.*'²'"),
         ({"train.epochs": 10**12}, "'train.epochs'"),
         ({"train.lr": float("nan")}, "'train.lr'.*finite"),
-        ({"train.clip_norm": float("inf")}, "'train.clip_norm'.*finite"),
+        ({"train.clip_max_norm": float("inf")}, "'train.clip_max_norm'.*finite"),
         ({"loss.focal_gamma": "1e999"}, "'loss.focal_gamma'.*finite"),
         ({"model.denoising_point_noise": float("inf")}, "'model.denoising_point_noise'.*finite"),
         ({"data.train_short_sides": []}, "'data.train_short_sides'.*at least 1"),
@@ -305,3 +305,9 @@ def test_precisions_are_those_of_the_device() -> None:
 def test_the_page_of_settings_is_up_to_date() -> None:
     written = (ROOT / SETTINGS_PAGE).read_text(encoding="utf-8")
     assert written == settings_page(), f"{SETTINGS_PAGE} is out of date; write it with: {REWRITE_COMMAND}"
+
+
+def test_a_key_that_is_gone_is_refused_with_what_takes_its_place_and_dropped_from_old_files() -> None:
+    with pytest.raises(UsageError, match=r"train\.device' is gone; choose the device with --device"):
+        parse_config({"train": {"device": "cpu"}})
+    assert upgrade({"train": {"device": "cpu", "ema": 0.5}}) == {"train": {"ema_decay": 0.5}}

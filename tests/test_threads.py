@@ -152,13 +152,15 @@ def test_predictions_beside_an_optimization_of_the_same_network(detector: Detect
             np.testing.assert_array_equal(boxes(detector), expected)
 
 
-def test_a_loaded_detector_makes_nothing_at_the_first_prediction(
-    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_first_prediction_makes_nothing(
+    small_config: Config, detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector.save_pretrained(tmp_path)
-    loaded = Detector.from_pretrained(tmp_path, device="cpu")
+    built, loaded = Detector(small_config, device="cpu"), Detector.from_pretrained(tmp_path, device="cpu")
+    copied, unpickled = copy.deepcopy(built), pickle.loads(pickle.dumps(built))
     monkeypatch.setattr(prepared, "fuse", lambda model: pytest.fail("a copy was made"))
-    boxes(loaded)
+    for ready in (built, loaded, copied, unpickled):
+        boxes(ready)
 
 
 def test_one_thread_makes_the_copy_again_when_weights_have_changed(

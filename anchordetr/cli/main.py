@@ -12,13 +12,13 @@ import typer
 from anchordetr.cli import benchmark, options
 from anchordetr.cli.config import show_config
 from anchordetr.cli.convert import convert
+from anchordetr.cli.debug_step import debug_step
 from anchordetr.cli.demo import demo
 from anchordetr.cli.doctor import doctor
 from anchordetr.cli.eval import evaluate
 from anchordetr.cli.list_models import list_models
 from anchordetr.cli.predict import predict
 from anchordetr.cli.profile_memory import profile_memory
-from anchordetr.cli.replay import replay
 from anchordetr.cli.streams import protected_streams
 from anchordetr.cli.train import train
 from anchordetr.console import printable
@@ -54,7 +54,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("predict")(predict)
 app.command("convert")(convert)
-app.command("replay")(replay)
+app.command("debug-step")(debug_step)
 app.command("doctor")(doctor)
 app.command("profile-memory")(profile_memory)
 app.add_typer(benchmark.app, name="benchmark")

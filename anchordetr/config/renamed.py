@@ -1,4 +1,4 @@
-"""Renamed configuration keys and values: refused in what a user writes, upgraded in what was saved."""
+"""Renamed and removed configuration keys and values: refused in what a user writes, upgraded in what was saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ RENAMED = {
     "model.refine": "model.box_refinement",
     "model.denoising": "model.denoising_groups",
     "model.fuse_at": "model.fusion_level",
+    "train.accumulate": "train.grad_accum_steps",
+    "train.clip_norm": "train.clip_max_norm",
+    "train.ema": "train.ema_decay",
+    "train.patience": "train.early_stopping_patience",
 }
+REMOVED = {"train.device": "choose the device with --device, or with the argument device of Detector"}
 RENAMED_VALUES = {("model.anchors", "none"): ("model.queries", "embeddings")}
 
 
@@ -20,6 +25,8 @@ def explain_renamed(key: str, value: Any) -> str | None:
     """Return a sentence that names what replaced a ``section.key`` or its value; None where nothing did."""
     if key in RENAMED:
         return f"The configuration key '{key}' is now called '{RENAMED[key]}'; use this name."
+    if key in REMOVED:
+        return f"The configuration key '{key}' is gone; {REMOVED[key]}."
     if isinstance(value, str) and (key, value) in RENAMED_VALUES:
         new_key, new_value = RENAMED_VALUES[key, value]
         return f"{key}={value} is now {new_key}={new_value}; set this instead."
@@ -27,7 +34,7 @@ def explain_renamed(key: str, value: Any) -> str | None:
 
 
 def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a saved model or training state of format version 1 with current names.
+    """Return the configuration of a saved model or training state of an earlier format version with current names.
 
     Args:
         values: ``{"section": {"key": value}}``; entries that are not mappings, and current names, stay as they are.
@@ -42,6 +49,8 @@ def _upgrade_section(section: str, content: Mapping[str, Any]) -> dict[str, Any]
     upgraded = {}
     for name, value in content.items():
         key = f"{section}.{name}"
+        if key in REMOVED:
+            continue
         if isinstance(value, str) and (key, value) in RENAMED_VALUES:
             key, value = RENAMED_VALUES[key, value]
         upgraded[RENAMED.get(key, key).removeprefix(f"{section}.")] = value

@@ -96,7 +96,7 @@ class TrainConfig(Section):
     batch_size: PositiveCount = Field(
         default=8, description="Images of an optimizer step, shared by all training processes."
     )
-    accumulate: PositiveCount = Field(
+    grad_accum_steps: PositiveCount = Field(
         default=1,
         description="Parts into which each process splits its share of a step; more parts need less memory, and change "
         "results only where batch norm is not frozen.",
@@ -124,13 +124,13 @@ class TrainConfig(Section):
         le=1.0,
         description="Share of all steps after which `step` divides the learning rates by 10.",
     )
-    clip_norm: float = Field(
+    clip_max_norm: float = Field(
         default=0.1,
         gt=0.0,
         description="Largest norm of the gradient; a longer one is scaled down to it. 0.1 suits long training runs, "
         "1.0 short ones.",
     )
-    ema: float = Field(
+    ema_decay: float = Field(
         default=0.0,
         ge=0.0,
         lt=1.0,
@@ -147,7 +147,7 @@ class TrainConfig(Section):
         default=0,
         description="Steps after which the training state is saved, in addition to after each epoch; 0 is never.",
     )
-    patience: Count = Field(
+    early_stopping_patience: Count = Field(
         default=0, description="Evaluations without a better AP after which training stops; 0 is never."
     )
     precision: Precision = Field(
@@ -165,11 +165,6 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = Field(
         default=False,
         description="Save memory: the backward pass recomputes the features of the transformer's layers.",
-    )
-    device: str = Field(
-        default="auto",
-        examples=["auto", "cpu", "cuda", "cuda:1"],
-        description="Device of `benchmarks/compare_peers.py`; commands take `--device`.",
     )
     seed: int = Field(
         default=0, ge=0, le=2**63 - 1, description="Seed of initial weights, order of images and augmentation."

@@ -45,7 +45,7 @@ PRESETS: dict[str, Config] = {
             lr=1.3e-3,
             backbone_lr=5e-3,
             warmup=0.05,
-            clip_norm=1.0,
+            clip_max_norm=1.0,
         ),
     ),
 }
@@ -69,7 +69,7 @@ _SMALL = Config(
         ffn_dim=512,
     ),
     data=DataConfig(short_side=240, long_side=320, train_short_sides=(208, 224, 240, 256)),
-    train=TrainConfig(lr=1e-3, backbone_lr=5e-4, warmup=0.05, clip_norm=1.0),
+    train=TrainConfig(lr=1e-3, backbone_lr=5e-4, warmup=0.05, clip_max_norm=1.0),
 )
 PRESETS |= {
     "anchordetr_v2_r50_dc5": PRESETS["anchordetr_r50_dc5"].updated(_BEYOND_THE_PAPER),
@@ -85,8 +85,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "train.epochs": 60,
         "train.schedule": "cosine",
         "train.warmup": 0.05,
-        "train.clip_norm": 1.0,
-        "train.ema": 0.995,
+        "train.clip_max_norm": 1.0,
+        "train.ema_decay": 0.995,
         "train.eval_every": 5,
     },
 }

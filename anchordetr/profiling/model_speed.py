@@ -77,7 +77,7 @@ def benchmark_training(config: Config, images: ImageBatch, objects: int = 20, ro
                     predictions = model(images, targets)
                 optimizer.zero_grad(set_to_none=True)
                 criterion(predictions, targets).total.backward()
-            nn.utils.clip_grad_norm_(weights, config.train.clip_norm)
+            nn.utils.clip_grad_norm_(weights, config.train.clip_max_norm)
             optimizer.step()
 
         return run

@@ -137,7 +137,7 @@ def _build_loader(model: AnchorDETR, train_set: DetectionDataset, run: TrainingR
         settings.batch_size,
         settings.seed,
         share=(run.process_group.rank, run.process_group.size),
-        parts=settings.accumulate,
+        parts=settings.grad_accum_steps,
         ratios=train_set.annotations.ratios,
     )
     return train_loader(

@@ -91,8 +91,8 @@ def build_optimization(model: nn.Module, settings: TrainConfig, steps_per_epoch:
         optimizer,
         build_scheduler(optimizer, settings.schedule, settings.warmup, settings.drop_at, total_steps),
         torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16"),
-        build_ema(model, settings.ema),
-        settings.clip_norm,
+        build_ema(model, settings.ema_decay),
+        settings.clip_max_norm,
     )
 
 

@@ -22,8 +22,8 @@ from anchordetr.errors import InputError, WriteError, listed, reason
 from anchordetr.files import write_json, write_text
 from anchordetr.finite import non_finite
 from anchordetr.metrics import Metrics
+from anchordetr.training.debug_step import keep_batches
 from anchordetr.training.folder import LOG_FILE
-from anchordetr.training.replay import keep_batches
 from anchordetr.training.report import write_report
 from anchordetr.training.state import load_state, save_state
 
@@ -34,8 +34,7 @@ _MAY_CHANGE = {  # on resuming, without --accept-changes
     "train.epochs",
     "train.eval_every",
     "train.save_every",
-    "train.patience",
-    "train.device",
+    "train.early_stopping_patience",
     "train.tensorboard",
     "data.workers",
     "model.pretrained_backbone",
@@ -163,7 +162,7 @@ class TrainingRun:
     def keep_failed_step(
         self, batches: Sequence[TrainBatch], model: nn.Module, losses: Mapping[str, float]
     ) -> NonFiniteError:
-        """Write the batches of a step that was not finite, for ``anchordetr replay``; return the error to raise.
+        """Write the batches of a step that was not finite, for ``anchordetr debug-step``; return the error to raise.
 
         Args:
             batches: of this process.
@@ -177,7 +176,7 @@ class TrainingRun:
         return NonFiniteError(
             f"The loss is {dict(losses)}; gradients that are not finite: {listed(bad, 3) or 'none'}; on "
             f"images {[image_id for batch in batches for image_id in batch.image_ids]}. No weight was changed. "
-            f"The step is saved: anchordetr replay {file} shows where it goes wrong. Lower train.lr, or use "
+            f"The step is saved: anchordetr debug-step {file} shows where it goes wrong. Lower train.lr, or use "
             "--precision fp32."
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anchordetr.config import upgrade
 from anchordetr.console import say
 from anchordetr.errors import InputError, limited, reason
 from anchordetr.files import require_regular_file, write_atomically
@@ -17,7 +18,8 @@ from anchordetr.finite import describe_non_finite, non_finite
 
 STATE_FILE = "training_state.pt"
 PREVIOUS_STATE_FILE = "training_state.previous.pt"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+_RESUMABLE = (3, FORMAT_VERSION)
 
 
 class DamagedStateError(InputError):
@@ -79,14 +81,17 @@ def _read(file: Path) -> dict[str, Any]:
         bad = non_finite(dict(_tensors(state)))
     except Exception as error:
         raise DamagedStateError(f"{file} is damaged and cannot be resumed from: {reason(error)}.") from error
-    if not isinstance(version, int) or version != FORMAT_VERSION:
+    if not isinstance(version, int) or version not in _RESUMABLE:
         raise InputError(
-            f"{file} has format version {limited(version)}, and this anchordetr resumes version {FORMAT_VERSION}. "
+            f"{file} has format version {limited(version)}, and this anchordetr resumes versions {_RESUMABLE[0]} to "
+            f"{FORMAT_VERSION}. "
             f"Start a new run from its weights (--weights {file.parent}), or resume it with the anchordetr that wrote "
             "it."
         )
     if bad:
         raise DamagedStateError(f"{file} is damaged: {describe_non_finite(bad)}.")
+    if version != FORMAT_VERSION and isinstance(state.get("config"), dict):
+        state["config"] = upgrade(state["config"])
     return state
 
 

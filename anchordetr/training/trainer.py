@@ -30,8 +30,8 @@ _CALLBACK_FAILED = 1 << 16  # above all signal numbers
 _TRAINING = 2  # separates the seeds of steps from those of their images
 _OUT_OF_MEMORY = (
     "The device has too little memory for a training step ({}). Try --precision bf16, --gradient-checkpointing, "
-    "--set train.accumulate=2, or smaller images (data.train_short_sides, data.long_side); anchordetr profile-memory "
-    "--fits shows what fits. Everything up to the last save is kept."
+    "--set train.grad_accum_steps=2, or smaller images (--resolution); anchordetr profile-memory --fits shows what "
+    "fits. Everything up to the last save is kept."
 )
 
 
@@ -118,7 +118,7 @@ class Trainer:
         return self.progress.epoch * self.data.steps_per_epoch + self.progress.step
 
     def _has_lost_patience(self) -> bool:
-        return 0 < self.settings.patience <= self.progress.evaluations_without_improvement
+        return 0 < self.settings.early_stopping_patience <= self.progress.evaluations_without_improvement
 
     def _train_epoch(self) -> None:
         """Train the remaining steps of the current epoch."""

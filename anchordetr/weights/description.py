@@ -16,12 +16,13 @@ from anchordetr.config.renamed import upgrade
 from anchordetr.errors import InputError, UsageError, limited
 from anchordetr.weights.format_one import upgrade_weights
 
-FORMAT_VERSION = 3  # from this version on, the weights have digests
+FORMAT_VERSION = 4
+VERSIONS_WITH_DIGESTS = (3, FORMAT_VERSION)
 ARCHITECTURE = "AnchorDETR"
 EDITABLE = (*Config.model_fields, "class_names", "category_ids")
 """The entries that a model is built from."""
 
-_READABLE = (2, FORMAT_VERSION)
+_READABLE = (1, 2, 3, FORMAT_VERSION)
 _MOST_CATEGORY_ID = 2**63
 _LARGEST_METRIC = 1e9
 
@@ -88,14 +89,16 @@ def understand(
             f"{source} describes {limited(_architecture(values))}, not {ARCHITECTURE}; anchordetr cannot read it."
         )
     written = values.get("format_version")
-    if written == 1:
-        values, weights = upgrade(values), upgrade_weights(weights)
-    elif written not in _READABLE:
+    if written not in _READABLE:
         raise InputError(
             f"{source} has format version {limited(written)}, written by anchordetr "
             f"{limited(values.get('anchordetr_version'))}; this is anchordetr {version('anchordetr')}, which reads up "
             f"to version {FORMAT_VERSION}. Update anchordetr."
         )
+    if written != FORMAT_VERSION:
+        values = upgrade(values)
+    if written == 1:
+        weights = upgrade_weights(weights)
     if missing := [name for name in EDITABLE if name not in values]:
         raise InputError(f"{source} is damaged: it has no '{missing[0]}'.")
     try:

@@ -53,18 +53,25 @@ class PretrainedModel:
         if len(self.category_ids) != count:
             raise InputError(f"There are {count} class names but {len(self.category_ids)} category ids.")
         self.origin: dict[str, Any] = {}
+        self.threshold = 0.5
+        self.class_thresholds: dict[str, float] = {}
         self._unused_classes: dict[str, torch.Tensor] = {}
         self.device = choose_device(device)
         with independent_initialization(config.train.seed):
             self.model = build_model(config.model).to(self.device, torch.float32).eval()
         self._prepared = PreparedCopy()
+        self.refresh()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.refresh()
 
     def refresh(self) -> None:
         """Make the copy of the network that predictions run on, now.
 
-        :meth:`from_pretrained` and training do so, the first prediction of a new detector does so, and predictions
-        notice weights that ``load_state_dict``, optimizers or ``to`` change. Call this after changes that torch does
-        not count, such as ``parameter.data.mul_(2)`` or another value of a module's attribute.
+        Building, loading, copying, unpickling and training do so, and predictions notice weights that
+        ``load_state_dict``, optimizers or ``to`` change. Call this after changes that torch does not count, such as
+        ``parameter.data.mul_(2)`` or another value of a module's attribute.
         """
         self._prepared.drop()
         self._prepared.of(self.model)

@@ -24,7 +24,7 @@ from anchordetr.errors import InputError, UsageError, closest_match, listed
 from anchordetr.files import MEBIBYTE, write_json
 from anchordetr.finite import describe_non_finite, non_finite
 from anchordetr.weights.checks import check_finite
-from anchordetr.weights.description import EDITABLE, FORMAT_VERSION, SavedModel, describe, understand
+from anchordetr.weights.description import EDITABLE, VERSIONS_WITH_DIGESTS, SavedModel, describe, understand
 from anchordetr.weights.tensor_file import read_tensors, write_tensors
 
 log = logging.getLogger("anchordetr")
@@ -119,7 +119,7 @@ class _Stored:
 
     def understand(self, values: dict[str, Any], source: Path) -> SavedModel:
         """Return the model with the description ``values``, read from ``source``."""
-        if not self.is_verified and (self.values or values).get("format_version") == FORMAT_VERSION:
+        if not self.is_verified and (self.values or values).get("format_version") in VERSIONS_WITH_DIGESTS:
             if self.values:
                 raise InputError(f"{self.file} is damaged: its digests are missing. Save or fetch it again.")
             log.warning("%s was saved by another tool, without digests: damage cannot be noticed.", self.file)

@@ -106,7 +106,7 @@ def test_an_error_of_the_system_is_a_sentence(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_replay_reads_regular_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_step_reads_regular_files_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert call("replay", tmp_path / "pipe") == 1
+    assert call("debug-step", tmp_path / "pipe") == 1
     assert "named pipe" in capsys.readouterr().err

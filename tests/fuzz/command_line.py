@@ -29,7 +29,7 @@ COMMANDS = (
     "convert model other --to anchordetr --precision fp32 --overwrite --class-names a,b",
     "train --data nowhere --output-dir run --weights model --epochs 2 --batch-size 2 --lr 1e-4 --seed 1 --workers 0",
     "train --data nowhere --output-dir run --resume --device cpu --precision bf16 --match-classes name",
-    "replay step.pt --json",
+    "debug-step step.pt --json",
     "list-models --json",
 )
 # fmt: on

@@ -54,7 +54,7 @@ def log(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_train_like_one(accumulate: int, start: Path, coco_folder: Path, tmp_path: Path) -> None:
-    settings = ["--set", f"train.accumulate={accumulate}"]
+    settings = ["--set", f"train.grad_accum_steps={accumulate}"]
     Detector.from_pretrained(start, device="cpu", settings={"data.workers": 0}).train(coco_folder, tmp_path / "one")
     done = launch(2, *options(start, coco_folder, tmp_path / "two"), *settings)
     assert done.returncode == 0, done.stderr

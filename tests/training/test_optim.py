@@ -12,7 +12,7 @@ from anchordetr.training.optim import build_optimizer, build_scheduler, learning
 
 def test_the_papers_recipe_is_the_default() -> None:
     recipe = TrainConfig()
-    assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay, recipe.clip_norm) == (1e-4, 1e-5, 1e-4, 0.1)
+    assert (recipe.lr, recipe.backbone_lr, recipe.weight_decay, recipe.clip_max_norm) == (1e-4, 1e-5, 1e-4, 0.1)
     assert (recipe.epochs, recipe.epochs * recipe.drop_at, recipe.schedule) == (50, 40, "step")
 
 

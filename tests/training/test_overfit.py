@@ -31,6 +31,6 @@ def test_four_images_are_learned_by_heart(learned_by_heart: Path, tmp_path: Path
     )
     detector = Detector(config, device="cpu")
     metrics = detector.train(
-        learned_by_heart, tmp_path / "run", epochs=120, eval_every=60, batch_size=4, lr_batch_size=4, ema=0.9
+        learned_by_heart, tmp_path / "run", epochs=120, eval_every=60, batch_size=4, lr_batch_size=4, ema_decay=0.9
     )
     assert metrics.ap > 0.9

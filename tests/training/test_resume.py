@@ -53,7 +53,7 @@ _BEYOND = {
 }
 
 
-_EMA = {"train.ema": 0.9, "train.accumulate": 2, "train.schedule": "cosine", "train.warmup": 0.2}
+_EMA = {"train.ema_decay": 0.9, "train.grad_accum_steps": 2, "train.schedule": "cosine", "train.warmup": 0.2}
 
 
 @pytest.mark.parametrize(

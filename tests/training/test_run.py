@@ -83,11 +83,11 @@ def test_another_configuration_is_shown_and_refused(
 def test_a_run_saved_before_a_setting_existed_goes_on(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
     Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
     state = checkpoint.load_state(tmp_path / "last")
-    del state["config"]["model"]["denoising_groups"], state["config"]["train"]["clip_norm"]
+    del state["config"]["model"]["denoising_groups"], state["config"]["train"]["clip_max_norm"]
     checkpoint.save_state(tmp_path / "last", state)
-    with pytest.raises(InputError, match=r"another configuration \(train\.clip_norm\)"):
+    with pytest.raises(InputError, match=r"another configuration \(train\.clip_max_norm\)"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
-    changed = small_config.updated({"train.clip_norm": Config().train.clip_norm})
+    changed = small_config.updated({"train.clip_max_norm": Config().train.clip_max_norm})
     Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
 
 
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_training(
 
 
 def test_too_little_space_is_said_before_training(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
-    config = small_config.updated({"train.epochs": 1, "train.ema": 0.9})
+    config = small_config.updated({"train.epochs": 1, "train.ema_decay": 0.9})
     detector = Detector(config, ["circle", "rectangle", "triangle"], device="cpu")
     before = {name: value.clone() for name, value in detector.model.state_dict().items()}
     with small_disk(tmp_path / "disk", 2**20) as disk:

@@ -70,7 +70,7 @@ def test_too_little_memory_gives_advice(
 
 def test_the_ema_is_what_is_saved(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
     for name, decay in (("plain", 0.0), ("ema", 0.5)):
-        Detector(small_config, device="cpu").train(coco_folder, tmp_path / name, epochs=2, ema=decay)
+        Detector(small_config, device="cpu").train(coco_folder, tmp_path / name, epochs=2, ema_decay=decay)
     plain, ema = (saved_weights(tmp_path / name / "last") for name in ("plain", "ema"))
     state = load_state(tmp_path / "ema" / "last")
     assert_same_tensors(plain, state["model"])
@@ -83,7 +83,7 @@ def test_accumulated_parts_make_the_same_step(small_config: Config, coco_folder:
     """Without batch statistics; parts are padded alike here."""
     config = small_config.updated({"model.freeze_batch_norm": True, "data.crop": False})
     for name, parts in (("whole", 1), ("parts", 4)):
-        Detector(config, device="cpu").train(coco_folder, tmp_path / name, epochs=1, accumulate=parts)
+        Detector(config, device="cpu").train(coco_folder, tmp_path / name, epochs=1, grad_accum_steps=parts)
     first, second = (
         json.loads((tmp_path / name / "log.jsonl").read_text())["loss_total"] for name in ("whole", "parts")
     )
@@ -93,7 +93,9 @@ def test_accumulated_parts_make_the_same_step(small_config: Config, coco_folder:
 def test_patience_ends_a_run(
     small_config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=9, patience=2, lr=1e-30, backbone_lr=0)
+    Detector(small_config, device="cpu").train(
+        coco_folder, tmp_path, epochs=9, early_stopping_patience=2, lr=1e-30, backbone_lr=0
+    )
     assert 3 <= len((tmp_path / "log.jsonl").read_text().splitlines()) < 9
 
 

@@ -51,7 +51,8 @@ def test_a_model_of_version_one_predicts_the_same(small_config: Config, tmp_path
     detector.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     for old, new in RENAMED.items():
-        values["model"][old.removeprefix("model.")] = values["model"].pop(new.removeprefix("model."))
+        (section, name), (_, new_name) = old.split("."), new.split(".")
+        values[section][name] = values[section].pop(new_name)
     del values["model"]["queries"]
     values["format_version"] = 1
     weights = {old_name(name): value for name, value in load_file(tmp_path / "model.safetensors").items()}

@@ -21,7 +21,7 @@ from anchordetr.weights.saved_model import read_model, write_model
 def test_a_model_folder_has_two_files_with_a_format_version(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     values = json.loads((folder / "config.json").read_text())
-    assert (values["format_version"], values["architecture"]) == (3, "AnchorDETR")
+    assert (values["format_version"], values["architecture"]) == (4, "AnchorDETR")
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 

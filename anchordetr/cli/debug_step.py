@@ -1,4 +1,4 @@
-"""The command ``anchordetr replay``."""
+"""The command ``anchordetr debug-step``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anchordetr.cli import options
 from anchordetr.cli.tables import print_facts, print_json
 
 
-def replay(
+def debug_step(
     file: Annotated[
         Path, typer.Argument(help="The bad_step.pt of a run that stopped because a loss or gradient was not finite.")
     ],
@@ -19,7 +19,7 @@ def replay(
 ) -> None:
     """Run a saved training step again, and show the first module whose output is not finite."""
     from anchordetr.files import require_regular_file
-    from anchordetr.training.replay import replay as run_again
+    from anchordetr.training.debug_step import debug_step as run_again
 
     require_regular_file(file)
     steps = run_again(file)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from anchordetr.config import Config, parse_config
+from anchordetr.config import Config, parse_config, upgrade
 from anchordetr.criterion import build_criterion
 from anchordetr.data.loader import TrainBatch
 from anchordetr.errors import InputError, reason
@@ -40,7 +40,7 @@ def keep_batches(file: Path, batches: Sequence[TrainBatch], model: nn.Module, co
 
 
 @seeded(0)
-def replay(file: Path) -> list[dict[str, Any]]:
+def debug_step(file: Path) -> list[dict[str, Any]]:
     """Run a saved step again, in float32 on the CPU, and return what is not finite.
 
     Returns:
@@ -52,21 +52,25 @@ def replay(file: Path) -> list[dict[str, Any]]:
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-        config, batches = parse_config(content["config"]), content["batches"]
+        if not isinstance(content, dict) or not content.keys() >= {"config", "model", "batches"}:
+            raise ValueError("it holds other things")
+        config, batches = parse_config(upgrade(content["config"])), content["batches"]
     except Exception as error:
-        raise InputError(f"{file} is not a saved training step: {reason(error)}.") from error
+        raise InputError(
+            f"{file} is not a saved training step: {reason(error)}. Give the bad_step.pt of a run."
+        ) from error
     model = build_model(config.model.without_pretraining())
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
         raise InputError(
-            f"The weights in {file} do not fit the network of its configuration; replay it with the version of "
+            f"The weights in {file} do not fit the network of its configuration; run it with the version of "
             f"anchordetr that wrote it: {error}"
         ) from error
-    return [_replay_batch(model, config, batch) for batch in batches]
+    return [_run_batch(model, config, batch) for batch in batches]
 
 
-def _replay_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> dict[str, Any]:
+def _run_batch(model: nn.Module, config: Config, batch: dict[str, Any]) -> dict[str, Any]:
     seen: list[str] = []
     hooks = [
         module.register_forward_hook(lambda module, inputs, output, name=name: _note(seen, name, output))

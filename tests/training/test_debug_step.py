@@ -12,7 +12,7 @@ from anchordetr import Detector
 from anchordetr.cli.main import run as run_command
 from anchordetr.config import Config
 from anchordetr.errors import InputError
-from anchordetr.training.replay import replay
+from anchordetr.training.debug_step import debug_step
 from anchordetr.training.run import NonFiniteError
 
 
@@ -22,18 +22,20 @@ def test_a_step_that_was_not_finite_is_kept_and_replayed(
     detector = Detector(small_config, ["circle", "rectangle", "triangle"], device="cpu")
     with torch.no_grad():
         detector.model.encoder.layers[0].feed_forward.linear1.weight[0, 0] = float("nan")
-    with pytest.raises(NonFiniteError, match=r"gradients that are not finite: .* on images \[.*replay .*bad_step\.pt"):
+    with pytest.raises(
+        NonFiniteError, match=r"gradients that are not finite: .* on images \[.*debug-step .*bad_step\.pt"
+    ):
         detector.train(coco_folder, tmp_path, epochs=1)
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_info:
-        run_command(["replay", str(tmp_path / "bad_step.pt"), "--json"])
+        run_command(["debug-step", str(tmp_path / "bad_step.pt"), "--json"])
     assert exit_info.value.code == 0
     (step,) = json.loads(capsys.readouterr().out)
     assert step["module"] == "encoder.layers.0.feed_forward.linear1"
     assert step["parameters"] == ["encoder.layers.0.feed_forward.linear1.weight"]
     assert len(step["image_ids"]) == 4
     with pytest.raises(InputError, match="saved training step"):
-        replay(coco_folder / "annotations" / "instances_train.json")
+        debug_step(coco_folder / "annotations" / "instances_train.json")
 
 
 def test_a_frozen_norm_that_is_not_finite_is_named(small_config: Config, coco_folder: Path, tmp_path: Path) -> None:
@@ -42,5 +44,5 @@ def test_a_frozen_norm_that_is_not_finite_is_named(small_config: Config, coco_fo
     detector.model.get_buffer("backbone.body.network.layer2.0.bn1.running_var")[0] = float("nan")
     with pytest.raises(NonFiniteError):
         detector.train(coco_folder, tmp_path, epochs=1)
-    (step,) = replay(tmp_path / "bad_step.pt")
+    (step,) = debug_step(tmp_path / "bad_step.pt")
     assert step["module"] == "backbone.body.network.layer2.0.bn1"
