@@ -127,6 +127,19 @@ class ModelConfig(Section):
     box_refinement: bool = Field(
         default=False, description="Let each decoder layer start from the boxes of the layer before, not from anchors."
     )
+    box_offsets: Literal["logit", "relative"] = Field(
+        default="logit",
+        description="With `box_refinement`, what is added to the boxes of the layer before: offsets before the sigmoid "
+        "(`logit`), or parts of their size (`relative`).",
+    )
+    box_bias: bool = Field(
+        default=False,
+        description="Let the decoder's row-column attention add to the logits of columns and rows what an MLP makes of "
+        "their distances to the edges of a query's box.",
+    )
+    encode_sizes: bool = Field(
+        default=False, description="With `box_refinement`, let queries know the sizes of each other's boxes."
+    )
     query_groups: PositiveInt = Field(
         default=1,
         le=100,
@@ -144,6 +157,13 @@ class ModelConfig(Section):
         ge=0.0,
         le=100.0,
         description="Largest shift of the point of a denoising query, as a fraction of half the box.",
+    )
+    denoising_size_noise: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        description="Largest change of the width and height of a denoising query, as a fraction of the box; `null` "
+        "gives points without a size.",
     )
     denoising_label_noise: float = Field(
         default=0.2, ge=0.0, le=1.0, description="Probability that a denoising query gets a random label."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from anchordetr.layers.box_bias import BoxBias
+from anchordetr.layers.heads import boxes_at
 from anchordetr.layers.memory import Memory
 from anchordetr.layers.queries import Queries
 from anchordetr.rcda import RowColumnAttention
@@ -19,11 +21,13 @@ class RowColumnMapAttention(nn.Module):
     Args:
         embed_dim: C. num_heads: M, which must divide C.
         dropout: probability of dropping attention weights in training.
+        box_bias: biases from the boxes of queries; none if not given.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, box_bias: BoxBias | None = None) -> None:
         super().__init__()
         self.attention = RowColumnAttention(embed_dim, num_heads, dropout)
+        self.box_bias = box_bias
 
     def forward(self, query: Queries | Memory, memory: Memory) -> Tensor:
         """Attend to a map.
@@ -48,6 +52,7 @@ class RowColumnMapAttention(nn.Module):
             memory.valid_x,
             memory.valid_y,
             means=(memory.column_means, memory.row_means),
+            **_biases(self.box_bias, query, memory),
         )
         return output
 
@@ -59,9 +64,10 @@ class RotaryMapAttention(nn.Module):
     Arguments are those of :class:`RowColumnMapAttention`; C / M must be even.
     """
 
-    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, box_bias: BoxBias | None = None) -> None:
         super().__init__()
         self.attention = RowColumnAttention(embed_dim, num_heads, dropout)
+        self.box_bias = box_bias
         self.rotary = RotaryPositions(embed_dim // num_heads)
 
     def forward(self, query: Queries | Memory, memory: Memory) -> Tensor:
@@ -74,6 +80,7 @@ class RotaryMapAttention(nn.Module):
             mask_y=memory.valid_y,
             rotate=self.rotary.between(points, memory.positions.columns, memory.positions.rows),
             means=(memory.column_means, memory.row_means),
+            **_biases(self.box_bias, query, memory),
         )
         return output
 
@@ -98,6 +105,14 @@ class StandardMapAttention(nn.Module):
         k = (memory.values + memory.positions.joint).flatten(1, 2)
         output, _ = self.attention(q, k, memory.values.flatten(1, 2), key_padding_mask=padding, need_weights=False)
         return output.view_as(query.values)
+
+
+def _biases(box_bias: BoxBias | None, query: Queries | Memory, memory: Memory) -> dict[str, Tensor]:
+    """Return the biases of row-column attention from the boxes of queries; none for a memory's self-attention."""
+    if box_bias is None or isinstance(query, Memory):
+        return {}
+    bias_x, bias_y = box_bias(boxes_at(query.references), memory.positions.columns, memory.positions.rows)
+    return {"bias_x": bias_x.to(memory.values.dtype), "bias_y": bias_y.to(memory.values.dtype)}
 
 
 class MultiLevelAttention(nn.Module):

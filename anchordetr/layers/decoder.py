@@ -48,7 +48,7 @@ class DecoderLayer(nn.Module):
         return queries.with_content(self.feed_forward(self.cross_norm(content + self.dropout(attended))))
 
     def _attend(self, queries: Queries) -> Tensor:
-        keys, content, valid = queries.content + queries.positions.joint, queries.content, queries.valid
+        keys, content, valid = queries.keys, queries.content, queries.valid
         padding = None
         if valid is not None:
             padding = (~valid & valid.any(dim=-1, keepdim=True)).flatten(0, 1)  # all padding: keep all keys
@@ -88,11 +88,13 @@ class RefiningDecoder(nn.Module):
 
     Args:
         layers: :class:`DecoderLayer` modules, as in :class:`Decoder`.
+        size_encoder: module (..., 2) -> (..., C) that encodes widths and heights; sizes are not encoded without it.
     """
 
-    def __init__(self, *, layers: Sequence[nn.Module]) -> None:
+    def __init__(self, *, layers: Sequence[nn.Module], size_encoder: nn.Module | None = None) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.size_encoder = size_encoder
 
     def forward(self, queries: Queries, memory: Memory, heads: Heads) -> Decoded:
         """Return the hidden states and the references (L, B, Q, 4) of every layer; the box head refines boxes."""
@@ -103,6 +105,8 @@ class RefiningDecoder(nn.Module):
             if outputs:
                 boxes.append(heads.box_head(outputs[-1].float(), boxes[-1]).detach())
                 queries = queries.at(boxes[-1])
+            if self.size_encoder is not None:
+                queries = queries.with_sizes(self.size_encoder(boxes[-1][..., 2:]))
             queries = layer(queries, memory)
             outputs.append(queries.content)
         return Decoded(torch.stack(outputs), torch.stack(boxes))

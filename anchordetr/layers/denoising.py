@@ -15,6 +15,8 @@ from anchordetr.layers.queries import Queries
 from anchordetr.layers.query_sources import QuerySource
 from anchordetr.types import Target
 
+_LEAST_FACTOR = 0.1  # of a noised size
+
 
 class LabelEmbedding(nn.Embedding):
     """One vector for each class: (K, C)."""
@@ -27,15 +29,16 @@ class LabelEmbedding(nn.Embedding):
 class DenoisingQueries(QuerySource):
     """Queries made from targets: the point is the noised center, the content an embedding of the class.
 
-    Denoising training (Li et al., CVPR 2022, arXiv 2203.01305) for queries that are points: sizes are not encoded. Each
-    coordinate of the center moves by up to ``point_noise`` of half the box; a label is replaced by a random one with
-    probability ``label_noise``. With ``negatives`` each group holds every target twice (Zhang et al., arXiv
-    2203.03605): the second query moves by one to two times as much and has to predict no object.
+    Denoising training (Li et al., CVPR 2022, arXiv 2203.01305). Each coordinate of the center moves by up to
+    ``point_noise`` of half the box; a label is replaced by a random one with probability ``label_noise``. With
+    ``size_noise`` queries are boxes, whose width and height change by up to this fraction; without it they are points.
+    With ``negatives`` each group holds every target twice (Zhang et al., arXiv 2203.03605): the second query moves and
+    changes by one to two times as much and has to predict no object.
 
     Args:
         num_classes: K. embed_dim: C.
         groups: number of groups G, each with every target.
-        point_noise, label_noise, negatives: see above.
+        point_noise, label_noise, negatives, size_noise: see above.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class DenoisingQueries(QuerySource):
         point_noise: float = 0.4,
         label_noise: float = 0.2,
         negatives: bool = False,
+        size_noise: float | None = None,
     ) -> None:
         super().__init__()
         self.labels = LabelEmbedding(num_classes, embed_dim)
@@ -54,6 +58,7 @@ class DenoisingQueries(QuerySource):
         self.rings = 2 if negatives else 1
         self.point_noise = point_noise
         self.label_noise = label_noise
+        self.size_noise = size_noise
 
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
         """Return the queries of a batch; noise is drawn from torch's default generator.
@@ -69,27 +74,31 @@ class DenoisingQueries(QuerySource):
         boxes, labels, is_object = _side_by_side(targets)
         shape = (len(targets), self.groups, self.rings, boxes.shape[1])  # B, G, rings, S
         boxes, labels, is_object = (values[:, None, None] for values in (boxes, labels, is_object))
-        points = self._move(boxes.expand(*shape, 4)).flatten(1, 3)
+        references = self._move(boxes.expand(*shape, 4)).flatten(1, 3)
         content = self.labels(self._flip(labels.expand(shape))).flatten(1, 3)
         valid = is_object.expand(shape)
         is_positive = valid & (torch.arange(self.rings, device=valid.device) == 0)[:, None]
         indices = torch.where(is_positive, torch.arange(shape[-1], device=valid.device), -1)
         return Queries(
             content,
-            memory.encode(points),
-            points,
-            points.shape[1],
+            memory.encode(references[..., :2]),
+            references,
+            references.shape[1],
             valid=valid.flatten(2),
             target_indices=indices.flatten(2),
         )
 
     def _move(self, boxes: Tensor) -> Tensor:
-        """(B, G, rings, S, 4) -> centers (B, G, rings, S, 2), moved but inside the image."""
+        """(B, G, rings, S, 4) -> centers, moved but inside the image, or boxes: (B, G, rings, S, 2 or 4)."""
         ring = torch.arange(self.rings, device=boxes.device)[:, None, None]
         distance = ring + torch.rand_like(boxes[..., :2])
         sign = torch.rand_like(distance).sub(0.5).sign()
         offset = self.point_noise * sign * distance * boxes[..., 2:] / 2
-        return (boxes[..., :2] + offset).clamp(0.0, 1.0)
+        centers = (boxes[..., :2] + offset).clamp(0.0, 1.0)
+        if self.size_noise is None:
+            return centers
+        change = self.size_noise * (ring + torch.rand_like(distance)) * torch.rand_like(distance).sub(0.5).sign()
+        return torch.cat((centers, (boxes[..., 2:] * (1 + change).clamp(min=_LEAST_FACTOR)).clamp(max=1.0)), dim=-1)
 
     def _flip(self, labels: Tensor) -> Tensor:
         is_flipped = torch.rand(labels.shape, device=labels.device) < self.label_noise

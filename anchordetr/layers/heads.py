@@ -14,6 +14,8 @@ from anchordetr.rcda.onednn import Linear
 from anchordetr.types import Predictions
 
 _INITIAL_SIZE = 1 / (1 + math.exp(2.0))
+_LEAST_SIZE = 1e-3  # of the image
+_MOST_FACTOR = 4.0  # exponent of a size's factor in one layer
 NO_OBJECT = -50.0
 """Logit of padding: a score of zero, and a focal loss of zero."""
 
@@ -84,6 +86,21 @@ class RefiningBoxHead(AnchorBoxHead):
     def forward(self, features: Tensor, references: Tensor) -> Tensor:
         """features (..., Q, C), boxes (..., Q, 4) or points (..., Q, 2) -> boxes (..., Q, 4) cx cy w h in [0, 1]."""
         return (self.layers(features).float() + torch.logit(boxes_at(references), eps=1e-5)).sigmoid()
+
+
+class RelativeBoxHead(RefiningBoxHead):
+    """Boxes as offsets in units of their references' sizes: centers move by parts of them, sizes change by factors.
+
+    The parametrization of R-CNN (Girshick et al., CVPR 2014, appendix C): an offset means the same for small and for
+    large boxes. At first, boxes equal their references.
+    """
+
+    def forward(self, features: Tensor, references: Tensor) -> Tensor:
+        """features (..., Q, C), boxes (..., Q, 4) or points (..., Q, 2) -> boxes (..., Q, 4) cx cy w h."""
+        offset, boxes = self.layers(features).float(), boxes_at(references)
+        size = boxes[..., 2:].clamp(min=_LEAST_SIZE)
+        center = boxes[..., :2] + offset[..., :2] * size
+        return torch.cat((center, size * offset[..., 2:].clamp(-_MOST_FACTOR, _MOST_FACTOR).exp()), dim=-1)
 
 
 def boxes_at(references: Tensor) -> Tensor:

@@ -200,5 +200,25 @@ class SineMLPPositionEncoder(SinePositionEncoder):
         return self.mlp_2d(super().encode_2d(points))
 
 
+class SizeEncoder(nn.Module):
+    """The sine encoding of width and height followed by a two-layer MLP, whose output is zero at first.
+
+    Args:
+        embed_dim: channels C, a multiple of 4.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.mlp = _two_layers(embed_dim)
+        nn.init.zeros_(self.mlp[-1].weight)
+        nn.init.zeros_(self.mlp[-1].bias)
+        self.embed_dim = embed_dim
+
+    def forward(self, sizes: Tensor) -> Tensor:
+        """(..., 2) w, h in [0, 1] -> (..., C)."""
+        encoded: Tensor = self.mlp(sine_encoding_2d(sizes, self.embed_dim).to(self.mlp[0].weight.dtype))
+        return encoded
+
+
 def _two_layers(embed_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(embed_dim, embed_dim), nn.ReLU(), nn.Linear(embed_dim, embed_dim))

@@ -27,6 +27,7 @@ class Queries:
         target_indices: (B, G, Q/G) the target that each query has to predict, -1 for none; None where the matching
             decides.
         auxiliary: predictions that the query source made on the way, by name.
+        sizes: (B, Q, C) encodings of the sizes of reference boxes, where the decoder encodes them.
 
     B is 1 where all images share the queries.
     """
@@ -39,11 +40,18 @@ class Queries:
     valid: Tensor | None = None
     target_indices: Tensor | None = None
     auxiliary: Mapping[str, Predictions] = field(default_factory=dict)
+    sizes: Tensor | None = None
 
     @property
     def values(self) -> Tensor:
         """The content, under the name that :class:`~anchordetr.layers.memory.Memory` uses."""
         return self.content
+
+    @property
+    def keys(self) -> Tensor:
+        """Content with positions and sizes (B, Q, C), which queries compare themselves by."""
+        keys = self.content + self.positions.joint
+        return keys if self.sizes is None else keys + self.sizes
 
     def with_content(self, content: Tensor) -> Queries:
         """Return the queries with other content (B, Q, C) at the same positions."""
@@ -53,6 +61,10 @@ class Queries:
         """Return the queries moved to boxes (B, Q, 4), with their positions encoded again."""
         positions: Any = self.positions
         return replace(self, references=boxes, positions=positions.at(boxes[..., :2]))
+
+    def with_sizes(self, sizes: Tensor) -> Queries:
+        """Return the queries with encodings (B, Q, C) of their sizes."""
+        return replace(self, sizes=sizes.to(self.content.dtype))
 
     def select(self, rows: Tensor, num_anchors: int, pattern_ids: Tensor) -> Queries:
         """Return some of the queries, which are one group.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import get_args
 
 from torch import nn
@@ -11,13 +12,14 @@ from anchordetr.errors import UsageError
 from anchordetr.feature_levels import STRIDES, FusionLevel
 from anchordetr.layers.attention import MultiLevelAttention
 from anchordetr.layers.backbone import Backbone, TimmBody
+from anchordetr.layers.box_bias import BoxBias
 from anchordetr.layers.decoder import Decoder, DecoderLayer, RefiningDecoder
 from anchordetr.layers.denoising import DenoisingQueries
 from anchordetr.layers.encoder import Encoder, EncoderLayer, LevelEncoderLayer
 from anchordetr.layers.feature_fusion import FeatureFusion
 from anchordetr.layers.feed_forward import FeedForward
-from anchordetr.layers.heads import AnchorBoxHead, ClassHead, Heads, RefiningBoxHead
-from anchordetr.layers.position import SinePositionEncoder
+from anchordetr.layers.heads import AnchorBoxHead, ClassHead, Heads, RefiningBoxHead, RelativeBoxHead
+from anchordetr.layers.position import SinePositionEncoder, SizeEncoder
 from anchordetr.layers.projection import InputProjection, Projection
 from anchordetr.layers.proposals import EncoderHead, EncoderPredictions, ProposalQueries
 from anchordetr.layers.query_sources import AnchorQueries, EmbeddingQueries, Patterns, QuerySource
@@ -167,6 +169,7 @@ def build_denoising(config: ModelConfig) -> DenoisingQueries:
         point_noise=config.denoising_point_noise,
         label_noise=config.denoising_label_noise,
         negatives=config.denoising_negatives,
+        size_noise=config.denoising_size_noise,
     )
 
 
@@ -181,7 +184,8 @@ def build_encoder_head(config: ModelConfig) -> EncoderHead:
 
 def build_heads(config: ModelConfig) -> Heads:
     """Build a class head and a box head."""
-    box_head = (RefiningBoxHead if config.box_refinement else AnchorBoxHead)(config.embed_dim)
+    refining = {"logit": RefiningBoxHead, "relative": RelativeBoxHead}[config.box_offsets]
+    box_head = (refining if config.box_refinement else AnchorBoxHead)(config.embed_dim)
     return Heads(class_head=ClassHead(config.embed_dim, config.num_classes), box_head=box_head)
 
 
@@ -214,12 +218,16 @@ def build_encoder(config: ModelConfig, levels: int) -> Encoder:
 def build_decoder(config: ModelConfig, levels: int) -> Decoder | RefiningDecoder:
     """Build the decoder, whose queries stay at their anchors or move from layer to layer."""
     layers = [build_decoder_layer(config, levels) for _ in range(config.decoder_layers)]
-    return RefiningDecoder(layers=layers) if config.box_refinement else Decoder(layers=layers)
+    if not config.box_refinement:
+        return Decoder(layers=layers)
+    return RefiningDecoder(layers=layers, size_encoder=SizeEncoder(config.embed_dim) if config.encode_sizes else None)
 
 
 def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:
     """Build one decoder layer."""
-    cross_attention = build_map_attention(config)
+    cross_attention = build_map_attention(
+        config, **({"box_bias": BoxBias(config.num_heads)} if config.box_bias else {})
+    )
     if levels > 1:
         merge = nn.Linear(config.embed_dim * levels, config.embed_dim)
         cross_attention = MultiLevelAttention(attention=cross_attention, merge=merge)
@@ -233,9 +241,19 @@ def build_decoder_layer(config: ModelConfig, levels: int) -> DecoderLayer:
     )
 
 
-def build_map_attention(config: ModelConfig) -> nn.Module:
-    """Build the registered attention to the feature map."""
-    attention: nn.Module = ATTENTIONS[config.attention](config.embed_dim, config.num_heads, config.dropout)
+def build_map_attention(config: ModelConfig, **parts: nn.Module) -> nn.Module:
+    """Build the registered attention to the feature map, with parts for some of its arguments.
+
+    Raises:
+        UsageError: the attention has no such argument.
+    """
+    kind = ATTENTIONS[config.attention]
+    if missing := parts.keys() - signature(kind).parameters.keys():
+        raise UsageError(
+            f"model.attention={config.attention} has no {', '.join(missing)}; choose rcda or rcda_rotary, or switch it "
+            "off."
+        )
+    attention: nn.Module = kind(config.embed_dim, config.num_heads, config.dropout, **parts)
     return attention
 
 

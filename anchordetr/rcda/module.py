@@ -57,6 +57,8 @@ class RowColumnAttention(nn.Module):
         need_weights: bool = False,
         rotate: Rotate | None = None,
         means: tuple[Tensor, Tensor] | None = None,
+        bias_x: Tensor | None = None,
+        bias_y: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, tuple[Tensor, Tensor]]:
         """Attend from queries to a feature map.
 
@@ -71,6 +73,7 @@ class RowColumnAttention(nn.Module):
                 that returns their replacements, such as :meth:`~anchordetr.rcda.rotary.RotaryPositions.between`.
             means: the memory's means over valid rows (B, W, C) and over valid columns (B, H, C), for callers that
                 attend to one memory several times; computed here if not given.
+            bias_x: (B, M, N, W), bias_y: (B, M, N, H): added to the logits; B and M may be 1.
 
         Returns:
             A tensor of the shape of ``query``, with ``need_weights`` in a tuple with the weights.
@@ -89,12 +92,13 @@ class RowColumnAttention(nn.Module):
         if rotate is not None:
             q_x, q_y, k_x, k_y = rotate(q_x, q_y, k_x, k_y)
         dropout_p = self.dropout if self.training else 0.0
-        heads = rcda(q_x, q_y, k_x, k_y, value, mask_x, mask_y, dropout_p=dropout_p, backend=self.backend)
+        biases = {"bias_x": bias_x, "bias_y": bias_y}
+        heads = rcda(q_x, q_y, k_x, k_y, value, mask_x, mask_y, dropout_p=dropout_p, backend=self.backend, **biases)
         output = self.out_proj(heads.transpose(1, 2).flatten(-2)).view_as(query)
         if not need_weights:
             return output
         scale = q_x.shape[-1] ** -0.5
-        axes = Axis(q_x, k_x, mask_x).within_range(scale), Axis(q_y, k_y, mask_y).within_range(scale)
+        axes = Axis(q_x, k_x, mask_x, bias_x).within_range(scale), Axis(q_y, k_y, mask_y, bias_y).within_range(scale)
         return output, (axis_weights(axes[0], scale), axis_weights(axes[1], scale))
 
     def extra_repr(self) -> str:

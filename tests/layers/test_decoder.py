@@ -99,3 +99,24 @@ def test_boxes_are_offsets_of_all_four_numbers() -> None:
 def test_queries_without_anchors_cannot_be_refined() -> None:
     with pytest.raises(UsageError, match="box_refinement moves anchors"):
         Config().updated({"model.box_refinement": True, "model.queries": "embeddings"})
+
+
+@torch.no_grad()
+def test_encoded_sizes_reach_the_keys_of_the_self_attention(small_model: ModelConfig) -> None:
+    model = refining(small_model, encode_sizes=True)
+    seen: list[Tensor] = []
+    for layer in model.decoder.layers:
+        layer.self_attention.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0] - inputs[2]))
+    before = model(IMAGES)
+    positions = seen[:3]
+    torch.nn.init.normal_(model.decoder.size_encoder.mlp[-1].bias)
+    model(IMAGES)
+    torch.testing.assert_close(seen[3] - positions[0], model.decoder.size_encoder.mlp[-1].bias.expand_as(seen[3]))
+    seen.clear()
+    torch.nn.init.normal_(model.decoder.size_encoder.mlp[-1].weight)
+    predictions = model(IMAGES)
+    assert not torch.allclose(predictions.boxes[-1], before.boxes[-1])
+    centers = model.projection.key_encoder.encode_2d(predictions.boxes[0][..., :2])
+    torch.testing.assert_close(
+        seen[1] - centers, model.decoder.size_encoder(predictions.boxes[0][..., 2:]), atol=1e-4, rtol=1e-4
+    )

@@ -128,3 +128,17 @@ def test_queries_feel_their_own_group_alone_and_no_padding() -> None:
     assert (gradient[1].abs().sum(dim=-1) > 0).tolist() == [True] * 3 + [False] * 3  # no attention is empty
     plain = Queries(content[:1, :2], LearnedPositions(joint[:1, :2], points[:1, :2]), points[:1, :2], num_anchors=2)
     torch.testing.assert_close(output[:1, :2], layer(plain, MEMORY).content)
+
+
+def test_sizes_change_by_their_noise_and_those_of_negatives_by_more() -> None:
+    box = torch.tensor([[0.5, 0.5, 0.2, 0.1]])
+    noise = {"point_noise": 0.0, "size_noise": 0.4, "negatives": True}
+    _, queries = queries_of([Target(box, torch.tensor([1]))], groups=500, **noise)
+    change = ((queries.references[..., 2:] / box[:, 2:]).view(500, 2, 2) - 1) / 0.4
+    torch.testing.assert_close(queries.references[..., :2], box[:, :2].expand(1, 1000, -1))
+    positive, negative = change[:, 0], change[:, 1]
+    assert positive.abs().max() <= 1.0001
+    assert negative.abs().min() >= 0.9999
+    assert positive.min() < -0.9
+    assert positive.max() > 0.9
+    assert (queries.references[..., 2:] > 0).all()

@@ -41,6 +41,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "rotary": {"attention": "rcda_rotary", "encoder_layers": 2},
     "rotary_refine": {"attention": "rcda_rotary", "box_refinement": True},
     "refine": {"box_refinement": True, "decoder_layers": 3},
+    "box_bias": {"box_bias": True},
+    "boxes": {
+        "attention": "rcda_rotary",
+        "queries": "proposals",
+        "box_refinement": True,
+        "box_offsets": "relative",
+        "box_bias": True,
+        "encode_sizes": True,
+    },
     "refine_standard": {"box_refinement": True, "attention": "standard", "share_position_encoder": False},
 }
 IMAGES = [torch.randn(3, 64, 96), torch.randn(3, 64, 96), torch.randn(3, 48, 100)]
