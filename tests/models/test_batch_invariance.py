@@ -48,7 +48,7 @@ def test_network(changes: dict[str, Any], small_model: ModelConfig) -> None:
         for index, image in enumerate(images):
             alone = model([image])
             count = alone.boxes.shape[2]  # proposals are as few as the locations of the image
-            torch.testing.assert_close(together.boxes[:, index, :count], alone.boxes[:, 0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(together.boxes[:, index, :count], alone.boxes[:, 0], atol=1e-5, rtol=5e-5)
             torch.testing.assert_close(together.logits[:, index, :count], alone.logits[:, 0], atol=1e-4, rtol=0)
             assert (together.logits[:, index, count:].sigmoid() < 1e-9).all()  # padding sees no object
 
