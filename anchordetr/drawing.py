@@ -23,7 +23,7 @@ _COLORS = 256
 _NEAR, _APART = 5, 0.16  # indices that are near, and the least distance of their colors in Oklab
 _SMALLEST_FONT = 9.0  # pixels
 _COVERED = 0.1  # share of the image that labels may cover before their font gets smaller
-_MOST_COVERED = 0.25  # share of the image that labels may cover
+_MOST_COVERED = 0.15  # share of the image that labels may cover
 _MOST_HIDDEN = 0.1  # share of a label that earlier ones may hide
 _LONGEST = 200  # characters of a label
 _OWN_FONT = frozenset(map(chr, range(32, 127))) | {"…"}  # characters of Pillow's font
@@ -44,7 +44,7 @@ def draw_boxes(
 
     Lines and text have sizes that depend on that of the image. Each label is where it overlaps earlier ones least, and
     inside of the image: the end of one that is too long is left out. A label without space of its own is left out too,
-    and so are the last ones if labels would cover more than a quarter of the image.
+    and so are the last ones if labels would cover more than 15 % of the image.
 
     Args:
         image: RGB, changed in place.

@@ -80,15 +80,15 @@ def test_very_small_images_keep_their_size_and_get_boxes(size: tuple[int, int]) 
 
 def test_labels_hardly_overlap_and_stay_inside() -> None:
     generator = np.random.default_rng(0)
-    starts = generator.uniform(0, 600, (80, 2))
-    boxes = np.clip(np.concatenate([starts, starts + generator.uniform(2, 120, (80, 2))], axis=1), 0, 640)
+    starts = generator.uniform(0, 860, (80, 2))
+    boxes = np.clip(np.concatenate([starts, starts + generator.uniform(2, 120, (80, 2))], axis=1), 0, 900)
     sizes = np.column_stack([generator.integers(40, 90, 80), np.full(80, 14)])
-    places = place_labels(boxes, sizes, (640, 640))
+    places = place_labels(boxes, sizes, (900, 900))
     shown = places[places[:, 2] > 0]
     assert len(shown) > 70
     assert shown.min() >= 0
-    assert shown.max() <= 640
-    sheet = np.zeros((640, 640), np.int64)
+    assert shown.max() <= 900
+    sheet = np.zeros((900, 900), np.int64)
     for x1, y1, x2, y2 in shown:
         sheet[y1:y2, x1:x2] += 1
     assert (sheet > 1).sum() < 0.02 * (sheet > 0).sum()

@@ -1,4 +1,4 @@
-"""A preview page: sample images with their annotations drawn on them."""
+"""Preview pages: images with their annotations, and training samples after augmentation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torchvision.ops import box_convert
 
 from anchordetr.console import printable
 from anchordetr.data.dataset import ImageRecord
 from anchordetr.data.doctor.report import SplitReport
 from anchordetr.data.images import load_image
 from anchordetr.data.layouts.validation import to_table
+from anchordetr.data.loader import TrainSamples
 from anchordetr.drawing import draw_boxes
+from anchordetr.types import Target
 
 _TILE = 320  # pixels of the longer side
 _SPACE = 4  # pixels between tiles
@@ -33,6 +37,29 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
         table = to_table(split.raw)
         tiles += [_tile(split, table[row], row) for row in chosen_rows(split, max(count // len(splits), 1))]
     return _grid(tiles) if tiles else None
+
+
+def augmentation_page(samples: TrainSamples, class_names: Sequence[str]) -> Image.Image | None:
+    """Return a page with three images as training sees them in four epochs; None if the data set has no image.
+
+    The images are evenly spaced among those with objects, or among all.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    counts = np.diff(samples.dataset.annotations.starts)
+    rows = np.flatnonzero(counts) if counts.any() else np.arange(len(counts))
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(_ROWS, len(rows))).round().astype(int))]
+    keys = [(epoch, epoch, int(row)) for row in chosen for epoch in range(_COLUMNS)]
+    tiles = [_augmented(*samples[key][:2], class_names) for key in keys]
+    return _grid(tiles) if tiles else None
+
+
+def _augmented(pixels: Tensor, target: Target, class_names: Sequence[str]) -> Image.Image:
+    """Return a training sample before its normalisation, annotated."""
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    boxes = box_convert(target.boxes, "cxcywh", "xyxy").numpy() * (*image.size, *image.size)
+    return _annotated(image, boxes, target.labels.numpy(), class_names)
 
 
 def chosen_rows(split: SplitReport, count: int) -> list[int]:
