@@ -11,7 +11,7 @@ _LEGEND = """
 size     millions of weights, with 80 classes
 GFLOPs   for one image of these pixels, height x width; a multiplication and an
          addition are two operations
-CPU      time for this image on two cores: fast is up to a tenth of that of
+CPU      time for an image on two cores: fast is up to a tenth of that of
          anchordetr_r50_dc5, medium up to its time, slow is more
 COCO AP  of the weights that --weights downloads by this name, * once they are
          in the cache; - where there are none"""

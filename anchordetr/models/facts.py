@@ -16,7 +16,8 @@ class ModelFacts:
         parameters: number of weights, frozen ones included.
         flops: operations for one image of ``data.short_side`` × ``data.long_side`` pixels, as
             :func:`~anchordetr.profiling.model_flops.count_flops` counts them.
-        relative_latency: time for this image on two CPU cores, as a multiple of that of ``anchordetr_r50_dc5``.
+        relative_latency: time for an image on two CPU cores, as a multiple of that of ``anchordetr_r50_dc5``; the
+            images and times are those of the column *fused* in docs/performance.md.
         best_for: what it suits, in a few words.
     """
 
@@ -34,12 +35,12 @@ class ModelFacts:
 
 
 FACTS: dict[str, ModelFacts] = {
-    "anchordetr_r50_c5": ModelFacts(37_089_004, 186_334_279_680, 0.5, "COCO classes in less time"),
+    "anchordetr_r50_c5": ModelFacts(37_089_004, 186_334_279_680, 0.58, "COCO classes in less time"),
     "anchordetr_r50_dc5": ModelFacts(37_089_004, 342_291_613_696, 1.0, "COCO classes; to fine-tune its weights"),
-    "anchordetr_r101_c5": ModelFacts(56_081_132, 345_429_473_280, 1.0, "the paper's comparisons"),
-    "anchordetr_r101_dc5": ModelFacts(56_081_132, 501_386_807_296, 1.5, "COCO classes, highest AP"),
-    "anchordetr_tiny": ModelFacts(590_094, 119_410_688, 0.002, "trying out; images of 64 pixels"),
-    "anchordetr_v2_r50_dc5": ModelFacts(37_328_960, 342_934_169_600, 1.0, "many own images, on a GPU"),
-    "anchordetr_v2_small": ModelFacts(4_342_384, 1_821_523_840, 0.02, "a few hundred own images"),
-    "anchordetr_v2_tiny": ModelFacts(2_496_140, 177_893_376, 0.002, "trying out all parts quickly"),
+    "anchordetr_r101_c5": ModelFacts(56_081_132, 345_429_473_280, 0.89, "the paper's comparisons"),
+    "anchordetr_r101_dc5": ModelFacts(56_081_132, 501_386_807_296, 1.4, "COCO classes, highest AP"),
+    "anchordetr_tiny": ModelFacts(590_094, 119_410_688, 0.005, "trying out; images of 64 pixels"),
+    "anchordetr_v2_r50_dc5": ModelFacts(37_328_960, 342_934_169_600, 1.2, "many own images, on a GPU"),
+    "anchordetr_v2_small": ModelFacts(4_342_384, 1_821_523_840, 0.047, "a few hundred own images"),
+    "anchordetr_v2_tiny": ModelFacts(2_496_140, 177_893_376, 0.011, "trying out all parts quickly"),
 }
