@@ -101,6 +101,16 @@ def test_equal_boxes_have_labels_side_by_side() -> None:
     assert (places[:, 2] > 0).all()
 
 
+def test_a_label_without_space_of_its_own_is_left_out() -> None:
+    places = place_labels(np.full((40, 4), (300, 200, 330, 220)), np.full((40, 2), (60, 14)), (640, 480))
+    shown = places[places[:, 2] > 0]
+    assert 4 <= len(shown) < 20
+    for row, (x1, y1, x2, y2) in enumerate(shown[1:], start=1):
+        widths = np.minimum(shown[:row, 2], x2) - np.maximum(shown[:row, 0], x1)
+        heights = np.minimum(shown[:row, 3], y2) - np.maximum(shown[:row, 1], y1)
+        assert (widths.clip(0) * heights.clip(0)).sum() <= 0.1 * 60 * 14
+
+
 def test_labels_leave_most_of_a_crowded_image_free() -> None:
     centers = np.array(list(product(range(4, 64, 8), repeat=2)), float)
     boxes = np.concatenate([centers - 3, centers + 3], axis=1)
