@@ -13,7 +13,7 @@ from anchordetr.errors import InputError
 
 if TYPE_CHECKING:
     import supervision
-    from PIL import Image, ImageDraw
+    from PIL import Image
 
 
 @dataclass
@@ -60,16 +60,16 @@ class Detections:
         Raises:
             InputError: ``image`` is None.
         """
-        from PIL import Image, ImageDraw
+        from PIL import Image
+
+        from anchordetr.drawing import draw_boxes
 
         if self.image is None:
             raise InputError("These detections hold no image; to plot them, set image to an RGB uint8 array (H, W, 3).")
         names = self.data.get("class_name", self.class_id.astype(str))
+        labels = [f"{name} {score:.2f}" for name, score in zip(names, self.confidence, strict=True)]
         drawn = Image.fromarray(self.image)
-        canvas = ImageDraw.Draw(drawn)
-        width = max(1, round(max(drawn.size) / 400))
-        for box, class_id, name, score in zip(self.xyxy, self.class_id, names, self.confidence, strict=True):
-            _draw_box(canvas, box.tolist(), f"{name} {score:.2f}", PALETTE[class_id % len(PALETTE)], width)
+        draw_boxes(drawn, self.xyxy, labels, self.class_id)
         if path is not None:
             drawn.save(path)
         return drawn
@@ -102,28 +102,3 @@ class Detections:
         return SupervisionDetections(
             xyxy=own.xyxy, confidence=own.confidence, class_id=own.class_id.astype(int), data=data
         )
-
-
-PALETTE = (
-    "#e6194b",
-    "#3cb44b",
-    "#4363d8",
-    "#f58231",
-    "#911eb4",
-    "#008080",
-    "#f032e6",
-    "#9a6324",
-    "#808000",
-    "#000075",
-)
-
-
-def _draw_box(canvas: ImageDraw.ImageDraw, box: list[float], label: str, color: str, width: int) -> None:
-    """Draw a rectangle of at least one pixel, and its label on a filled background, not beyond the left or top edge."""
-    x1, y1, x2, y2 = box
-    canvas.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=color, width=width)
-    font_size = 8.0 + 3 * width
-    left, top, right, bottom = canvas.textbbox((0, 0), label, font_size=font_size)
-    x, y = max(x1, 0.0), max(y1 - bottom, 0.0)
-    canvas.rectangle((x + left, y + top, x + right, y + bottom), fill=color)
-    canvas.text((x, y), label, fill="white", font_size=font_size)

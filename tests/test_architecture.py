@@ -15,8 +15,8 @@ RANKS = {
     name: rank
     for rank, names in enumerate(
         (
-            "errors types detections metrics registry files finite locks temporary disk documents device distributed "
-            "console config feature_levels grouping markdown seeding web rcda",
+            "errors types detections drawing metrics registry files finite locks temporary disk documents device "
+            "distributed console config feature_levels grouping markdown seeding web rcda",
             "layers",
             "optimize criterion postprocess data",
             "models",

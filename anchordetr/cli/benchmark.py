@@ -145,17 +145,16 @@ def loader(
     """Measure the training loader alone: images per second, and the share of padding in its batches."""
     from anchordetr.config import parse_assignments
     from anchordetr.data.layouts.opening import open_dataset
-    from anchordetr.data.loader import EpochBatches, train_loader
-    from anchordetr.data.transforms import train_transform
+    from anchordetr.data.loader import EpochBatches, train_loader, train_samples
     from anchordetr.models.presets import preset
     from anchordetr.profiling.loader import measure_loader
 
     config = preset(model).updated(parse_assignments(set_ or [])).updated(options.given(data__workers=workers)).data
     dataset = open_dataset(data, "train", config.layout)
-    transform = train_transform(config.train_short_sides, config.long_side, config.crop, config.flips)
     normalisation = ((0.5,) * 3, (0.25,) * 3)
     order = EpochBatches(len(dataset), batch_size, seed=0, ratios=dataset.annotations.ratios)
-    source = train_loader(dataset, transform, normalisation, order, config.workers, pin_memory=False)
+    samples = train_samples(dataset, config, seed=0)
+    source = train_loader(samples, normalisation, order, config.workers, pin_memory=False)
     speed = measure_loader(source, batches)
     if json:
         print_json(asdict(speed))

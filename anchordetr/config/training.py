@@ -47,6 +47,32 @@ class DataConfig(Section):
         description="Directions in which training images are mirrored, each with probability 0.5. Add `vertical` where "
         "objects have no upright orientation, as under a microscope or from above.",
     )
+    color_jitter: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Strength of random changes of brightness, contrast, saturation and hue of training images; 0 is "
+        "none.",
+    )
+    random_scale: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=0.9,
+        description="Large-scale jitter of training images: s scales them by a factor from 1 - s to 1 / (1 - s). "
+        "Smaller ones are filled up with their mean color, larger ones are cropped; 0 is none.",
+    )
+    mosaic: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Probability that a training image is combined with three others in a grid of four.",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Probability that a training image is mixed with another one; the objects of both are targets.",
+    )
     workers: int = Field(
         default=2,
         ge=0,

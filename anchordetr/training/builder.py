@@ -17,8 +17,7 @@ from anchordetr.console import say
 from anchordetr.criterion import build_criterion
 from anchordetr.data.box_centers import box_centres, representatives
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.loader import EpochBatches, train_loader
-from anchordetr.data.transforms import train_transform
+from anchordetr.data.loader import EpochBatches, train_loader, train_samples
 from anchordetr.device import repeatable
 from anchordetr.distributed import ProcessGroup, process_group
 from anchordetr.errors import UsageError
@@ -141,8 +140,7 @@ def _build_loader(model: AnchorDETR, train_set: DetectionDataset, run: TrainingR
         ratios=train_set.annotations.ratios,
     )
     return train_loader(
-        train_set,
-        train_transform(data.train_short_sides, data.long_side, data.crop, data.flips),
+        train_samples(train_set, data, settings.seed),
         (model.backbone.mean, model.backbone.std),
         batches,
         workers=data.workers,

@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from anchordetr.errors import InputError, reason
 from anchordetr.markdown import code, escaped
 from anchordetr.weights.description import SavedModel
-from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
+from anchordetr.weights.folder import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
 
 CARD_FILE = "README.md"
 _METRICS = {

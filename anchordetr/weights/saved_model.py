@@ -25,13 +25,11 @@ from anchordetr.files import MEBIBYTE, write_json
 from anchordetr.finite import describe_non_finite, non_finite
 from anchordetr.weights.checks import check_finite
 from anchordetr.weights.description import EDITABLE, VERSIONS_WITH_DIGESTS, SavedModel, describe, understand
+from anchordetr.weights.folder import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
 from anchordetr.weights.tensor_file import read_tensors, write_tensors
 
 log = logging.getLogger("anchordetr")
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-UNUSED_FILE = "unused_classes.safetensors"
 _LARGE = 4096
 _NAMED = 3
 _CONFIG_LIMIT = 16 * MEBIBYTE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +212,44 @@ def test_resume_goes_on(run_folder: Path, coco_folder: Path, capsys: pytest.Capt
 
 def test_list_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list-models") == 0
-    names = [cells[1] for line in capsys.readouterr().out.splitlines() if len(cells := line.split()) > 3]
-    assert names[1:] == list_models()
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("anchordetr_")]
+    assert names == list_models()
+
+
+def test_list_models_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("ANCHORDETR_HOME", str(tmp_path))
+    (tmp_path / "anchordetr_r50_c5").mkdir()
+    (tmp_path / "anchordetr_r50_c5" / "model.safetensors").touch()
+    assert call("list-models", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list_models()
+    assert call("list-models") == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "…" not in printed
+    for row, line in zip(rows, [line for line in printed.splitlines() if line.startswith("anchordetr_")], strict=True):
+        name, size, gflops, pixels, latency, ap = line.split()[:6]
+        assert (name, pixels, latency) == (row["name"], f"{row['height']}x{row['width']}", row["latency"])
+        assert float(size) == pytest.approx(row["parameters"] / 1e6, abs=0.05)
+        assert float(gflops) == pytest.approx(row["flops"] / 1e9, abs=0.5 if row["flops"] > 1e10 else 0.05)
+        assert ap == (f"{row['coco_ap']:.3f}{'*' if row['cached'] else ''}" if row["weights"] else "-")
+        assert all(word in printed for word in row["best_for"].split())
+    assert [row["name"] for row in rows if row["cached"]] == ["anchordetr_r50_c5"]
+
+
+def test_list_models_loads_no_torch() -> None:
+    code = """import sys
+from anchordetr.cli.main import run
+try:
+    run(["list-models"])
+finally:
+    print("torch" in sys.modules, file=sys.stderr)"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "anchordetr_tiny" in result.stdout
+    assert result.stderr.strip() == "False"
 
 
 def test_profile_memory_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
