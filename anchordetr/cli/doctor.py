@@ -37,7 +37,7 @@ _ROWS = {
 
 
 def doctor(
-    data: Annotated[Path, typer.Argument(help="The folder of the data set.")],
+    data: Annotated[Path, typer.Argument(help="The data set, as for train --data.")],
     fix: Annotated[
         Path | None, typer.Option(help="Write a repaired copy (COCO layout) to this new folder, and list all changes.")
     ] = None,
@@ -48,6 +48,8 @@ def doctor(
         str, typer.Option(help="The preset that is to be trained, for its number of queries.")
     ] = "anchordetr_r50_dc5",
     layout: Annotated[str, typer.Option(help="A registered data layout; auto detects it.")] = "auto",
+    val_fraction: options.ValFraction = None,
+    seed: Annotated[int, typer.Option(help="The seed of the run, which chooses the images that are held out.")] = 0,
     yes: Annotated[
         bool, typer.Option("--yes", help="Write the copy even if it lacks more than 1 % of the images or boxes.")
     ] = False,
@@ -57,13 +59,14 @@ def doctor(
     from anchordetr.data.doctor.outputs import check_new_folder
     from anchordetr.data.doctor.repair import write_repaired
     from anchordetr.data.doctor.report import examine
+    from anchordetr.data.layouts.holdout import Holdout
     from anchordetr.models.presets import preset
 
     queries = preset(model).model.num_queries
     can_draw = _check_samples(samples)
     if fix is not None:
         check_new_folder(fix)
-    report = examine(data, layout, queries)
+    report = examine(data, layout, queries, Holdout(val_fraction, seed))
     is_drawn = can_draw and _draw(report, samples)
     changes, refusal = None, None
     if fix is not None:

@@ -1,8 +1,11 @@
-"""The Pascal VOC layout: ``Annotations/*.xml``, ``JPEGImages/`` and image lists in ``ImageSets/Main/``."""
+"""The Pascal VOC layout: ``Annotations/*.xml``, ``JPEGImages/`` and image lists in ``ImageSets/Main/``.
+
+Images and annotations may also be together in one folder, or in one folder for each split.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +15,18 @@ from anchordetr.data.findings import Finding
 from anchordetr.data.layouts.base import FolderDataset, choose_split
 from anchordetr.data.layouts.image_scan import read_sizes
 from anchordetr.data.layouts.raw import NO_ID, UNKNOWN_SIZE, RawSplit
-from anchordetr.data.layouts.voc_files import annotation_files, is_read, listed_keys, match_images, require_listed
+from anchordetr.data.layouts.voc_files import (
+    LISTS,
+    VocPart,
+    annotation_files,
+    find_parts,
+    is_read,
+    listed_keys,
+    match_images,
+    require_listed,
+)
 from anchordetr.data.layouts.voc_xml import VocAnnotation, read_annotation
 from anchordetr.registry import DATA_LAYOUTS
-
-_SPLITS = ("train", "val", "test")
-_LISTS = Path("ImageSets", "Main")
 
 
 @DATA_LAYOUTS.register("voc")
@@ -34,13 +43,12 @@ class VocDataset(FolderDataset):
         """Return what ``path`` lacks to be a data set of this layout, or None."""
         if not annotation_files(path / "Annotations"):
             return "no Annotations/*.xml"
-        return None if VocDataset.splits(path) else f"no {_LISTS}/train.txt"
+        return None if any(part.list_file for part in find_parts(path).values()) else f"no {LISTS}/train.txt"
 
     @classmethod
-    def splits(cls, path: Path) -> dict[str, Path]:
-        """Return the list file of each split."""
-        files = {split: path / _LISTS / f"{split}.txt" for split in _SPLITS}
-        return {split: file for split, file in files.items() if file.is_file()}
+    def splits(cls, path: Path) -> dict[str, VocPart]:
+        """Return the files of each split."""
+        return find_parts(path)
 
     @classmethod
     def read(cls, path: Path, split: str) -> RawSplit:
@@ -49,19 +57,20 @@ class VocDataset(FolderDataset):
         Raises:
             InputError: the split or an annotation is missing, or a file is damaged; the message names it.
         """
-        lists = cls.splits(path)
-        file = choose_split(path, split, lists)
-        files = annotation_files(path / "Annotations")
-        annotations = {key: read_annotation(xml, f"{key}.xml") for key, xml in files.items()}
-        listed, unknown = listed_keys(file, annotations)
-        require_listed(file, unknown)
+        parts = cls.splits(path)
+        part = choose_split(path, split, parts)
+        of_folders = {folder: _annotations(folder) for folder in {other.annotations for other in parts.values()}}
+        annotations = of_folders[part.annotations]
+        listed = _keys(part, annotations)
         keys = list(dict.fromkeys(listed))
-        images = match_images(path / "JPEGImages", {key: item.file_name for key, item in annotations.items()})
-        unlisted = annotations.keys() - {key for other in lists.values() for key in listed_keys(other, annotations)[0]}
+        images = match_images(part.images, {key: item.file_name for key, item in annotations.items()})
+        same_folder = [other for other in parts.values() if other.annotations == part.annotations]
+        unlisted = annotations.keys() - {key for other in same_folder for key in _found_keys(other, annotations)[0]}
         file_names = [images.name(key) for key in keys]
         own = [annotations[key] for key in keys]
         objects = [(row, item) for row, annotation in enumerate(own) for item in annotation.objects]
-        class_names = sorted({item.class_name for annotation in annotations.values() for item in annotation.objects})
+        everywhere = (annotation for folder in of_folders.values() for annotation in folder.values())
+        class_names = sorted({item.class_name for annotation in everywhere for item in annotation.objects})
         ids = {name: position for position, name in enumerate(class_names, start=1)}
         noticed = {
             "difficult objects, treated as crowds": sum(item.difficult for _, item in objects),
@@ -71,13 +80,13 @@ class VocDataset(FolderDataset):
             "annotated images that are in no list": len(unlisted.intersection(images.names)),
         }
         return RawSplit(
-            source=file,
-            root=path / "JPEGImages",
+            source=part.source,
+            root=part.images,
             class_names=class_names,
             category_ids=list(ids.values()),
             image_ids=np.arange(1, len(keys) + 1),
             file_names=file_names,
-            sizes=_sizes(own, [path / "JPEGImages" / name for name in file_names]),
+            sizes=_sizes(own, [part.images / name for name in file_names]),
             box_ids=np.full(len(objects), NO_ID),
             box_names=[item.name for _, item in objects],
             box_image_ids=np.array([row + 1 for row, _ in objects], dtype=np.int64),
@@ -91,6 +100,26 @@ class VocDataset(FolderDataset):
                 *images.findings,
             ),
         )
+
+
+def _annotations(folder: Path) -> dict[str, VocAnnotation]:
+    return {key: read_annotation(xml, f"{key}.xml") for key, xml in annotation_files(folder).items()}
+
+
+def _found_keys(part: VocPart, annotations: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return the annotations of a split, and the lines of its list that name none."""
+    return ([*annotations], []) if part.list_file is None else listed_keys(part.list_file, annotations)
+
+
+def _keys(part: VocPart, annotations: Collection[str]) -> list[str]:
+    """Return the annotations of a split.
+
+    Raises:
+        InputError: its list names some that do not exist.
+    """
+    listed, unknown = _found_keys(part, annotations)
+    require_listed(part.source, unknown)
+    return listed
 
 
 def _sizes(annotations: Sequence[VocAnnotation], files: Sequence[Path]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from anchordetr.data.layouts.image_scan import read_sizes
 from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.data.layouts.yolo_images import find_images, label_file, relative_name
 from anchordetr.data.layouts.yolo_labels import check_format, read_labels
-from anchordetr.data.layouts.yolo_settings import read_settings
+from anchordetr.data.layouts.yolo_places import find_settings, settings_file
 from anchordetr.errors import InputError
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -28,7 +28,8 @@ _NOTES = {
 class YoloDataset(FolderDataset):
     """A data set in YOLO's layout with the class ids of ``data.yaml``.
 
-    A label is ``class cx cy w h`` or a polygon ``class x1 y1 x2 y2 ...``, of which the bounding box is used, in
+    Without ``data.yaml``, a list of class names (``classes.txt``, ``obj.names``) and the folders say what it would. A
+    label is ``class cx cy w h`` or a polygon ``class x1 y1 x2 y2 ...``, of which the bounding box is used, in
     fractions of the upright image. Labels of poses (``kpt_shape``) and oriented boxes (``task: obb``) are read too.
     An image without a label file has no objects. Image ids are 1, 2, ... in the order of the file names.
     """
@@ -36,12 +37,13 @@ class YoloDataset(FolderDataset):
     @staticmethod
     def missing(path: Path) -> str | None:
         """Return what ``path`` lacks to be a data set of this layout, or None."""
-        return None if (path / "data.yaml").is_file() else "no data.yaml"
+        return None if settings_file(path) else "no data.yaml"
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, list[str]]:
         """Return the image folders or list files of each split."""
-        return read_settings(path / "data.yaml").splits
+        settings = find_settings(path)
+        return {} if settings is None else settings.splits
 
     @classmethod
     def read(cls, path: Path, split: str) -> RawSplit:
@@ -51,8 +53,11 @@ class YoloDataset(FolderDataset):
             InputError: ``data.yaml``, a folder or a label file is missing or damaged, or the format of the labels is
                 uncertain; the message names file and line.
         """
-        settings = read_settings(path / "data.yaml")
+        settings = find_settings(path)
+        if settings is None:
+            raise InputError(f"{path} has neither data.yaml, nor a list of class names such as classes.txt and labels.")
         found = find_images(choose_split(path, split, settings.splits), settings)
+        path = settings.folder
         images = found.files
         names = [relative_name(image, path) for image in images]
         files = [label_file(image, path) for image in images]
@@ -72,6 +77,8 @@ class YoloDataset(FolderDataset):
         rows = np.array([row for row, _ in labels], dtype=np.int64)
         fractions = np.array([label.box for _, label in labels], dtype=np.float64).reshape(-1, 4)
         task_note = [_NOTES[settings.task]] if settings.task in _NOTES else []
+        with_point = sum(label.with_point for _, label in labels)
+        id_note = [f"class ids that are written as whole floats (0.0), read as integers: {with_point}."]
         return RawSplit(
             source=settings.file,
             root=path,
@@ -87,7 +94,7 @@ class YoloDataset(FolderDataset):
             box_categories=np.array([label.category for _, label in labels], dtype=np.int64),
             areas=np.full(len(labels), np.nan),
             crowd=np.zeros(len(labels), dtype=np.bool_),
-            notes=(*settings.notes, *task_note, *found.notes),
+            notes=(*settings.notes, *task_note, *found.notes, *(id_note if with_point else [])),
             findings=(
                 Finding("unlabelled_image", [names[row] for row in unlabelled]),
                 Finding("shared_labels", shared),
