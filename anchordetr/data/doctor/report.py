@@ -16,7 +16,7 @@ from anchordetr.data.dataset import AnnotationTable
 from anchordetr.data.doctor.statistics import statistics_of
 from anchordetr.data.findings import KINDS, Finding
 from anchordetr.data.layouts.base import size_mismatch
-from anchordetr.data.layouts.holdout import Holdout, read_split, split_names
+from anchordetr.data.layouts.holdout import Holdout, has_val, read_split, split_names
 from anchordetr.data.layouts.image_scan import ScannedImage, scan_images
 from anchordetr.data.layouts.opening import is_in_files, locate
 from anchordetr.data.layouts.raw import RawSplit
@@ -112,7 +112,8 @@ def examine(
         raise InputError(f"{path} is not in files; the doctor examines folders of images and annotations.")
     splits: list[SplitReport] = []
     unusable: list[str] = []
-    for name in split_names(found, path, holdout):
+    names = split_names(found, path, holdout)
+    for name in names:
         try:
             raw = read_split(found, path, name, holdout)
         except InputError as error:
@@ -122,6 +123,7 @@ def examine(
     findings = [
         Finding("unusable", unusable),
         Finding("no_splits", [] if splits or unusable else [str(path)]),
+        Finding("no_val", [] if not splits or has_val(names) else ["hold out images with --val-fraction 0.2"]),
         Finding("class_mismatch", _class_mismatches(splits)),
         Finding("shared_image", shared_images(splits)),
     ]

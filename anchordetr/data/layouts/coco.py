@@ -42,7 +42,9 @@ class CocoDataset(FolderDataset):
     @staticmethod
     def missing(path: Path) -> str | None:
         """Return what ``path`` lacks to be a data set of this layout, or None."""
-        return None if is_json(path) or instance_files(path) else "no annotations/instances_*.json"
+        return (
+            None if is_json(path) or instance_files(path) else "no annotations/instances_*.json, and no other COCO file"
+        )
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ class Holdout(NamedTuple):
 def split_names(layout: type[FolderDataset], path: Path, holdout: Holdout) -> list[str]:
     """Return the names of all splits, with ``val`` if images are held out for it."""
     existing = list(layout.splits(path))
-    applies = existing and holdout.fraction is not None and not _has_val(existing)
+    applies = existing and holdout.fraction is not None and not has_val(existing)
     return [*existing, _VAL] if applies else existing
 
 
@@ -38,10 +38,10 @@ def read_split(layout: type[FolderDataset], path: Path, split: str, holdout: Hol
         InputError: the split does not exist, or its files are invalid.
     """
     existing, fraction = layout.splits(path), holdout.fraction
-    if _has_val(existing):
+    if has_val(existing):
         raw = layout.read(path, split)
         unused = "data.val_fraction is not used: the data set has a split for validation."
-        return raw if fraction is None else replace(raw, notes=(*raw.notes, unused))
+        return raw if fraction is None or split == _VAL else replace(raw, notes=(*raw.notes, unused))
     if split == _VAL and fraction is None and existing:
         raise InputError(
             f"{path} has no split 'val'; it has {', '.join(existing)}. Hold out a part of train for it with "
@@ -56,14 +56,18 @@ def read_split(layout: type[FolderDataset], path: Path, split: str, holdout: Hol
 def held_out_names(names: Collection[str], fraction: float, seed: int) -> set[str]:
     """Return the names that are held out, at least one and not all: those with the smallest hashes.
 
-    Most of the choice stays the same when images are added or removed.
+    Only the last part of a name counts if those differ, so that the choice is the same wherever the data set is and in
+    every layout. Most of it stays the same when images are added or removed.
     """
+    listed = sorted(set(names))
+    last = [PurePath(name).name for name in listed]
+    keys = dict(zip(listed, last if len(set(last)) == len(last) else listed, strict=True))
 
     def digest(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
+        return hashlib.sha256(f"{seed}/{keys[name]}".encode("utf-8", "surrogateescape")).digest()
 
-    ordered = sorted(set(names), key=digest)
-    return set(ordered[: min(max(round(len(ordered) * fraction), 1), len(ordered) - 1)])
+    count = min(max(round(len(listed) * fraction), 1), len(listed) - 1)
+    return set(sorted(listed, key=digest)[:count])
 
 
 def _part(train: RawSplit, is_val: bool, fraction: float, seed: int) -> RawSplit:
@@ -83,5 +87,6 @@ def _part(train: RawSplit, is_val: bool, fraction: float, seed: int) -> RawSplit
     return replace(part, notes=(*train.notes, note), findings=tuple(findings))
 
 
-def _has_val(names: Collection[str]) -> bool:
+def has_val(names: Collection[str]) -> bool:
+    """Return whether one of the splits of a data set is for validation."""
     return any(name.startswith(_VAL) for name in names)

@@ -17,6 +17,8 @@ from anchordetr.registry import DATA_LAYOUTS
 
 log = logging.getLogger("anchordetr")
 
+_MOST_TRIED = 20  # folders
+
 __all__ = ["coco", "find_layout", "is_in_files", "locate", "open_dataset", "roboflow", "synthetic", "voc", "yolo"]
 
 

@@ -18,7 +18,7 @@ class RoboflowDataset(FolderDataset):
     @staticmethod
     def missing(path: Path) -> str | None:
         """Return what ``path`` lacks to be a data set of this layout, or None."""
-        return None if roboflow_files(path) else f"no train/{ROBOFLOW}"
+        return None if roboflow_files(path) else f"no train/{ROBOFLOW}, and no COCO file in other folders"
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, Path]:

@@ -44,6 +44,12 @@ class Label(NamedTuple):
     like_keypoints: bool
     with_point: bool
 
+    def in_pixels(self, size: tuple[int, int]) -> Box:
+        """Return x, y, w, h in pixels of an image of a height and width."""
+        height, width = size
+        x, y, w, h = self.box
+        return x * width, y * height, w * width, h * height
+
 
 def read_labels(file: Path, name: str, settings: YoloSettings) -> Iterator[Label]:
     """Yield the labels of a file.
