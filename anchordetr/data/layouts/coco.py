@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from anchordetr.data.ids import id_array
 from anchordetr.data.layouts.base import FolderDataset, choose_split
-from anchordetr.data.layouts.coco_files import annotation_files, data_folder, folder_name, instance_files, is_json
+from anchordetr.data.layouts.coco_files import (
+    annotation_files,
+    data_folder,
+    folder_name,
+    folders_of,
+    instance_files,
+    is_json,
+)
 from anchordetr.data.layouts.entries import (
     Entries,
     box_or_nan,
@@ -58,13 +65,14 @@ class CocoDataset(FolderDataset):
         Raises:
             InputError: the split or its image folder is missing, or the file is not a COCO annotation file.
         """
-        file = choose_split(path, split, cls.splits(path))
+        files = cls.splits(path)
+        file = choose_split(path, split, files)
         path = data_folder(path)
         names = [name for name in (folder_name(file), split) if name.strip(".")]
-        images = path / "images"
-        folders = [*(folder / name for name in names for folder in (path, images)), images, path / "data"]
+        folders = [folder / name for name in names for folder in (path, path / "images")] + [path / "images"]
         existing = [folder for folder in folders if folder.is_dir()]
-        raw = read_coco(file, [*existing, path], path)
+        others = folders_of(path) if len(files) == 1 else []  # with several files, they may be another split's
+        raw = read_coco(file, [*existing, path, *others], path)
         if not existing and not any(raw.path(row).is_file() for row in range(len(raw.file_names))):
             raise InputError(f"{path} has no folder for the images of {file.name}; expected {folders[0]}.")
         return raw

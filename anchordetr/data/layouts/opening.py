@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -10,6 +11,7 @@ from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.layouts import coco, roboflow, synthetic, voc, yolo
 from anchordetr.data.layouts.archives import is_archive, unpacked
 from anchordetr.data.layouts.base import FolderDataset
+from anchordetr.data.layouts.coco_files import folders_of
 from anchordetr.data.layouts.holdout import Holdout, read_split
 from anchordetr.data.layouts.image_scan import skip_unreadable
 from anchordetr.errors import InputError
@@ -89,4 +91,14 @@ def find_layout(path: Path, layout: str = "auto") -> str:
     if not path.exists():
         raise InputError(f"The data set {path} does not exist; check --data, or use 'shapes' for generated images.")
     missing = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
-    raise InputError(f"{path} has no known data layout; docs/data.md shows those that are read. Looked for: {missing}.")
+    raise InputError(f"{path} has no known data layout. Looked for: {missing}.{_hint(path, layouts)}")
+
+
+def _hint(path: Path, layouts: Mapping[str, Any]) -> str:
+    """Return a sentence that names the folder below, or the folder around, that has the files of a layout."""
+    inner = folders_of(path)[:_MOST_TRIED] if path.is_dir() else []
+    candidates = [*inner, path.absolute().parent]
+    found = next(
+        (folder for folder in candidates if any(each.missing(folder) is None for each in layouts.values())), ""
+    )
+    return f" Perhaps you mean {found}." if found else " docs/data.md shows what is read."
