@@ -17,7 +17,6 @@ from anchordetr.data.layouts.coco_files import (
     annotation_files,
     data_folder,
     folder_name,
-    folders_of,
     instance_files,
     is_json,
 )
@@ -36,6 +35,7 @@ from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.data.layouts.segmentation import box_of_segmentation
 from anchordetr.documents import read_json
 from anchordetr.errors import InputError
+from anchordetr.files import list_folders
 from anchordetr.registry import DATA_LAYOUTS
 
 _LARGEST_FILE = 16 * 2**30  # bytes; Objects365 has 6 GB
@@ -71,7 +71,7 @@ class CocoDataset(FolderDataset):
         names = [name for name in (folder_name(file), split) if name.strip(".")]
         folders = [folder / name for name in names for folder in (path, path / "images")] + [path / "images"]
         existing = [folder for folder in folders if folder.is_dir()]
-        others = folders_of(path) if len(files) == 1 else []  # with several files, they may be another split's
+        others = list_folders(path) if len(files) == 1 else []  # with several files, they may be another split's
         raw = read_coco(file, [*existing, path, *others], path)
         if not existing and not any(raw.path(row).is_file() for row in range(len(raw.file_names))):
             raise InputError(f"{path} has no folder for the images of {file.name}; expected {folders[0]}.")

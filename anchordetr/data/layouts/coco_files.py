@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from anchordetr.files import MEBIBYTE, is_hidden, list_files
+from anchordetr.files import MEBIBYTE, is_hidden, list_files, list_folders
 
 ROBOFLOW = "_annotations.coco.json"
 _ANNOTATIONS = "annotations"
@@ -48,13 +48,8 @@ def files_in_folders(path: Path) -> list[Path]:
     files = roboflow_files(path)
     if files or not path.is_dir():
         return files
-    found = [_coco_files(folder) for folder in folders_of(path) if folder.name != _ANNOTATIONS]
+    found = [_coco_files(folder) for folder in list_folders(path) if folder.name != _ANNOTATIONS]
     return [file for (file, *more) in filter(None, found) if not more]
-
-
-def folders_of(path: Path) -> list[Path]:
-    """Return the folders in a folder, without hidden ones."""
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder.name))
 
 
 def data_folder(path: Path) -> Path:

@@ -11,10 +11,10 @@ from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.layouts import coco, roboflow, synthetic, voc, yolo
 from anchordetr.data.layouts.archives import is_archive, unpacked
 from anchordetr.data.layouts.base import FolderDataset
-from anchordetr.data.layouts.coco_files import folders_of
 from anchordetr.data.layouts.holdout import Holdout, read_split
 from anchordetr.data.layouts.image_scan import skip_unreadable
 from anchordetr.errors import InputError
+from anchordetr.files import list_folders
 from anchordetr.registry import DATA_LAYOUTS
 
 log = logging.getLogger("anchordetr")
@@ -96,7 +96,7 @@ def find_layout(path: Path, layout: str = "auto") -> str:
 
 def _hint(path: Path, layouts: Mapping[str, Any]) -> str:
     """Return a sentence that names the folder below, or the folder around, that has the files of a layout."""
-    inner = folders_of(path)[:_MOST_TRIED] if path.is_dir() else []
+    inner = list_folders(path)[:_MOST_TRIED] if path.is_dir() else []
     candidates = [*inner, path.absolute().parent]
     found = next(
         (folder for folder in candidates if any(each.missing(folder) is None for each in layouts.values())), ""

@@ -11,7 +11,7 @@ from anchordetr.data.layouts.places import find_place
 from anchordetr.data.layouts.yolo_images import label_file
 from anchordetr.data.layouts.yolo_settings import SPLITS, YoloSettings, class_names, read_settings
 from anchordetr.errors import InputError
-from anchordetr.files import MEBIBYTE, is_hidden, list_files, read_text
+from anchordetr.files import MEBIBYTE, is_hidden, list_files, list_folders, read_text
 
 _YAML = (".yaml", ".yml")
 _FILES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -87,7 +87,7 @@ def _splits(folder: Path) -> dict[str, list[str]]:
     if lists:
         return lists
     for parent in (folder / "images", folder):
-        names = sorted(entry.name for entry in parent.iterdir() if entry.is_dir()) if parent.is_dir() else []
+        names = [entry.name for entry in list_folders(parent)] if parent.is_dir() else []
         if found := {
             name: [str(Path(parent.name if parent != folder else "", name))] for name in names if name in SPLITS
         }:
