@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,7 +74,7 @@ class CocoDataset(FolderDataset):
         existing = [folder for folder in folders if folder.is_dir()]
         others = list_folders(path) if len(files) == 1 else []  # with several files, they may be another split's
         raw = read_coco(file, [*existing, path, *others], path)
-        if not existing and not any(raw.path(row).is_file() for row in range(len(raw.file_names))):
+        if not existing and not any(os.path.isfile(raw.path(row)) for row in range(len(raw.file_names))):
             raise InputError(f"{path} has no folder for the images of {file.name}; expected {folders[0]}.")
         return raw
 

@@ -13,7 +13,7 @@ from anchordetr.data.layouts.archives import is_archive, unpacked
 from anchordetr.data.layouts.base import FolderDataset
 from anchordetr.data.layouts.holdout import Holdout, read_split
 from anchordetr.data.layouts.image_scan import skip_unreadable
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, limited
 from anchordetr.files import list_folders
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -65,8 +65,13 @@ def locate(path: Path, layout: str = "auto") -> tuple[Path, str]:
     Raises:
         InputError: as :func:`find_layout`, or an archive cannot be unpacked.
     """
-    place = unpacked(path) if is_archive(path) else path
-    return place, find_layout(place, layout)
+    try:
+        place = unpacked(path) if is_archive(path) else path
+        return place, find_layout(place, layout)
+    except InputError:
+        raise
+    except OSError as error:  # of names that are too long, and of folders that may not be read
+        raise InputError(f"The data set {limited(path)} cannot be opened: {error.strerror}; check --data.") from error
 
 
 def find_layout(path: Path, layout: str = "auto") -> str:

@@ -70,7 +70,7 @@ def label_file(image: Path, folder: Path) -> Path:
             parts[position] = "labels"
             break
     usual, beside = Path(*parts).with_suffix(".txt"), image.with_suffix(".txt")
-    is_beside = usual != beside and not os.path.lexists(usual) and beside.is_file() and _is_label(beside)
+    is_beside = usual != beside and not os.path.lexists(usual) and os.path.isfile(beside) and _is_label(beside)
     return beside if is_beside else usual
 
 

@@ -300,6 +300,23 @@ def test_a_single_annotation_file_of_a_split_is_that_split(source: Path, tmp_pat
         open_dataset(data / "annotations" / "val.json", "train")
 
 
+@pytest.mark.parametrize("suffix", ["", ".zip", ".json", ".yaml"])
+def test_a_name_that_no_file_can_have_is_refused(suffix: str) -> None:
+    with pytest.raises(
+        InputError, match=r"The data set x{255}\.\.\. cannot be opened: File name too long; check --data"
+    ):
+        open_dataset("x" * 5000 + suffix, "train")
+
+
+def test_file_names_that_no_file_can_have_are_missing_images(source: Path, tmp_path: Path) -> None:
+    coco_beside(source, data := tmp_path / "data")
+    content = json.loads((data / "annotations.json").read_text())
+    content["images"] = [{"id": 1, "file_name": "x" * 5000, "width": 1, "height": 1}]
+    (data / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="has no folder for the images"):
+        open_dataset(data, "train")
+
+
 def test_other_json_files_are_no_annotations(source: Path, tmp_path: Path) -> None:
     coco_beside(source, data := tmp_path / "data")
     (data / "predictions.json").write_text("[]")
