@@ -331,6 +331,13 @@ def test_two_annotation_files_without_a_split_in_their_names_are_listed(source: 
         open_dataset(data, "train")
 
 
+def test_a_folder_with_two_annotation_files_is_no_split(source: Path, tmp_path: Path) -> None:
+    coco_in_folders(source, data := tmp_path / "data")
+    shutil.copy(data / "train" / "labels.json", data / "train" / "old.json")
+    with pytest.raises(InputError, match=r"no split 'train'; it has val"):
+        open_dataset(data, "train")
+
+
 def test_images_of_another_split_are_not_taken_for_missing_ones(source: Path, tmp_path: Path) -> None:
     coco_in_folders(source, data := tmp_path / "data")
     (data / "train" / "images" / "shapes_train_00001.png").rename(data / "valid" / "images" / "shapes_train_00001.png")
