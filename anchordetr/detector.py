@@ -17,7 +17,6 @@ from torch import nn
 from anchordetr.config import Config, parse_config
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource
-from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.detections import Detections
 from anchordetr.distributed import ProcessGroup, process_group
 from anchordetr.errors import InputError, UsageError, reason
@@ -27,7 +26,7 @@ from anchordetr.optimize.budget import Budget
 from anchordetr.predictor import Backend, Predictor, detect, transform_for
 from anchordetr.training.builder import open_trainer
 from anchordetr.training.callbacks import Callback
-from anchordetr.training.data import open_splits
+from anchordetr.training.data import open_split, open_splits
 from anchordetr.training.dry_run import dry_run
 from anchordetr.training.folder import run_folder, run_lock
 from anchordetr.training.interrupts import checked
@@ -73,7 +72,7 @@ class Detector(PretrainedModel):
         """Train on a data set, evaluate after each epoch, and load the best weights at the end; return their metrics.
 
         Args:
-            data: a folder in a known layout with the splits ``train`` and ``val``, or ``shapes``.
+            data: a folder, ``data.yaml``, COCO's JSON or a ``.zip`` in a known layout (docs/data.md), or ``shapes``.
             output_dir: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json`` and ``report.md``.
             resume, overwrite: continue the run in ``output_dir``, or replace it.
             match_classes: for data with other classes, ``name`` keeps the class head's rows for classes of equal name.
@@ -169,7 +168,7 @@ class Detector(PretrainedModel):
             InputError: the data cannot be used, or has other classes than this detector.
             UsageError: the network has fewer anchors, patterns or layers.
         """
-        dataset = open_dataset(data, split, self.config.data.layout, self.config.data.skip_broken)
+        dataset = open_split(data, split, self.config)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector has {self.class_names}.")
         backend = self._predictor(Budget(anchors, patterns, layers)).backend

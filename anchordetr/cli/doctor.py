@@ -41,7 +41,7 @@ _ROWS = {
 
 
 def doctor(
-    data: Annotated[Path, typer.Argument(help="The folder of the data set.")],
+    data: Annotated[Path, typer.Argument(help="The data set, as for train --data.")],
     fix: Annotated[
         Path | None, typer.Option(help="Write a repaired copy (COCO layout) to this new folder, and list all changes.")
     ] = None,
@@ -61,7 +61,11 @@ def doctor(
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
-    layout: Annotated[str, typer.Option(help="A registered data layout; auto detects it.")] = "auto",
+    layout: Annotated[str | None, typer.Option(help="A registered data layout; auto detects it.")] = None,
+    val_fraction: options.ValFraction = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The seed of the run, which chooses the images that are held out.")
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Write the copy even if it lacks more than 1 % of the images or boxes.")
     ] = False,
@@ -72,14 +76,16 @@ def doctor(
     from anchordetr.data.doctor.repair import write_repaired
     from anchordetr.data.doctor.report import examine
     from anchordetr.models.presets import preset
+    from anchordetr.training.data import holdout_of
 
-    settings = preset(model).updated(options.changes(recipe, config, set_))
+    given = options.given(data__layout=layout, data__val_fraction=val_fraction, train__seed=seed)
+    settings = preset(model).updated({**options.changes(recipe, config, set_), **given})
     pages = {"Samples": samples, **({} if augmentations is None else {"Augmentations": augmentations})}
     writable = {title: page for title, page in pages.items() if _check_page(title, page)}
     if fix is not None:
         check_new_folder(fix)
-    report = examine(data, layout, settings.model.num_queries)
-    draw = {"Samples": lambda: _samples(report), "Augmentations": lambda: _augmentations(data, layout, settings)}
+    report = examine(data, settings.data.layout, settings.model.num_queries, holdout_of(settings))
+    draw = {"Samples": lambda: _samples(report), "Augmentations": lambda: _augmentations(data, settings)}
     drawn = {title: page for title, page in writable.items() if _draw(title, draw[title], page)}
     changes, refusal = None, None
     if fix is not None:
@@ -145,12 +151,12 @@ def _samples(report: Report) -> Image.Image | None:
     return sample_page(report.splits)
 
 
-def _augmentations(data: Path, layout: str, settings: Config) -> Image.Image | None:
+def _augmentations(data: Path, settings: Config) -> Image.Image | None:
     from anchordetr.data.doctor.preview import augmentation_page
-    from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.data.loader import train_samples
+    from anchordetr.training.data import open_split
 
-    dataset = open_dataset(data, "train", layout, settings.data.skip_broken)
+    dataset = open_split(data, "train", settings)
     return augmentation_page(train_samples(dataset, settings.data, settings.train.seed), dataset.class_names)
 
 

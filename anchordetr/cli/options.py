@@ -14,7 +14,16 @@ from anchordetr.errors import UsageError
 
 _WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 
-Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated images.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="A folder, data.yaml, COCO's JSON file or a .zip of them (docs/data.md), or 'shapes' for generated images."
+    ),
+]
+ValFraction = Annotated[
+    float | None,
+    typer.Option(help="Hold out this fraction of the images of train if there is no split for validation, e.g. 0.2."),
+]
 Weights = Annotated[
     str,
     typer.Option(

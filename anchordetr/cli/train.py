@@ -46,6 +46,7 @@ def train(
     lr: options.LearningRate = None,
     seed: options.Seed = None,
     workers: options.Workers = None,
+    val_fraction: options.ValFraction = None,
     device: options.Device = "auto",
     precision: options.Precision = None,
     gradient_checkpointing: options.GradientCheckpointing = None,
@@ -68,6 +69,7 @@ def train(
             train__precision=precision,
             train__gradient_checkpointing=gradient_checkpointing,
             data__workers=workers,
+            data__val_fraction=val_fraction,
         ),
     }
     if resume:

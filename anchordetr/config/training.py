@@ -27,6 +27,13 @@ class DataConfig(Section):
         examples=["auto", "coco", "roboflow", "shapes", "voc", "yolo"],
         description="Layout of the data set's files; `auto` detects it. Or a registered name.",
     )
+    val_fraction: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="Fraction of the images of `train` that are held out as `val` if the data set has no such split, "
+        "chosen by their names and `train.seed`; `null` holds out none.",
+    )
     short_side: Side = Field(
         default=800, description="Pixels of the short side to which images are resized in evaluation and prediction."
     )

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from anchordetr.config import Config
 from anchordetr.data.dataset import DetectionDataset
+from anchordetr.data.layouts.holdout import Holdout
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.loader import EpochBatches, TrainBatch, batches_of
 from anchordetr.data.preflight import preflight
@@ -64,14 +65,27 @@ class TrainingData:
         del self.loader
 
 
+def open_split(data: str | Path, split: str, config: Config) -> DetectionDataset:
+    """Open one split of a data set as a configuration says.
+
+    Raises:
+        InputError: the data cannot be used; the message says why.
+    """
+    return open_dataset(data, split, config.data.layout, config.data.skip_broken, holdout_of(config))
+
+
+def holdout_of(config: Config) -> Holdout:
+    """Return which images of a data set without ``val`` a configuration holds out."""
+    return Holdout(config.data.val_fraction, config.train.seed)
+
+
 def open_splits(data: str | Path, config: Config) -> tuple[DetectionDataset, DetectionDataset]:
     """Open and check the splits ``train`` and ``val`` of a data set.
 
     Raises:
         InputError: the data cannot be used; the message says why.
     """
-    layout, skip_broken = config.data.layout, config.data.skip_broken
-    train_set, val_set = (open_dataset(data, split, layout, skip_broken) for split in ("train", "val"))
+    train_set, val_set = (open_split(data, split, config) for split in ("train", "val"))
     if train_set.class_names != val_set.class_names:
         raise InputError(
             f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}; give both splits "
