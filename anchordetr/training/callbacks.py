@@ -50,6 +50,20 @@ class StepEnd:
     lr: float
 
 
+@dataclass(frozen=True)
+class EvaluationStep:
+    """What ``on_evaluation_step`` receives: the batch of an evaluation that comes next.
+
+    Attributes:
+        epoch: number of the epoch that is evaluated, from 1.
+        batch: index of the batch, from 0. batches: how many there are.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+
+
 class Callback(Protocol):
     """The protocol of callbacks, and their base class: methods that a subclass leaves out do nothing.
 
@@ -69,6 +83,9 @@ class Callback(Protocol):
 
     def on_step(self, step: StepEnd) -> None:
         """Called after each optimizer step."""
+
+    def on_evaluation_step(self, step: EvaluationStep) -> None:
+        """Called before each batch of an evaluation."""
 
     def on_epoch(self, entry: Mapping[str, Any]) -> None:
         """Called after each epoch, once its state is saved, with its line of ``log.jsonl``.
@@ -106,6 +123,9 @@ class Callbacks(Callback):
 
     def on_step(self, step: StepEnd) -> None:
         self._call("on_step", step)
+
+    def on_evaluation_step(self, step: EvaluationStep) -> None:
+        self._call("on_evaluation_step", step)
 
     def on_epoch(self, entry: Mapping[str, Any]) -> None:
         self._call("on_epoch", entry)
