@@ -21,8 +21,8 @@ _LEAST_PAUSE, _LONGEST_PAUSE = 5, 60  # seconds between two lines
 class ProgressDisplay(Callback):
     """Shows epoch, step, time left and smoothed losses, and prints one line per epoch.
 
-    On a terminal they are a bar, with as many losses as fit. Elsewhere they are a line after every tenth of an epoch,
-    but not within five seconds of the last one, and at least every minute.
+    On a terminal they are a bar, with the terms of the loss, learning rate and memory where they fit. Elsewhere they
+    are a line after every tenth of an epoch, but not within five seconds of the last one, and at least every minute.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,9 @@ class ProgressDisplay(Callback):
         done = self._done = step.global_step + 1
         shown = [f"{done}/{self._steps}", f"{self._time_left(done)} left", f"loss {self._smoothed['total']:.3f}"]
         if self.is_bar:
-            terms = [f"{name} {value:.3f}" for name, value in self._smoothed.items() if name != "total"]
-            terms += [f"lr {step.lr:.1e}", f"{peak_memory() / 2**30:.1f} GiB"]
-            self._show(step.epoch, done, self._fitting(step.epoch, shown, terms))
+            terms = "  ".join(f"{name} {value:.3f}" for name, value in self._smoothed.items() if name != "total")
+            more = [terms, f"lr {step.lr:.1e}", f"{peak_memory() / 2**30:.1f} GiB"]
+            self._show(step.epoch, done, self._fitting(step.epoch, shown, more))
         else:
             self._print_if_due(step.epoch, "  ".join(shown))
 
@@ -71,6 +71,7 @@ class ProgressDisplay(Callback):
         line = f"{self._place(entry['epoch'])}  loss {entry['loss_total']:.3f}"
         if "ap" in entry:
             line += f"  AP {entry['ap']:.3f}  AP50 {entry['ap50']:.3f}  AP75 {entry['ap75']:.3f}"
+        self._show(entry["epoch"], entry["epoch"] * self._run.steps_per_epoch, "")
         self._print(line)
 
     def on_train_end(self, error: BaseException | None) -> None:

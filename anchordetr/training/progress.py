@@ -56,6 +56,11 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether any epoch was evaluated, so that there is a best model."""
+        return self.best_ap > -math.inf
+
     def add_step(self, losses: Mapping[str, float], lr: float) -> None:
         """Count a step; add its losses and note its learning rate."""
         self.step += 1

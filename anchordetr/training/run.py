@@ -184,10 +184,12 @@ class TrainingRun:
         except Exception as error:
             report = ""
             log.warning("The report of %s is not written: %s.", self.folder, reason(error))
+        found = (
+            f"threshold {metrics.threshold:g} has the highest F1, {metrics.f1:.3f}" if metrics.f1 else "nothing found"
+        )
         say(
             f"Training ended after {len(history)} epochs and {duration(outcome.seconds)}: {outcome.reason}.\n"
-            f"Best epoch: {outcome.best_epoch}, AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}; threshold "
-            f"{metrics.threshold:g} has the highest F1, {metrics.f1:.3f}.\n"
+            f"Best epoch: {outcome.best_epoch}, AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}; {found}.\n"
             f"Model: {self.folder / 'best'}.{report}"
         )
 

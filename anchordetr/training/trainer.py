@@ -103,6 +103,8 @@ class Trainer:
         """
         self.run.require_space(self.model, self.optimization.ema)
         with self._signals, closing(self.data), self.callbacks.during(self._start()):
+            is_over = self.progress.epoch >= self.settings.epochs  # resumed, perhaps with fewer epochs than before
+            self.progress.evaluation_pending |= is_over and not self.progress.is_evaluated
             if self.progress.evaluation_pending:
                 self._complete_epoch()
             while self.progress.epoch < self.settings.epochs and not self._has_lost_patience():
@@ -211,7 +213,7 @@ class Trainer:
         self.callbacks.raise_error()
         if cause == _CALLBACK_FAILED:
             raise RuntimeError(f"A callback on the main process failed; saved after {where}.")
-        best = f" The best model so far is {self.run.folder / 'best'}." if self.progress.best_ap > -math.inf else ""
+        best = f" The best model so far is {self.run.folder / 'best'}." if self.progress.is_evaluated else ""
         raise Stopped(
             f"Stopped by {signal.Signals(cause).name} after {where} and saved in {self.run.folder / 'last'}; the same "
             f"command with --resume continues.{best}",
