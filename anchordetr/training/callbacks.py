@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -64,8 +64,8 @@ class EvaluationStep:
     batches: int
 
 
-class Callback(Protocol):
-    """The protocol of callbacks, and their base class: methods that a subclass leaves out do nothing.
+class Callback:
+    """The base class of callbacks: methods that a subclass leaves out do nothing.
 
     Callbacks are called on the main process only, in the order given. When one raises, the other callbacks are
     still called, the state of the run is saved, all processes end, and the exception is raised again: nothing is lost,

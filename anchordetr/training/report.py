@@ -59,11 +59,12 @@ def describe_origin(data: str | Path, before: Mapping[str, Any]) -> dict[str, An
         before: origin of the weights that the run starts from; empty if they are random.
     """
     checkout = commit()
+    program = Path(sys.argv[0]).name.replace("__main__.py", "anchordetr")
     started_from = {key: before[key] for key in ("source", "data") if key in before}
     return {
         **({"started_from": started_from} if started_from else {}),
         "data": str(data),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([program, *sys.argv[1:]]),
         "versions": {
             "anchordetr": version("anchordetr"),
             **({"commit": checkout} if checkout else {}),

@@ -121,8 +121,8 @@ class Trainer:
         reason = f"all {self.settings.epochs} epochs are trained"
         if self.progress.epoch < self.settings.epochs:
             reason = f"no better AP in {self.progress.evaluations_without_improvement} evaluations (early stopping)"
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        processes = f", {self.process_group.size} processes" if self.process_group.size > 1 else ""
+        threads = f", threads: {torch.get_num_threads()}" if self.device.type == "cpu" else ""
+        processes = f", processes: {self.process_group.size}" if self.process_group.size > 1 else ""
         device = f"{device_name(self.device)}{threads}{processes}"
         return Outcome(reason, self.progress.best_entry()["epoch"], self.progress.seconds, device)
 

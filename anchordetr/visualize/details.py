@@ -71,6 +71,11 @@ def plot_confusion(confusion: sparse.csr_array, class_names: Sequence[str], thre
     The last row has the detections without an object, the last column the objects without a detection. Of more than 40
     classes, those that are confused most often are drawn, and the others are summed.
 
+    Args:
+        confusion: the counts. class_names: of its K classes.
+        threshold: lowest score of the detections, which the title says.
+        path: of the file.
+
     Raises:
         InputError: matplotlib cannot be used.
     """
@@ -87,7 +92,7 @@ def plot_confusion(confusion: sparse.csr_array, class_names: Sequence[str], thre
     axes.set_yticks(range(len(shown)), shown)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("class of the object")
-    title = f"scores of at least {threshold:g}"
+    title = f"detections at threshold {threshold:g}"
     axes.set_title(f"{title}\n{len(chosen)} of {len(names)} classes, those confused most often" if others else title)
     if len(shown) <= _MOST_COUNTS:
         for row, column in np.ndindex(*matrix.shape):

@@ -97,8 +97,6 @@ def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
-        if entries is history:
-            axes.set_yscale("log")
         if len(lines) > 1:
             axes.legend()
     save(figure, path)

@@ -135,7 +135,7 @@ def _read_thresholds(values: Mapping[str, Any], names: list[str], source: str) -
         InputError: one of them is not a number from 0 to 1.
     """
     threshold, by_class = values.get("threshold", 0.5), values.get("class_thresholds", {})
-    numbers = [threshold, *by_class.values()] if isinstance(by_class, Mapping) else [None]
+    numbers: list[Any] = [threshold, *by_class.values()] if isinstance(by_class, Mapping) else [None]
     if not all(type(number) in (int, float) and 0 <= number <= 1 for number in numbers):
         raise InputError(f"{source} is damaged: its threshold and class_thresholds are not all numbers from 0 to 1.")
     return threshold, {name: number for name, number in by_class.items() if name in names}

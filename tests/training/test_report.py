@@ -27,7 +27,7 @@ def test_a_run_ends_with_a_page(small_config: Config, coco_folder: Path, tmp_pat
     for row in (
         f"| epochs | 2, the best is {best} |",
         "| ended because | all 2 epochs are trained |",
-        f"| device | {escaped(device_name(torch.device('cpu')))}, {torch.get_num_threads()} threads |",
+        f"| device | {escaped(device_name(torch.device('cpu')))}, threads: {torch.get_num_threads()} |",
         f"| threshold | {metrics.threshold:g}, with the highest F1: {metrics.f1:.3f} |",
     ):
         assert row in page
