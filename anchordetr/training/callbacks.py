@@ -1,4 +1,4 @@
-"""The protocol of training callbacks, and a list of callbacks that is called like one."""
+"""The base class of training callbacks, and a list of callbacks that is called like one."""
 
 from __future__ import annotations
 
