@@ -26,7 +26,8 @@ from anchordetr.optimize.budget import Budget
 from anchordetr.predictor import Backend, Predictor, detect, transform_for
 from anchordetr.training.builder import open_trainer
 from anchordetr.training.callbacks import Callback
-from anchordetr.training.data import open_split, open_splits
+from anchordetr.training.data import advise_recipe, open_split, open_splits
+from anchordetr.training.data_facts import describe_data
 from anchordetr.training.dry_run import dry_run
 from anchordetr.training.folder import run_folder, run_lock
 from anchordetr.training.interrupts import checked
@@ -52,6 +53,8 @@ class Detector(PretrainedModel):
         model: the :class:`~anchordetr.models.anchor_detr.AnchorDETR` module.
         config, class_names, category_ids: all settings; name and data-set id of each class index.
         origin: where the weights come from: source, data, command, metrics, versions; whatever is known.
+        threshold, class_thresholds: the scores with the highest F1 on the validation images of the training, of all
+            classes together and of single ones by name; 0.5 and ``{}`` if it is not known.
 
     Raises:
         UsageError: a name is unknown.
@@ -88,20 +91,24 @@ class Detector(PretrainedModel):
         """
         self.config = self.config.updated({"train": settings})
         train_set, val_set = open_splits(data, self.config)
+        if not resume:
+            advise_recipe(train_set, self.config, data, bool(self.origin))
         with run_folder(folder := Path(output_dir), resume, overwrite):
             self._adopt_classes(train_set.class_names, train_set.category_ids, match_classes)
             self.origin = describe_origin(data, self.origin)
             self._prepared.drop()
-            run = TrainingRun(folder, self.config, self._write_network, self._identity)
+            identity = {**self._identity, "data": describe_data(data, train_set, val_set)}
+            run = TrainingRun(folder, self.config, self._write_network, identity)
             state = run.load_state(accept_changes) if resume else None
             validate = partial(self._validate, val_set)
             with open_trainer(self.model, train_set, validate, run, state, callbacks) as trainer:
                 metrics = trainer.fit()
             self._load_weights(folder / "best")
             self.refresh()
-            self.origin["metrics"] = metrics.to_dict()
+            self._adopt_metrics(metrics)
             if trainer.process_group.is_main:
-                run.finish(metrics, trainer.progress.history, self.origin, partial(self._draw_report, run, val_set))
+                draw = partial(self._draw_report, run, val_set)
+                run.finish(metrics, trainer.progress.history, self.origin, trainer.outcome, draw)
         return metrics
 
     @classmethod
@@ -213,6 +220,7 @@ class Detector(PretrainedModel):
         return self._predictor(Budget(anchors, patterns, layers)).predict_each(sources, threshold, skip_broken)
 
     def _predictor(self, budget: Budget) -> Predictor:
+        self._warn_if_untrained()
         backend = partial(detect, self._prepared.of(self.model, budget))
         return Predictor(backend, transform_for(self.model, self.config.data), self.class_names, self.category_ids)
 
@@ -227,20 +235,25 @@ class Detector(PretrainedModel):
         return {"class_names": self.class_names, "category_ids": self.category_ids, "started_from": started_from}
 
     def _validate(
-        self, dataset: DetectionDataset, group: ProcessGroup, model: nn.Module, check: Callable[[], None]
+        self, dataset: DetectionDataset, group: ProcessGroup, model: nn.Module, check: Callable[[int, int], None]
     ) -> Metrics:
         """Evaluate a network, and call ``check`` before each batch that every process of the group has."""
         backend = partial(detect, model, precision=self.config.train.precision)
         batches = math.ceil(len(dataset) // group.size / self.config.train.batch_size)
         metrics = self._evaluate(checked(backend, check, batches), dataset, group)
-        self.origin["metrics"] = metrics.to_dict()
+        self._adopt_metrics(metrics)
         return metrics
+
+    def _adopt_metrics(self, metrics: Metrics) -> None:
+        """Note the metrics of the current weights, and use the thresholds that fit them."""
+        self.origin["metrics"] = metrics.to_dict()
+        self.threshold, self.class_thresholds = metrics.threshold, dict(metrics.class_thresholds)
 
     def _draw_report(
         self, run: TrainingRun, dataset: DetectionDataset, history: Sequence[Mapping[str, Any]], metrics: Metrics
     ) -> dict[str, list[Path]]:
         images = [dataset.image(index) for index in range(len(dataset))[:4]]
-        return plot_report(run.report_folder, self.predict_each(images, 0.3), history, metrics)
+        return plot_report(run.report_folder, self.predict_each(images, self.threshold), history, metrics)
 
 
 def _identity_in(state: Mapping[str, Any], source: str) -> tuple[Config, list[str], list[int], dict[str, Any]]:

@@ -47,8 +47,8 @@ def rcda(
     options.silence_profiler()
     require_output(output)
     from anchordetr.device import DTYPES, choose_device
+    from anchordetr.machine import describe_machine
     from anchordetr.profiling.attention_speed import AttentionCase, benchmark_rcda
-    from anchordetr.profiling.timing import describe_machine
     from anchordetr.rcda import BACKENDS
 
     _check_known("dtype", [dtype], DTYPES)
@@ -86,9 +86,9 @@ def inference(
     require_output(output)
     from anchordetr.config import parse_assignments
     from anchordetr.device import DTYPES, choose_device
+    from anchordetr.machine import describe_machine
     from anchordetr.models.presets import preset
     from anchordetr.profiling.model_speed import benchmark_inference, random_images
-    from anchordetr.profiling.timing import describe_machine
 
     chosen = [name for name in dtypes.split(",") if name]
     _check_known("dtype", chosen, DTYPES)
@@ -119,9 +119,9 @@ def train_step(
     require_output(output)
     from anchordetr.config import parse_assignments
     from anchordetr.device import choose_device
+    from anchordetr.machine import describe_machine
     from anchordetr.models.presets import preset
     from anchordetr.profiling.model_speed import benchmark_training, random_images
-    from anchordetr.profiling.timing import describe_machine
 
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))

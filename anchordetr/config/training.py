@@ -195,6 +195,8 @@ class TrainConfig(Section):
     tensorboard: bool = Field(
         default=False, description="Write TensorBoard logs too; needs the extra `anchordetr[tensorboard]`."
     )
+    wandb: bool = Field(default=False, description="Log to Weights & Biases too; needs the extra `anchordetr[wandb]`.")
+    mlflow: bool = Field(default=False, description="Log to MLflow too; needs the extra `anchordetr[mlflow]`.")
     gradient_checkpointing: bool = Field(
         default=False,
         description="Save memory: the backward pass recomputes the features of the transformer's layers.",

@@ -127,6 +127,8 @@ def _facts(saved: SavedModel) -> dict[str, str]:
         "queries": f"{model.num_anchors} anchors × {max(model.num_patterns, 1)} patterns",
         "layers": f"{model.encoder_layers} encoder, {model.decoder_layers} decoder",
     }
+    if f1 := origin.get("metrics", {}).get("f1", 0):
+        facts["threshold"] = f"{saved.threshold:g} (highest F1 on the validation images: {f1:.3f})"
     facts |= {name: escaped(str(origin[name])) for name in ("data", "source", "sha256") if name in origin}
     facts |= {"command": code(origin["command"]).replace("|", r"\|")} if "command" in origin else {}
     return facts | {name: str(value) for name, value in origin.get("versions", {}).items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from anchordetr.console import say
 from anchordetr.errors import InputError, closest_match
+from anchordetr.models.presets import PRESETS
 from anchordetr.weights import zoo
 from anchordetr.weights.description import SavedModel
 from anchordetr.weights.folder import CONFIG_FILE, WEIGHTS_FILE
@@ -40,6 +41,11 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.isdir(path.parent):
         say(f"There is no local folder {name}; looking for it on the Hugging Face hub.")
         return read_model(fetch_from_hub(name))
+    if name in PRESETS:
+        raise InputError(
+            f"'{name}' has no published weights. Detector('{name}'), or --model {name}, is this model with random "
+            f"weights, to train; published are {', '.join(zoo.PUBLISHED)}."
+        )
     raise InputError(
         f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, PUBLISHED)}"
     )

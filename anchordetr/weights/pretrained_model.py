@@ -59,6 +59,7 @@ class PretrainedModel:
         self.device = choose_device(device)
         with independent_initialization(config.train.seed):
             self.model = build_model(config.model).to(self.device, torch.float32).eval()
+        self._initial_updates: int | None = _updates(self.model)
         self._prepared = PreparedCopy()
         self.refresh()
 
@@ -119,6 +120,7 @@ class PretrainedModel:
             raise UsageError(f"The model of {source} cannot be built: {error}") from error
         load_weights(loaded.model, saved.weights, str(source))
         loaded.origin = saved.origin or {"source": str(source)}
+        loaded.threshold, loaded.class_thresholds = saved.threshold, saved.class_thresholds
         loaded._unused_classes = saved.unused_classes
         loaded.refresh()
         return loaded
@@ -151,8 +153,25 @@ class PretrainedModel:
 
     def _to_saved(self, model: nn.Module) -> SavedModel:
         """Return what is saved, with the weights of ``model``: this network, or another of its architecture (EMA)."""
-        weights = model.state_dict()
-        return SavedModel(self.config, self.class_names, self.category_ids, weights, self.origin, self._unused_classes)
+        return SavedModel(
+            self.config,
+            self.class_names,
+            self.category_ids,
+            model.state_dict(),
+            self.origin,
+            self._unused_classes,
+            self.threshold,
+            self.class_thresholds,
+        )
+
+    def _warn_if_untrained(self) -> None:
+        """Warn, once, if no weight has changed since the network was built."""
+        if self._initial_updates is not None and self._initial_updates == _updates(self.model):
+            log.warning(
+                "This detector was never trained: its detections are random. Train it, or load a trained one with "
+                "Detector.from_pretrained(...); anchordetr list-models has names."
+            )
+        self._initial_updates = None
 
     def _write_network(self, folder: Path, model: nn.Module) -> None:
         write_model(folder, self._to_saved(model))
@@ -170,9 +189,15 @@ class PretrainedModel:
         check_match(match)
         if self.class_names != names or match == "none":
             self.config = self.config.updated({"model.num_classes": len(names)})
+            self.threshold, self.class_thresholds = 0.5, {}
             table = adopt_classes(self.model, self.class_names, names, match, self.config.train.seed)
             if self.origin:
                 say(table)
             else:
                 log.warning("The class head is new, for the classes of the data: %s.", ", ".join(names))
         self.class_names, self.category_ids, self._unused_classes = list(names), list(category_ids), {}
+
+
+def _updates(model: nn.Module) -> int:
+    """Return how often torch has changed the parameters in place: initialising, loading and training do so."""
+    return sum(0 if value.is_inference() else value._version for value in model.parameters())

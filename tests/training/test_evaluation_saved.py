@@ -119,6 +119,19 @@ def test_a_signal_ends_an_evaluation_between_batches(
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")
 
 
+def test_a_run_resumed_to_its_end_without_an_evaluation_is_evaluated(
+    config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int]
+) -> None:
+    config = config.updated({"train.eval_every": 9, "train.epochs": 9})
+    with monkeypatch.context() as patch:
+        stop = at_call(2, lambda: os.kill(os.getpid(), signal.SIGTERM), TrainingRun.save_last)
+        patch.setattr(TrainingRun, "save_last", stop)
+        with pytest.raises(Stopped):
+            Detector(config, device="cpu").train(coco_folder, tmp_path)
+    Detector.from_run(tmp_path, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=1)
+    assert (tmp_path / "best" / "model.safetensors").exists()
+
+
 def test_a_failed_report_is_a_warning(
     config: Config,
     coco_folder: Path,
