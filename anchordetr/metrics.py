@@ -39,10 +39,12 @@ class Details:
     Attributes:
         precision: (101, K) at an IoU of 0.5 by recall and class, -1 where a class has no objects.
         confusion: computes the sparse :func:`~anchordetr.evaluation.confusion.confusion_matrix`.
+        results: returns all detections as COCO results, with the data set's own ids, and names of files and classes.
     """
 
     precision: NDArray[np.float64]
     confusion: Callable[[], sparse.csr_array]
+    results: Callable[[], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)

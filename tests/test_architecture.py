@@ -16,7 +16,7 @@ RANKS = {
     for rank, names in enumerate(
         (
             "errors types detections metrics registry files finite locks temporary disk documents device distributed "
-            "console config feature_levels grouping markdown seeding web rcda",
+            "console progress prediction_options config feature_levels grouping markdown seeding web rcda",
             "layers",
             "optimize criterion postprocess data",
             "models",

@@ -103,7 +103,7 @@ def test_a_budget_from_the_shell(
     image = coco_folder / "val" / "shapes_val_00000.png"
     arguments = ["--weights", run_folder, "--output-dir", tmp_path, "--anchors", 4, "--layers", 1]
     for patterns, queries in (("2", 8), ("1", 4), ("1,", 4), ("0, 1", 8)):
-        assert call("predict", image, *arguments, "--threshold", 0.0, "--patterns", patterns) == 0
+        assert call("predict", image, *arguments, "--overwrite", "--threshold", 0.0, "--patterns", patterns) == 0
         assert len(json.loads((tmp_path / "predictions.json").read_text())) == queries * 3
     assert call("eval", "--data", "shapes", *arguments, "--patterns", "1,") == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
@@ -113,7 +113,7 @@ def test_a_budget_from_the_shell(
         (["--patterns", "0,2"], "patterns names 0, 2; this model has the patterns 0, 1"),
         (["--anchors", 10], "anchors is 10; this model has 9, choose from 1 to 9."),
     ):
-        assert call("predict", image, *arguments, *options) == 2
+        assert call("predict", image, *arguments, "--overwrite", *options) == 2
         assert message in capsys.readouterr().err
 
 
@@ -163,6 +163,7 @@ def test_a_broken_image_is_skipped_on_request_and_counted(
     (tmp_path / "a.jpg").write_bytes(b"no image")
     sources = [tmp_path / "a.jpg", coco_folder / "val" / "shapes_val_00000.png"]
     arguments = ["predict", *sources, "--weights", run_folder, "--output-dir", tmp_path / "out", "--threshold", 0.0]
+    arguments.append("--overwrite")
     assert call(*arguments) == 1
     assert "a.jpg is not an image" in capsys.readouterr().err
     assert call(*arguments, "--skip-broken") == 0
@@ -179,7 +180,7 @@ def test_only_files_that_the_help_names_are_replaced(
         (tmp_path / name).write_text("old")
     weights = ["--weights", run_folder, "--output-dir", tmp_path]
     assert call("eval", "--data", coco_folder, *weights) == 0
-    assert call("predict", coco_folder / "val", *weights) == 0
+    assert call("predict", coco_folder / "val", *weights, "--overwrite") == 0
     assert (tmp_path / "mine.txt").read_text() == "old"
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
     assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)

@@ -34,7 +34,7 @@ def draw(file: Path, height: int = 20, width: int = 30) -> Path:
 
 
 def predict(model: Path, output: Path, *sources: object) -> int:
-    options = ["--weights", model, "--output-dir", output, "--threshold", 0.0, "--device", "cpu"]
+    options = ["--weights", model, "--output-dir", output, "--threshold", 0.0, "--device", "cpu", "--overwrite"]
     return call("predict", *sources, *options)
 
 
@@ -125,7 +125,7 @@ def test_a_full_disk_at_the_end_says_where_the_results_are(
     def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("anchordetr.cli.prediction_files.write_json", disk_full)
+    monkeypatch.setattr("anchordetr.cli.prediction_formats.write_json", disk_full)
     assert predict(model, tmp_path / "out", draw(tmp_path / "a.png")) == 1
     error = capsys.readouterr().err
     assert "predictions.json could not be written (No space left on device); the results" in error
