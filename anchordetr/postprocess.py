@@ -26,10 +26,9 @@ def postprocess(
         labels: the class indices to look for; all of them if None.
     """
     logits, boxes = predictions.logits[-1].float(), predictions.boxes[-1].float()
-    if labels is not None:
-        logits = logits[..., list(labels)]
-    num_classes = logits.shape[-1]
-    scores, flat = logits.sigmoid().flatten(1).topk(min(top_k, logits[0].numel()), dim=1)
+    scores = logits.sigmoid() if labels is None else logits.sigmoid()[..., list(labels)]
+    num_classes = scores.shape[-1]
+    scores, flat = scores.flatten(1).topk(min(top_k, scores[0].numel()), dim=1)
     query = flat // num_classes
     extent = torch.tensor([(width, height) for height, width in sizes], device=boxes.device)[:, None]
     xyxy = box_convert(_rows(boxes, query), "cxcywh", "xyxy") * extent.repeat(1, 1, 2)

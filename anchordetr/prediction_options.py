@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict, cast
 
 import numpy as np
@@ -39,7 +39,7 @@ def class_thresholds(threshold: Threshold, names: Sequence[str], default: float)
     if threshold is None or not isinstance(threshold, Mapping):
         return np.full(len(names), require_score(default if threshold is None else threshold), np.float32)
     scores = {name: require_score(score, f"threshold of '{limited(name)}'") for name, score in threshold.items()}
-    class_indices(list(scores), names)
+    _require_known(scores, names)
     return np.array([scores.get(name, default) for name in names], np.float32)
 
 
@@ -64,10 +64,14 @@ def class_indices(classes: Sequence[str], names: Sequence[str]) -> list[int]:
     """
     if isinstance(classes, str) or not classes:
         raise UsageError("classes must be a list of at least one class name.")
+    _require_known(classes, names)
+    return [index for index, name in enumerate(names) if name in classes]
+
+
+def _require_known(classes: Iterable[str], names: Sequence[str]) -> None:
     for name in classes:
         if name not in names:
             raise UsageError(f"This model has no class '{limited(name)}'.{closest_match(str(name), names)}")
-    return [index for index, name in enumerate(names) if name in classes]
 
 
 def require_count(name: str, value: object) -> None:

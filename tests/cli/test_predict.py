@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +107,35 @@ def test_an_interruption_keeps_what_was_found(
     monkeypatch.setattr(Detections, "to_coco", stop)
     assert predict(model, tmp_path / "out", *(draw(tmp_path / f"{name}.png") for name in "abcd")) == code
     assert predicted(tmp_path / "out") == ["a.png", "b.png"]
+
+
+def test_an_interruption_waits_for_no_address(model: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sources = [str(draw(tmp_path / "a.png")), f"http://127.0.0.1:{silent.getsockname()[1]}/b.png"]
+        options = [
+            "--weights",
+            str(model),
+            "--threshold",
+            "0",
+            "--batch-size",
+            "1",
+            "--output-dir",
+            str(tmp_path / "out"),
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "anchordetr", "predict", *sources, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout
+            assert process.stderr
+            assert "a.png: " in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130  # an address may take 60 seconds
+            assert process.stderr.read() == "anchordetr: Interrupted.\n"
+    assert predicted(tmp_path / "out") == ["a.png"]
 
 
 def test_a_drawing_that_fails_is_a_warning(
