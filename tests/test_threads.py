@@ -121,8 +121,8 @@ def test_threads_that_read_ahead_at_once_disturb_nobody(detector: Detector, tmp_
     for number in range(9):
         Image.fromarray(IMAGE[:, : 20 + 5 * number]).save(tmp_path / f"{number}.png")
     expected = [boxes.xyxy for boxes in detector.predict(tmp_path, 0.0)]
-    random = torch.get_rng_state()
     with repeated(another_network()):
+        random = torch.get_rng_state()
         found = in_threads(*[lambda: detector.predict(tmp_path, 0.0)] * 4)
     assert torch.equal(torch.get_rng_state(), random)
     for several in found:

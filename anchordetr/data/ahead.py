@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_PATIENCE = 1.0  # seconds in which threads end; those that read a slow address are left to themselves
+_PATIENCE = 0.5  # seconds in which threads end; those that read a slow address are left to themselves
 _END = object()
 
 
