@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from commands import call
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from anchordetr import Detector, list_models
 from anchordetr.cli.main import run
@@ -47,6 +49,38 @@ def test_eval_prints_what_the_training_logged(
     logged = json.loads((run_folder / "log.jsonl").read_text().splitlines()[0])
     assert {name: logged[name] for name in printed} == printed
     assert json.loads((tmp_path / "metrics.json").read_text()) == printed
+
+
+def test_eval_writes_what_was_detected(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
+    options = ["--batch-size", 3, "--precision", "bf16", "--set", "data.short_side=32"]
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, *options) == 0
+    results = json.loads((tmp_path / "detections.json").read_text())
+    truth = COCO(coco_folder / "annotations" / "instances_val.json")
+    found = COCOeval(truth, truth.loadRes(str(tmp_path / "detections.json")), "bbox")
+    found.evaluate()
+    found.accumulate()
+    found.summarize()
+    assert found.stats[0] == pytest.approx(json.loads((tmp_path / "metrics.json").read_text())["ap"])
+    names = {category["id"]: category["name"] for category in truth.dataset["categories"]}
+    files = {image["id"]: image["file_name"] for image in truth.dataset["images"]}
+    assert results
+    for result in results:
+        assert result["class_name"] == names[result["category_id"]]
+        assert result["file_name"] == files[result["image_id"]]
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--precision", "fp8") == 2
+
+
+def test_eval_shows_its_progress_on_a_terminal(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    arguments = ["eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--json"]
+    assert call(*arguments) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert call(*arguments) == 0
+    printed = capsys.readouterr()
+    assert "4/4" in printed.err
+    assert "ap50" in json.loads(printed.out)
 
 
 def test_eval_prints_cocos_table(
