@@ -26,8 +26,8 @@ def predict(
     threshold: Annotated[
         str | None,
         typer.Option(
-            help="Lowest score to report, from 0 to 1; or one for some classes: 'cat=0.3,dog=0.6'. "
-            "[default: the model's own]"
+            help="Lowest score to report, from 0 to 1, or those of some classes: 'cat=0.3,dog=0.6'; "
+            "by default the model's own."
         ),
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Report only these classes: 'cat,dog'.")] = None,
@@ -35,7 +35,7 @@ def predict(
     output_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results. [default: runs/predict, or the first of runs/predict2, ... without results]"
+            help="Folder for the results; by default runs/predict, or the first of runs/predict2, ... without results."
         ),
     ] = None,
     overwrite: Annotated[
@@ -114,6 +114,7 @@ def predict(
                 print(printable(_line(found, next(filter(None, files), None))), flush=True)
             advance(image_id - last)
             last = image_id
+        advance(len(paths) - last)
     if json:
         print_json(results)
     if unread and skip_broken:
