@@ -27,7 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables
 Epochs = Annotated[int | None, typer.Option(help="Total number of epochs.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images per optimizer step.")]
 InferenceBatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Images computed at once; it changes no result.")
+    int | None, typer.Option("--batch-size", min=1, help="Images computed at once; results agree to rounding.")
 ]
 Resolution = Annotated[
     int | None,
