@@ -6,11 +6,11 @@ import copy
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from torch import nn
 
@@ -23,7 +23,9 @@ from anchordetr.errors import InputError, UsageError, reason
 from anchordetr.evaluation.coco import evaluate
 from anchordetr.metrics import Metrics
 from anchordetr.optimize.budget import Budget
-from anchordetr.predictor import Backend, Predictor, detect, transform_for
+from anchordetr.prediction_options import PredictOptions, Threshold, class_indices, require_count, require_precision
+from anchordetr.predictor import Backend, Predictor, counted, detect, transform_for
+from anchordetr.progress import progress
 from anchordetr.training.builder import open_trainer
 from anchordetr.training.callbacks import Callback
 from anchordetr.training.data import advise_recipe, open_split, open_splits
@@ -38,6 +40,8 @@ from anchordetr.visualize.report import plot_report
 from anchordetr.weights.class_transfer import MatchClasses
 from anchordetr.weights.description import read_classes
 from anchordetr.weights.pretrained_model import PretrainedModel
+
+OneOfSeveral = TypeVar("OneOfSeveral", bound=ImageSource)
 
 
 class Detector(PretrainedModel):
@@ -164,69 +168,134 @@ class Detector(PretrainedModel):
         anchors: int | None = None,
         patterns: int | Sequence[int] | None = None,
         layers: int | None = None,
+        *,
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        show_progress: bool = False,
     ) -> Metrics:
         """Compute COCO's metrics of what :meth:`predict` returns for one split of a data set.
 
         Args:
             data, split: as in :meth:`train`.
-            anchors, patterns, layers: as in :meth:`predict`.
+            anchors, patterns, layers, precision: as in :meth:`predict`.
+            batch_size: images computed at once; ``train.batch_size`` if None.
+            show_progress: show it on stderr.
 
         Raises:
             InputError: the data cannot be used, or has other classes than this detector.
-            UsageError: the network has fewer anchors, patterns or layers.
+            UsageError: the network has fewer anchors, patterns or layers, or a value is invalid.
         """
         dataset = open_split(data, split, self.config)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector has {self.class_names}.")
-        backend = self._predictor(Budget(anchors, patterns, layers)).backend
+        backend = self._predictor(anchors, patterns, layers, batch_size, precision).backend
         with process_group(self.device) as group:
-            return self._evaluate(backend, dataset, group)
+            images = math.ceil(len(dataset) / group.size)
+            with progress("eval", images, show_progress and group.is_main) as advance:
+                return self._evaluate(counted(backend, advance), dataset, group, batch_size)
 
+    @overload
     def predict(
         self,
-        source: ImageSource | Sequence[ImageSource],
-        threshold: float = 0.5,
-        anchors: int | None = None,
-        patterns: int | Sequence[int] | None = None,
-        layers: int | None = None,
+        source: ImageSource,
+        threshold: Threshold = None,
+        *,
+        keep_images: bool | None = None,
+        **options: Unpack[PredictOptions],
+    ) -> Detections: ...
+    @overload
+    def predict(
+        self,
+        source: list[OneOfSeveral] | tuple[OneOfSeveral, ...] | Iterator[OneOfSeveral],
+        threshold: Threshold = None,
+        *,
+        keep_images: bool | None = None,
+        **options: Unpack[PredictOptions],
+    ) -> list[Detections]: ...
+    def predict(
+        self,
+        source: ImageSource | Iterable[ImageSource],
+        threshold: Threshold = None,
+        *,
+        keep_images: bool | None = None,
+        **options: Unpack[PredictOptions],
     ) -> Detections | list[Detections]:
-        """Detect objects.
+        """Detect objects: one image in, one :class:`~anchordetr.detections.Detections` out; several in, a list out.
+
+        A folder or a glob pattern gives a list too, which a type checker cannot know of a text; :meth:`predict_each`
+        has the same type for all sources.
 
         Args:
-            source: a path, URL, PIL image, RGB uint8 array (H, W, 3) or tensor (3, H, W): returns detections. A list, a
-                folder or a glob pattern: returns a list.
-            threshold: lowest score that is returned.
+            source: a path, URL, the content of a file (bytes, or an object with ``read``), PIL image, RGB uint8 array
+                (H, W, 3) or tensor (3, H, W). Or several: a list, tuple or iterator of these, a folder, a glob pattern.
+            threshold: lowest score that is returned, for all classes or by class name; ``detector.threshold`` where
+                none is given.
+            keep_images: whether ``detections.image`` is kept, which :meth:`~anchordetr.detections.Detections.plot`
+                needs; if None, that of a single image.
             anchors, patterns, layers: see :class:`~anchordetr.optimize.budget.Budget`; fewer take less time.
+            batch_size: images computed at once; if None, 8, and on a CPU fewer of more than 2^16 pixels.
+            precision: number format of the network: ``fp32``, ``bf16`` or ``fp16``.
+            max_detections: the largest number of detections of an image.
+            classes: names of the classes to look for; None is all.
 
         Raises:
-            InputError: an image cannot be read; the message names it.
-            UsageError: the network has fewer anchors, patterns or layers.
+            InputError: the list is empty, or an image cannot be read; the message names it.
+            UsageError: the network has fewer anchors, patterns or layers, a class is unknown, or a value is invalid.
         """
-        return self._predictor(Budget(anchors, patterns, layers)).predict(source, threshold)
+        return self._predictor(**options).predict(source, threshold, keep_images)
+
+    __call__ = predict
 
     def predict_each(
         self,
-        sources: Sequence[ImageSource],
-        threshold: float = 0.5,
+        sources: ImageSource | Iterable[ImageSource],
+        threshold: Threshold = None,
         skip_broken: bool = False,
+        *,
+        keep_images: bool = True,
+        **options: Unpack[PredictOptions],
+    ) -> Generator[Detections, None, None]:
+        """Yield the detections of each image in order; other arguments and errors are those of :meth:`predict`.
+
+        Files are read ahead in threads. What is in memory at a time does not depend on the number of images: a batch
+        and those read ahead.
+
+        Args:
+            sources: as in :meth:`predict`. An iterator may be endless; with ``batch_size=1`` it is at most eight images
+                ahead of the results.
+            skip_broken: leave out images that cannot be read, with a warning for each, instead of raising.
+            keep_images: whether each of the detections has its image.
+        """
+        return self._predictor(**options).predict_each(sources, threshold, skip_broken, keep_images)
+
+    def _predictor(
+        self,
         anchors: int | None = None,
         patterns: int | Sequence[int] | None = None,
         layers: int | None = None,
-    ) -> Iterator[Detections]:
-        """Yield the detections of each image; arguments are those of :meth:`predict`.
-
-        A few images are in memory at a time. ``skip_broken`` leaves out images that cannot be read, with a warning.
-        """
-        return self._predictor(Budget(anchors, patterns, layers)).predict_each(sources, threshold, skip_broken)
-
-    def _predictor(self, budget: Budget) -> Predictor:
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        max_detections: int = 100,
+        classes: Sequence[str] | None = None,
+    ) -> Predictor:
         self._warn_if_untrained()
-        backend = partial(detect, self._prepared.of(self.model, budget))
-        return Predictor(backend, transform_for(self.model, self.config.data), self.class_names, self.category_ids)
-
-    def _evaluate(self, backend: Backend, dataset: DetectionDataset, group: ProcessGroup) -> Metrics:
+        require_precision(precision)
+        require_count("max_detections", max_detections)
+        if batch_size is not None:
+            require_count("batch_size", batch_size)
+        labels = None if classes is None else class_indices(classes, self.class_names)
+        network = self._prepared.of(self.model, Budget(anchors, patterns, layers))
+        backend = partial(detect, network, precision=precision, max_detections=max_detections, labels=labels)
         transform = transform_for(self.model, self.config.data)
-        return evaluate(backend, dataset, transform, self.config.train.batch_size, self.config.data.workers, group)
+        size = batch_size or (None if self.device.type == "cpu" else 8)
+        return Predictor(backend, transform, self.class_names, self.category_ids, self.threshold, size)
+
+    def _evaluate(
+        self, backend: Backend, dataset: DetectionDataset, group: ProcessGroup, batch_size: int | None = None
+    ) -> Metrics:
+        transform = transform_for(self.model, self.config.data)
+        size = batch_size or self.config.train.batch_size
+        return evaluate(backend, dataset, transform, size, self.config.data.workers, group)
 
     @property
     def _identity(self) -> dict[str, Any]:

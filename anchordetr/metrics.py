@@ -40,11 +40,13 @@ class Details:
         precision: (101, K) at an IoU of 0.5 by recall and class, -1 where a class has no objects.
         threshold: lowest score of the detections in the confusion matrix, the one with the highest F1.
         confusion: computes the sparse :func:`~anchordetr.evaluation.confusion.confusion_matrix`.
+        results: returns all detections as COCO results, with the data set's own ids, and names of files and classes.
     """
 
     precision: NDArray[np.float64]
     threshold: float
     confusion: Callable[[], sparse.csr_array]
+    results: Callable[[], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)

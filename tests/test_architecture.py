@@ -16,7 +16,8 @@ RANKS = {
     for rank, names in enumerate(
         (
             "errors types detections drawing metrics registry files finite locks temporary disk documents device "
-            "distributed machine console config feature_levels grouping markdown seeding web rcda",
+            "distributed machine console progress prediction_options config feature_levels grouping markdown seeding "
+            "web rcda",
             "layers",
             "optimize criterion postprocess data",
             "models",

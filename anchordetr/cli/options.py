@@ -35,6 +35,13 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Epochs = Annotated[int | None, typer.Option(help="Total number of epochs.")]
 BatchSize = Annotated[int | None, typer.Option(help="Images per optimizer step.")]
+InferenceBatchSize = Annotated[
+    int | None, typer.Option("--batch-size", min=1, help="Images computed at once; results agree to rounding.")
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(min=1, help="Long side of the images in pixels; sets evaluation and training sizes together."),
+]
 LearningRate = Annotated[float | None, typer.Option(help="Learning rate of all parameters but the backbone's.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed of initial weights, shuffling and augmentation.")]
 Workers = Annotated[
@@ -93,6 +100,31 @@ def parse_patterns(text: str | None) -> int | list[int] | None:
         return None
     numbers = parse_numbers("--patterns", text.removesuffix(","))
     return numbers if "," in text else numbers[0]
+
+
+def parse_threshold(text: str | None) -> float | dict[str, float] | None:
+    """Read a score (``0.5``), or scores of classes (``cat=0.3,dog=0.6``).
+
+    Raises:
+        UsageError: the text is neither, or a score is not from 0 to 1.
+    """
+    from anchordetr.prediction_options import require_score
+
+    if text is None:
+        return None
+    scores: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.rpartition("=")
+        try:
+            scores[name.strip()] = float(value)
+        except ValueError:
+            raise UsageError(
+                f"--threshold {text} is not a score or a list of them; write for example 0.5 or cat=0.3,dog=0.6."
+            ) from None
+        require_score(scores[name.strip()], "score in --threshold")
+    if "" in scores and len(scores) > 1:
+        raise UsageError(f"--threshold {text} mixes one score for all classes with scores of some; give one kind.")
+    return scores.get("", scores)
 
 
 def parse_numbers(option: str, text: str) -> list[int]:

@@ -74,6 +74,27 @@ def coco_rows(
     return rows
 
 
+def coco_results(dataset: DetectionDataset, rows: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return result rows (see :func:`coco_rows`) as COCO results, with the names of files and classes.
+
+    They are sorted by image, and have the data set's own ids.
+    """
+    results = []
+    for index, *box, score, label in rows[np.argsort(rows[:, 0], kind="stable")].tolist():
+        record = dataset.annotations[int(index)]
+        results.append(
+            {
+                "image_id": record.image_id,
+                "category_id": dataset.category_ids[int(label)],
+                "bbox": box,
+                "score": score,
+                "file_name": record.file_name,
+                "class_name": dataset.class_names[int(label)],
+            }
+        )
+    return results
+
+
 def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metrics:
     """Compute COCO's metrics of result rows (see :func:`coco_rows`).
 
@@ -98,7 +119,7 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
     precision = evaluation.eval["precision"]
     best = best_thresholds(_of_all_areas(evaluation), dataset.class_names)
     confusion = partial(confusion_matrix, dataset, rows, best.threshold)
-    details = Details(precision[0, :, :, 0, -1].copy(), best.threshold, confusion)
+    details = Details(precision[0, :, :, 0, -1].copy(), best.threshold, confusion, partial(coco_results, dataset, rows))
     return Metrics(
         **stats,
         per_class=_per_class(precision, dataset),

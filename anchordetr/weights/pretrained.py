@@ -44,7 +44,7 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
     if name in PRESETS:
         raise InputError(
             f"'{name}' has no published weights. Detector('{name}'), or --model {name}, is this model with random "
-            f"weights, to train; published are {', '.join(zoo.PUBLISHED)}."
+            f"weights, to train; published are {', '.join(PUBLISHED)}."
         )
     raise InputError(
         f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, PUBLISHED)}"

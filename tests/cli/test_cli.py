@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from commands import call
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from anchordetr import Detector, list_models
 from anchordetr.cli.main import run
@@ -49,6 +51,38 @@ def test_eval_prints_what_the_training_logged(
     logged = json.loads((run_folder / "log.jsonl").read_text().splitlines()[0])
     assert {name: logged[name] for name in printed} == printed
     assert json.loads((tmp_path / "metrics.json").read_text()) == printed
+
+
+def test_eval_writes_what_was_detected(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
+    options = ["--batch-size", 3, "--precision", "bf16", "--set", "data.short_side=32"]
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, *options) == 0
+    results = json.loads((tmp_path / "detections.json").read_text())
+    truth = COCO(coco_folder / "annotations" / "instances_val.json")
+    found = COCOeval(truth, truth.loadRes(str(tmp_path / "detections.json")), "bbox")
+    found.evaluate()
+    found.accumulate()
+    found.summarize()
+    assert found.stats[0] == pytest.approx(json.loads((tmp_path / "metrics.json").read_text())["ap"])
+    names = {category["id"]: category["name"] for category in truth.dataset["categories"]}
+    files = {image["id"]: image["file_name"] for image in truth.dataset["images"]}
+    assert results
+    for result in results:
+        assert result["class_name"] == names[result["category_id"]]
+        assert result["file_name"] == files[result["image_id"]]
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--precision", "fp8") == 2
+
+
+def test_eval_shows_its_progress_on_a_terminal(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    arguments = ["eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--json"]
+    assert call(*arguments) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert call(*arguments) == 0
+    printed = capsys.readouterr()
+    assert "4/4" in printed.err
+    assert "ap50" in json.loads(printed.out)
 
 
 def test_eval_prints_cocos_table(
@@ -105,7 +139,7 @@ def test_a_budget_from_the_shell(
     image = coco_folder / "val" / "shapes_val_00000.png"
     arguments = ["--weights", run_folder, "--output-dir", tmp_path, "--anchors", 4, "--layers", 1]
     for patterns, queries in (("2", 8), ("1", 4), ("1,", 4), ("0, 1", 8)):
-        assert call("predict", image, *arguments, "--threshold", 0.0, "--patterns", patterns) == 0
+        assert call("predict", image, *arguments, "--overwrite", "--threshold", 0.0, "--patterns", patterns) == 0
         assert len(json.loads((tmp_path / "predictions.json").read_text())) == queries * 3
     assert call("eval", "--data", "shapes", *arguments, "--patterns", "1,") == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
@@ -115,7 +149,7 @@ def test_a_budget_from_the_shell(
         (["--patterns", "0,2"], "patterns names 0, 2; this model has the patterns 0, 1"),
         (["--anchors", 10], "anchors is 10; this model has 9, choose from 1 to 9."),
     ):
-        assert call("predict", image, *arguments, *options) == 2
+        assert call("predict", image, *arguments, "--overwrite", *options) == 2
         assert message in capsys.readouterr().err
 
 
@@ -165,6 +199,7 @@ def test_a_broken_image_is_skipped_on_request_and_counted(
     (tmp_path / "a.jpg").write_bytes(b"no image")
     sources = [tmp_path / "a.jpg", coco_folder / "val" / "shapes_val_00000.png"]
     arguments = ["predict", *sources, "--weights", run_folder, "--output-dir", tmp_path / "out", "--threshold", 0.0]
+    arguments.append("--overwrite")
     assert call(*arguments) == 1
     assert "a.jpg is not an image" in capsys.readouterr().err
     assert call(*arguments, "--skip-broken") == 0
@@ -181,7 +216,7 @@ def test_only_files_that_the_help_names_are_replaced(
         (tmp_path / name).write_text("old")
     weights = ["--weights", run_folder, "--output-dir", tmp_path]
     assert call("eval", "--data", coco_folder, *weights) == 0
-    assert call("predict", coco_folder / "val", *weights) == 0
+    assert call("predict", coco_folder / "val", *weights, "--overwrite") == 0
     assert (tmp_path / "mine.txt").read_text() == "old"
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
     assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)

@@ -27,7 +27,7 @@ def details_of(classes: int) -> Details:
     rows, columns = np.concatenate([index, index]), np.concatenate([index, (index + 1) % classes])
     counts = np.concatenate([np.full(classes, 10_000), index + 1])
     matrix = sparse.coo_array((counts, (rows, columns)), shape=(classes + 1, classes + 1)).tocsr()
-    return Details(np.linspace(1, 0, 101)[:, None] * np.linspace(1, 0, classes), 0.37, lambda: matrix)
+    return Details(np.linspace(1, 0, 101)[:, None] * np.linspace(1, 0, classes), 0.37, lambda: matrix, list)
 
 
 def names_of(classes: int) -> list[str]:
@@ -45,7 +45,7 @@ def test_figures_of_any_number_of_classes_are_small(classes: int, tmp_path: Path
 
 
 def test_classes_without_objects_have_no_curve(tmp_path: Path) -> None:
-    details = Details(np.full((101, 3), -1.0), 0.5, details_of(3).confusion)
+    details = Details(np.full((101, 3), -1.0), 0.5, details_of(3).confusion, list)
     assert len(plot_details(details, names_of(3), tmp_path)) == 2
 
 
@@ -111,7 +111,7 @@ def test_a_figure_that_fails_is_a_warning_and_the_others_are_drawn(
     metrics = Metrics(
         **dict.fromkeys(STATISTICS, 0.5),
         per_class=dict.fromkeys("abc", 0.5),
-        details=Details(details_of(3).precision, 0.5, fail),
+        details=Details(details_of(3).precision, 0.5, fail, list),
     )
 
     class Sample:
