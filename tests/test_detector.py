@@ -134,8 +134,8 @@ def test_wrong_use_is_explained(detector: Detector, coco_folder: Path, tmp_path:
         detector.train(coco_folder, tmp_path, epoch=3)
     with pytest.raises(InputError, match="3 class names but 2 category ids"):
         Detector(detector.config, ["a", "b", "c"], [1, 2])
-    with pytest.raises(UsageError, match="device 'gpu'"):
-        Detector(detector.config, device="gpu")
+    with pytest.raises(UsageError, match="device 'gpux'"):
+        Detector(detector.config, device="gpux")
 
 
 def test_predictions_follow_changed_weights(small_config: Config) -> None:

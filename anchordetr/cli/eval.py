@@ -24,6 +24,7 @@ def evaluate(
     anchors: options.Anchors = None,
     patterns: options.Patterns = None,
     layers: options.Layers = None,
+    plugin: options.Plugin = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:

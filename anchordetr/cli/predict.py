@@ -33,6 +33,7 @@ def predict(
     anchors: options.Anchors = None,
     patterns: options.Patterns = None,
     layers: options.Layers = None,
+    plugin: options.Plugin = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:

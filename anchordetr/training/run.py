@@ -54,7 +54,7 @@ class TrainingRun:
         folder: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json``, ``report.md``, ``report/``.
         config: of the whole run.
         write_model: writes a network into a folder.
-        identity: ``class_names``, ``category_ids`` and ``started_from`` of the detector, saved with every state.
+        identity: ``class_names``, ``category_ids``, ``started_from`` and ``data`` of the detector, in every state.
         process_group: the processes that train together; the main one writes.
     """
 

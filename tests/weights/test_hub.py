@@ -36,7 +36,7 @@ class FakeApi:
                 (self.root / repo_id / file.name).write_bytes(file.read_bytes())
 
     @classmethod
-    def download(cls, repo_id: str, name: str) -> str:
+    def download(cls, repo_id: str, name: str, local_files_only: bool) -> str:
         file = cls.root / repo_id / name
         if not file.parent.is_dir():
             raise ConnectionError("no such repository, or no network.\nmore lines")
@@ -49,6 +49,7 @@ class FakeApi:
 def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     FakeApi.root = tmp_path / "hub"
     monkeypatch.setattr(hub, "HfApi", FakeApi)
+    monkeypatch.setattr(hub, "is_reachable", lambda address: True)
     monkeypatch.setattr(hub, "hf_hub_download", FakeApi.download)
     return FakeApi.root
 

@@ -9,7 +9,7 @@ from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.layouts import coco, roboflow, synthetic, voc, yolo
 from anchordetr.data.layouts.base import FolderDataset
 from anchordetr.data.layouts.image_scan import skip_unreadable
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, by_user
 from anchordetr.registry import DATA_LAYOUTS
 
 log = logging.getLogger("anchordetr")
@@ -48,13 +48,23 @@ def find_layout(path: Path, layout: str = "auto") -> str:
     """
     if layout != "auto":
         return layout
-    reasons = {name: DATA_LAYOUTS[name].missing(path) for name in DATA_LAYOUTS.names()}  # type: ignore[attr-defined]
-    found = [name for name, reason in reasons.items() if reason is None]
+    found = require_layout(path)
     if len(found) > 1:
         log.warning("%s has several layouts: %s; '%s' is used, data.layout chooses.", path, ", ".join(found), found[0])
-    if found:
-        return found[0]
+    return found[0]
+
+
+def require_layout(path: Path) -> list[str]:
+    """Return the layouts that a data set has; no annotation is read.
+
+    Raises:
+        InputError: the folder is missing or has no known layout; the message says what it lacks for each layout.
+    """
+    reasons = {name: DATA_LAYOUTS[name].missing(path) for name in DATA_LAYOUTS.names()}  # type: ignore[attr-defined]
+    if found := [name for name, reason in reasons.items() if reason is None]:
+        return found
     if not path.exists():
-        raise InputError(f"The data set {path} does not exist; check --data, or use 'shapes' for generated images.")
+        where = by_user("--data", "the argument data")
+        raise InputError(f"The data set {path} does not exist; check {where}, or use 'shapes' for generated images.")
     missing = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
     raise InputError(f"{path} has no known data layout. Looked for: {missing}.")
