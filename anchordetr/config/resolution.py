@@ -28,3 +28,15 @@ def with_sizes(changes: Mapping[str, Any], data: DataConfig) -> dict[str, Any]:
         return dict(changes)
     sizes = sizes_of(resolution, data.short_side, data.train_short_sides)
     return {f"data.{name}": value for name, value in sizes.items()} | dict(changes)
+
+
+def without_sizes(changes: Mapping[str, Any], resolution: Any) -> dict[str, Any]:
+    """Return changes without the sizes that a later resolution overrides; training sizes keep their ratio."""
+    kept = {key: value for key, value in changes.items() if key not in SIZES}
+    short, _, train = SIZES
+    try:
+        before = DataConfig(short_side=changes[short], train_short_sides=changes[train])
+        sizes = sizes_of(_READER.validate_python(resolution), before.short_side, before.train_short_sides)
+    except (KeyError, ValidationError):
+        return kept
+    return kept | {train: sizes["train_short_sides"]}

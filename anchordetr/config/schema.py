@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from anchordetr.config.model import ModelConfig
-from anchordetr.config.resolution import RESOLUTION, SIZES, with_sizes
+from anchordetr.config.resolution import RESOLUTION, with_sizes, without_sizes
 from anchordetr.config.section import Section, full_keys
 from anchordetr.config.training import DataConfig, LossConfig, TrainConfig
 from anchordetr.config.unknown import explain_unknown
@@ -65,7 +65,7 @@ def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         keyed = {full_key(key): value for key, value in flatten(layer).items()}
         if keyed.get(RESOLUTION) is not None:
-            changes = {key: value for key, value in changes.items() if key not in SIZES}
+            changes = without_sizes(changes, keyed[RESOLUTION])
         changes |= keyed
     return changes
 

@@ -70,5 +70,7 @@ def explain_unknown(key: str, known: Mapping[str, str]) -> str:
         return f"{start}. {NEEDLESS[name]}"
     all_names = {**SYNONYMS, **known}
     if match := closest(name, all_names):
-        return f"{start}. Did you mean '{all_names[match]}'?"
+        meant = all_names[match]
+        shown = f"'{meant}'" if "." in key else f"'{meant.rpartition('.')[2]}' ({meant})"  # an argument, as it is given
+        return f"{start}. Did you mean {shown}?"
     return f"{start}. 'anchordetr train --help-settings' lists all {len(known)}."

@@ -109,7 +109,7 @@ def test_a_signal_ends_an_evaluation_between_batches(
     with monkeypatch.context() as patch:
         send = at_call(batch, lambda: os.kill(os.getpid(), number), detect_and_count)
         patch.setattr("anchordetr.detector.detect", send)
-        with pytest.raises(Stopped, match=rf"epoch {1 + batch // 3}, in its evaluation, .*--resume") as caught:
+        with pytest.raises(Stopped, match=rf"epoch {1 + batch // 3}, in its evaluation, .*resume=True") as caught:
             Detector(config, device="cpu").train(coco_folder, tmp_path / "parts")
     assert caught.value.signal_number == number
     assert len(batches) == batch
