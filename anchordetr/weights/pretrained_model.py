@@ -202,7 +202,7 @@ class PretrainedModel:
             if self.origin:
                 say(table)
             else:
-                log.warning("The class head is new, for the classes of the data: %s.", ", ".join(names))
+                log.warning("The class head is new, for the %d classes of the data: %s.", len(names), listed(names, 5))
         self.class_names, self.category_ids, self._unused_classes = list(names), list(category_ids), {}
 
 

@@ -82,7 +82,7 @@ def test_an_error_of_an_evaluation_loses_no_step(
         patch.setattr(target, at_call(call, fail(error), function))
         with pytest.raises(type(error), match="mine"):
             Detector(config, device="cpu").train(coco_folder, tmp_path / "parts")
-    assert "is trained and saved; --resume continues with its evaluation" in capsys.readouterr().err
+    assert "is trained and saved; resume=True continues with its evaluation" in capsys.readouterr().err
     Detector.from_run(tmp_path / "parts", device="cpu").train(coco_folder, tmp_path / "parts", resume=True)
     assert steps == [0] * 4 + [1] * 4
     Detector(config, device="cpu").train(coco_folder, tmp_path / "whole")
