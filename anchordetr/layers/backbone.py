@@ -202,7 +202,7 @@ def _create_network(name: str, pretrained: bool, weights: Path | None, **options
     except Exception as error:
         source = f"from {weights}" if weights is not None else "over the network"
         raise InputError(
-            f"The weights of the backbone '{name}' could not be loaded {source} ({reason(error)}). {_advice()}"
+            f"The weights of the backbone '{name}' could not be loaded {source} ({reason(error)}): {_advice()}."
         ) from error
 
 
@@ -215,7 +215,7 @@ def _downloaded_before(name: str) -> Path | None:
     """
     published = timm.models.get_pretrained_cfg(name)
     if published is None or not published.has_weights:
-        raise UsageError(f"timm has no weights of the backbone '{name}'. {_advice()}")
+        raise UsageError(f"timm has no weights of the backbone '{name}': {_advice()}.")
     if not published.hf_hub_id:
         return None
     repository, _, revision = published.hf_hub_id.partition("@")
@@ -226,13 +226,13 @@ def _downloaded_before(name: str) -> Path | None:
     if not constants.HF_HUB_OFFLINE and not is_reachable(constants.ENDPOINT):
         raise InputError(
             f"The weights of the backbone '{name}' are not on this machine, and {constants.ENDPOINT} cannot be "
-            f"reached. Connect to the network. {_advice()}"
+            f"reached: connect to the network, {_advice()}."
         )
     return None
 
 
 def _advice() -> str:
     return (
-        f"Give a file with {setting('model.backbone_weights', 'FILE')}, or start from random weights with "
-        f"{setting('model.pretrained_backbone', 'false')}."
+        f"give a file with {setting('model.backbone_weights', 'FILE')}, or start from random weights with "
+        f"{setting('model.pretrained_backbone', 'false')}"
     )

@@ -117,8 +117,8 @@ def _fetch_and_convert(name: str) -> SavedModel:
     file = cache_home() / published.file
     if not is_reachable(published.url):
         raise InputError(
-            f"The weights of {name} are not on this machine, and {urlsplit(published.url).netloc} cannot be reached. "
-            f"Connect to the network, or fetch it by hand from {published.url} and pass the path of the file."
+            f"The weights of {name} are not on this machine, and {urlsplit(published.url).netloc} cannot be reached: "
+            f"connect to the network, or fetch it by hand from {published.url} and pass the path of the file."
         )
     try:
         with DownloadBar(published.file) as bar:
