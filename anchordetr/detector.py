@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -14,12 +15,14 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from torch import nn
 
-from anchordetr.config import Config, parse_config
+from anchordetr.config import Config, merged, parse_config
+from anchordetr.config.keywords import Settings
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource
 from anchordetr.detections import Detections
+from anchordetr.device import Device
 from anchordetr.distributed import ProcessGroup, process_group
-from anchordetr.errors import InputError, UsageError, reason
+from anchordetr.errors import InputError, UsageError, by_user, reason
 from anchordetr.evaluation.coco import evaluate
 from anchordetr.metrics import Metrics
 from anchordetr.optimize.budget import Budget
@@ -51,7 +54,9 @@ class Detector(PretrainedModel):
         config: a preset's name (see :func:`~anchordetr.list_models`) or a :class:`~anchordetr.config.Config`.
         class_names: of the classes to detect; taken from the data set at the first training if not given.
         category_ids: ids to report for the classes; 1, 2, ... if not given.
-        device: ``auto``, ``cpu``, ``cuda``, ...
+        device: ``auto``, ``cpu``, ``cuda``, ``1`` for the second GPU; see :func:`~anchordetr.device.choose_device`.
+        recipe: changes for a kind of data, such as ``finetune``; see :func:`~anchordetr.recipe`.
+        settings: changes to the configuration after the recipe's, such as ``{"data.resolution": 640}``.
 
     Attributes:
         model: the :class:`~anchordetr.models.anchor_detr.AnchorDETR` module.
@@ -65,27 +70,31 @@ class Detector(PretrainedModel):
         InputError: the backbone's weights cannot be loaded.
     """
 
+    _data_of_run: str | None = None
+
     def train(
         self,
-        data: str | Path,
+        data: str | Path | None = None,
         output_dir: str | Path = "runs/train",
         resume: bool = False,
         overwrite: bool = False,
         match_classes: MatchClasses = "name",
         accept_changes: bool = False,
         callbacks: Sequence[Callback] = (),
-        **settings: Any,
+        settings: Mapping[str, Any] | None = None,
+        **keys: Unpack[Settings],
     ) -> Metrics:
         """Train on a data set, evaluate after each epoch, and load the best weights at the end; return their metrics.
 
         Args:
-            data: a folder, ``data.yaml``, COCO's JSON or a ``.zip`` in a known layout (docs/data.md), or ``shapes``.
+            data: a folder, ``data.yaml``, COCO's JSON or a ``.zip`` in a known layout (docs/data.md), or ``shapes``; that
+                of the run for a detector of :meth:`from_run`, if it is not given.
             output_dir: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json`` and ``report.md``.
             resume, overwrite: continue the run in ``output_dir``, or replace it.
             match_classes: for data with other classes, ``name`` keeps the class head's rows for classes of equal name.
             accept_changes: resume although the configuration has changed.
             callbacks: called during training; see :class:`~anchordetr.training.callbacks.Callback`.
-            settings: keys of :class:`~anchordetr.config.TrainConfig`, such as ``epochs=50``.
+            settings, keys: changes to the configuration: ``{"train.epochs": 50}`` or ``epochs=50, resolution=640``.
 
         Raises:
             UsageError: a setting is unknown, or its value is invalid.
@@ -93,7 +102,8 @@ class Detector(PretrainedModel):
             Stopped: SIGINT or SIGTERM was received; everything up to the last whole step is saved.
             NonFiniteError: a loss or a gradient is not finite; no weight was changed, and the step is saved.
         """
-        self.config = self.config.updated({"train": settings})
+        self.config = self.config.updated(merged(settings or {}, keys))
+        data = self._data_or_that_of_run(data)
         train_set, val_set = open_splits(data, self.config)
         if not resume:
             advise_recipe(train_set, self.config, data, bool(self.origin))
@@ -116,7 +126,7 @@ class Detector(PretrainedModel):
         return metrics
 
     @classmethod
-    def from_run(cls, folder: str | Path, device: str = "auto", settings: Mapping[str, Any] | None = None) -> Self:
+    def from_run(cls, folder: str | Path, device: Device = "auto", settings: Mapping[str, Any] | None = None) -> Self:
         """Return the detector of a run that was stopped, as its :meth:`train` with ``resume`` needs it.
 
         Args:
@@ -137,9 +147,12 @@ class Detector(PretrainedModel):
         except UsageError as error:
             raise UsageError(f"The detector of {state_folder} cannot be built: {error}") from error
         detector.origin = origin
+        detector._data_of_run = _data_in(state)
         return detector
 
-    def dry_run(self, data: str | Path, **settings: Any) -> dict[str, Any]:
+    def dry_run(
+        self, data: str | Path | None = None, settings: Mapping[str, Any] | None = None, **keys: Unpack[Settings]
+    ) -> dict[str, Any]:
         """Try everything that :meth:`train` does once, with a copy of this detector, and keep nothing.
 
         Arguments and errors are those of :meth:`train`.
@@ -148,7 +161,8 @@ class Detector(PretrainedModel):
             The plan: numbers of images, classes and steps, sizes, the time of a step and of the whole run, memory.
         """
         probe = copy.deepcopy(self)
-        probe.config = self.config.updated({"train": settings})
+        probe.config = self.config.updated(merged(settings or {}, keys))
+        data = self._data_or_that_of_run(data)
         train_set, val_set = open_splits(data, probe.config)
         probe._adopt_classes(train_set.class_names, train_set.category_ids, "name")
         with tempfile.TemporaryDirectory() as folder:
@@ -297,6 +311,12 @@ class Detector(PretrainedModel):
         size = batch_size or self.config.train.batch_size
         return evaluate(backend, dataset, transform, size, self.config.data.workers, group)
 
+    def _data_or_that_of_run(self, data: str | Path | None) -> str | Path:
+        """Return the data set that was named, or else that of the run which this detector continues."""
+        if data is None and self._data_of_run is None:
+            raise UsageError(f"The data set is missing; name its folder with {by_user('--data', 'data')}.")
+        return self._data_of_run if data is None else data  # type: ignore[return-value]
+
     @property
     def _identity(self) -> dict[str, Any]:
         """What a run's state holds beside the configuration, for :meth:`from_run`."""
@@ -340,3 +360,11 @@ def _identity_in(state: Mapping[str, Any], source: str) -> tuple[Config, list[st
         raise InputError(
             f"The state in {source} cannot be resumed from: {reason(error)}. Start a new run from its weights."
         ) from error
+
+
+def _data_in(state: Mapping[str, Any]) -> str | None:
+    """Return the data set that a run's state was saved of, if it says so: where it was, or as it was named."""
+    match state.get("data"):
+        case {"path": str(path), "given": str(given)}:
+            return path if os.path.exists(path) else given
+    return None

@@ -107,6 +107,7 @@ def test_imports_have_no_cycle() -> None:
 def test_public_names() -> None:
     assert anchordetr.__all__ == [
         "AnchorDETR",
+        "Config",
         "Detections",
         "Detector",
         "ImageBatch",
@@ -114,6 +115,8 @@ def test_public_names() -> None:
         "Target",
         "create_model",
         "list_models",
+        "preset",
+        "recipe",
     ]
     assert all(getattr(anchordetr, name).__name__ == name for name in anchordetr.__all__)
     assert anchordetr.rcda.__all__ == ["BACKENDS", "RowColumnAttention", "explain", "rcda"]

@@ -209,12 +209,51 @@ def test_wrong_use_is_explained(detector: Detector, coco_folder: Path, tmp_path:
         detector.predict([])
     with pytest.raises(InputError, match="this detector"):
         detector.evaluate(coco_folder)
-    with pytest.raises(UsageError, match=r"'train\.epoch'.*Did you mean 'train\.epochs'"):
+    with pytest.raises(UsageError, match=r"'epoch'. Did you mean 'epochs' \(train\.epochs\)"):
         detector.train(coco_folder, tmp_path, epoch=3)
     with pytest.raises(InputError, match="3 class names but 2 category ids"):
         Detector(detector.config, ["a", "b", "c"], [1, 2])
-    with pytest.raises(UsageError, match="device 'gpu'"):
-        Detector(detector.config, device="gpu")
+    with pytest.raises(UsageError, match="device 'gpux'"):
+        Detector(detector.config, device="gpux")
+
+
+@pytest.mark.parametrize("names", ["cat", [], [1, 2, 3], b"cat"], ids=str)
+def test_class_names_are_a_list_of_texts(names: Any, small_config: Config) -> None:
+    with pytest.raises(UsageError, match="class_names is a list"):
+        Detector(small_config, names)
+
+
+def test_a_recipe_and_settings_change_the_preset(small_config: Config, tmp_path: Path) -> None:
+    detector = Detector(small_config, recipe="finetune", settings={"train.lr": 0.5, "resolution": 64, "epochs": 2})
+    train, data = detector.config.train, detector.config.data
+    assert (train.schedule, train.lr, train.epochs) == ("cosine", 0.5, 2)
+    assert (data.resolution, data.long_side) == (64, 64)
+    with pytest.raises(UsageError, match="Unknown recipe 'fine'"):
+        Detector(small_config, recipe="fine")
+    detector.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=rf"no preset; load .* Detector\.from_pretrained\('{tmp_path}'\)"):
+        Detector(str(tmp_path))
+
+
+def test_a_detector_describes_itself(detector: Detector) -> None:
+    count = sum(parameter.numel() for parameter in detector.model.parameters()) / 1e6
+    tiny = Detector("anchordetr_tiny", [f"class {index}" for index in range(9)], device="cpu")
+    assert repr(tiny).startswith(
+        "Detector(anchordetr_tiny; 9 classes: class 0, class 1, class 2, ...; images up to 64x107"
+    )
+    assert "with " in repr(detector)
+    assert repr(detector).endswith(f"{count:.1f} million parameters; cpu)")
+
+
+def test_keys_of_all_sections_are_arguments(detector: Detector, coco_folder: Path, tmp_path: Path) -> None:
+    detector.train(coco_folder, tmp_path, epochs=1, flips=["vertical"], box_weight=3.0, settings={"train.lr": 0.5})
+    config = Detector.from_pretrained(tmp_path, "cpu").config
+    assert (config.train.epochs, config.data.flips, config.loss.box_weight) == (1, ("vertical",), 3.0)
+    assert config.train.lr == 0.5
+    plan = detector.dry_run(coco_folder, epochs=3, resolution=64)
+    assert plan["steps"] == 6
+    with pytest.raises(UsageError, match="data set is missing; name its folder with data"):
+        detector.train()
 
 
 def test_predictions_follow_changed_weights(small_config: Config) -> None:

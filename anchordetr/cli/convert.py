@@ -26,6 +26,7 @@ def convert(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or fp16 or bf16 for half the size (anchordetr only).")] = "fp32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    plugin: options.Plugin = None,
     json: options.Json = False,
 ) -> None:
     """Convert weights between the original implementation, detrex and anchordetr; pickled code is never run."""

@@ -69,6 +69,7 @@ def doctor(
     yes: Annotated[
         bool, typer.Option("--yes", help="Write the copy even if it lacks more than 1 % of the images or boxes.")
     ] = False,
+    plugin: options.Plugin = None,
     json: options.Json = False,
 ) -> None:
     """Check a data set: print statistics and problems. Exits 0 if there are no problems, 1 otherwise."""

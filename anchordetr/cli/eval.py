@@ -28,9 +28,10 @@ def evaluate(
     patterns: options.Patterns = None,
     layers: options.Layers = None,
     batch_size: options.InferenceBatchSize = None,
-    precision: options.Precision = None,
+    precision: options.InferencePrecision = None,
     resolution: options.Resolution = None,
     set_: options.Set = None,
+    plugin: options.Plugin = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:

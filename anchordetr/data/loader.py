@@ -19,7 +19,7 @@ from anchordetr.config import DataConfig
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.mixing import Mixing
 from anchordetr.data.transforms import Normalise, Sample, prepare_image, train_transform
-from anchordetr.errors import InputError, reason
+from anchordetr.errors import InputError, by_user, reason
 from anchordetr.seeding import seed_of, seeded
 from anchordetr.types import ImageBatch, Target, pad_and_stack
 
@@ -87,7 +87,7 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
         if self.batch_size % (self.ranks * parts):
             raise InputError(
                 f"{self.batch_size} images of a step cannot be shared evenly by {self.ranks} processes in {parts} "
-                f"parts; choose a multiple of {self.ranks * parts} for --batch-size."
+                f"parts; choose a multiple of {self.ranks * parts} for {by_user('--batch-size', 'batch_size')}."
             )
 
     @property
@@ -244,7 +244,8 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
             raise
         raise InputError(
             f"A process that loads images died ({reason(error)}). The usual cause is too little memory, or too little "
-            "shared memory (/dev/shm; in a container, --shm-size): try fewer --workers, or --workers 0."
+            "shared memory (/dev/shm; in a container, --shm-size): try fewer workers, or "
+            f"{by_user('--workers 0', 'workers=0')}."
         ) from error
 
 

@@ -18,7 +18,7 @@ from anchordetr.console import duration, say
 from anchordetr.data.loader import TrainBatch
 from anchordetr.disk import require_space
 from anchordetr.distributed import ALONE, ProcessGroup
-from anchordetr.errors import InputError, WriteError, limited, listed, reason
+from anchordetr.errors import InputError, WriteError, by_user, limited, listed, reason, setting
 from anchordetr.files import write_json, write_text
 from anchordetr.finite import non_finite
 from anchordetr.metrics import Metrics
@@ -94,7 +94,7 @@ class TrainingRun:
         if refused and not accept_changes:
             raise InputError(
                 f"{self.folder} was trained with another configuration ({', '.join(refused)}); resume it with the old "
-                "one, or add --accept-changes."
+                f"one, or add {by_user('--accept-changes', 'accept_changes=True')}."
             )
         return state
 
@@ -211,7 +211,7 @@ class TrainingRun:
             f"The loss is {dict(losses)}; gradients that are not finite: {listed(bad, 3) or 'none'}; on "
             f"images {[image_id for batch in batches for image_id in batch.image_ids]}. No weight was changed. "
             f"The step is saved: anchordetr debug-step {file} shows where it goes wrong. Lower train.lr, or use "
-            "--precision fp32."
+            f"{setting('train.precision', 'fp32')}."
         )
 
     def _wait_for_all(self) -> None:

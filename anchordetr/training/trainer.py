@@ -17,7 +17,7 @@ from anchordetr.config import TrainConfig
 from anchordetr.console import say
 from anchordetr.data.loader import TrainBatch
 from anchordetr.device import autocast
-from anchordetr.errors import InputError, Stopped, reason
+from anchordetr.errors import InputError, Stopped, by_user, reason
 from anchordetr.machine import device_name
 from anchordetr.metrics import Details, Metrics
 from anchordetr.seeding import seed_of, seeded
@@ -32,9 +32,12 @@ from anchordetr.types import Predictions
 _CALLBACK_FAILED = 1 << 16  # above all signal numbers
 _TRAINING = 2  # separates the seeds of steps from those of their images
 _OUT_OF_MEMORY = (
-    "The device has too little memory for a training step ({}). Try --precision bf16, --gradient-checkpointing, "
-    "--set train.grad_accum_steps=2, or smaller images (--resolution); anchordetr profile-memory --fits shows what "
-    "fits. Everything up to the last save is kept."
+    "The device has too little memory for a training step ({}). Try {}, or smaller images ({}); anchordetr "
+    "profile-memory --fits shows what fits. Everything up to the last save is kept."
+)
+_LESS_MEMORY = (
+    "--precision bf16, --gradient-checkpointing, --set train.grad_accum_steps=2",
+    "precision='bf16', gradient_checkpointing=True, grad_accum_steps=2",
 )
 
 
@@ -111,7 +114,11 @@ class Trainer:
                 try:
                     self._train_epoch()
                 except torch.OutOfMemoryError as error:
-                    raise InputError(_OUT_OF_MEMORY.format(reason(error))) from error
+                    raise InputError(
+                        _OUT_OF_MEMORY.format(
+                            reason(error), by_user(*_LESS_MEMORY), by_user("--resolution", "resolution")
+                        )
+                    ) from error
                 self._finish_epoch()
         return replace(Metrics.from_dict(self.progress.best_entry()), details=self._best_details)
 
@@ -186,7 +193,8 @@ class Trainer:
         except Exception:
             if self.process_group.size == 1:
                 self._stop_evaluation_if_requested()  # the signal ended the workers first, as in _steps
-            say(f"Epoch {self.progress.epoch} is trained and saved; --resume continues with its evaluation.")
+            resume = by_user("--resume", "resume=True")
+            say(f"Epoch {self.progress.epoch} is trained and saved; {resume} continues with its evaluation.")
             raise
 
     def _stop_if_requested(self) -> None:
@@ -214,9 +222,10 @@ class Trainer:
         if cause == _CALLBACK_FAILED:
             raise RuntimeError(f"A callback on the main process failed; saved after {where}.")
         best = f" The best model so far is {self.run.folder / 'best'}." if self.progress.is_evaluated else ""
+        again = by_user("command with --resume", "call with resume=True")
         raise Stopped(
             f"Stopped by {signal.Signals(cause).name} after {where} and saved in {self.run.folder / 'last'}; the same "
-            f"command with --resume continues.{best}",
+            f"{again} continues.{best}",
             cause,
         )
 

@@ -39,7 +39,7 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
     if name in PUBLISHED:
         return zoo.fetch(name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.isdir(path.parent):
-        say(f"There is no local folder {name}; looking for it on the Hugging Face hub.")
+        say(f"Looking for {name} on the Hugging Face hub.")
         return read_model(fetch_from_hub(name))
     if name in PRESETS:
         raise InputError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from anchordetr.console import DownloadBar, say
 from anchordetr.errors import InputError
 from anchordetr.locks import locked
+from anchordetr.web import is_reachable
 from anchordetr.weights.checksums import remember, remembered, sha256
 from anchordetr.weights.description import SavedModel
 from anchordetr.weights.download import download
@@ -73,6 +75,11 @@ def _fetch_and_convert(name: str) -> SavedModel:
     if is_cached(name):
         say(f"{folder / WEIGHTS_FILE} has changed since it was converted, or is damaged; downloading it again.")
     file = cache_home() / published.file
+    if not is_reachable(published.url):
+        raise InputError(
+            f"The weights of {name} are not on this machine, and {urlsplit(published.url).netloc} cannot be reached: "
+            f"connect to the network, or fetch it by hand from {published.url} and pass the path of the file."
+        )
     try:
         with DownloadBar(published.file) as bar:
             download(published.url, file, bar.update)

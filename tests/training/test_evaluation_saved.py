@@ -82,7 +82,7 @@ def test_an_error_of_an_evaluation_loses_no_step(
         patch.setattr(target, at_call(call, fail(error), function))
         with pytest.raises(type(error), match="mine"):
             Detector(config, device="cpu").train(coco_folder, tmp_path / "parts")
-    assert "is trained and saved; --resume continues with its evaluation" in capsys.readouterr().err
+    assert "is trained and saved; resume=True continues with its evaluation" in capsys.readouterr().err
     Detector.from_run(tmp_path / "parts", device="cpu").train(coco_folder, tmp_path / "parts", resume=True)
     assert steps == [0] * 4 + [1] * 4
     Detector(config, device="cpu").train(coco_folder, tmp_path / "whole")
@@ -109,7 +109,7 @@ def test_a_signal_ends_an_evaluation_between_batches(
     with monkeypatch.context() as patch:
         send = at_call(batch, lambda: os.kill(os.getpid(), number), detect_and_count)
         patch.setattr("anchordetr.detector.detect", send)
-        with pytest.raises(Stopped, match=rf"epoch {1 + batch // 3}, in its evaluation, .*--resume") as caught:
+        with pytest.raises(Stopped, match=rf"epoch {1 + batch // 3}, in its evaluation, .*resume=True") as caught:
             Detector(config, device="cpu").train(coco_folder, tmp_path / "parts")
     assert caught.value.signal_number == number
     assert len(batches) == batch

@@ -78,7 +78,7 @@ def test_stopping_at_any_step_and_going_on_equals_never_stopping(
 
     run("whole")
     kill_after(steps)
-    with pytest.raises(Stopped, match=f"epoch {1 + steps // 5}, step {steps % 5 + steps // 5} .*--resume"):
+    with pytest.raises(Stopped, match=f"epoch {1 + steps // 5}, step {steps % 5 + steps // 5} .*resume=True"):
         run("parts")
     run("parts", resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")

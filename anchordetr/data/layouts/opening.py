@@ -13,7 +13,7 @@ from anchordetr.data.layouts.archives import is_archive, unpacked
 from anchordetr.data.layouts.base import FolderDataset
 from anchordetr.data.layouts.holdout import Holdout, read_split
 from anchordetr.data.layouts.image_scan import skip_unreadable
-from anchordetr.errors import InputError, limited
+from anchordetr.errors import InputError, by_user, limited
 from anchordetr.files import list_folders
 from anchordetr.registry import DATA_LAYOUTS
 
@@ -85,16 +85,27 @@ def find_layout(path: Path, layout: str = "auto") -> str:
     """
     if layout != "auto":
         return layout
+    found = require_layout(path)
+    if len(found) > 1:
+        log.warning("%s has several layouts: %s; '%s' is used, data.layout chooses.", path, ", ".join(found), found[0])
+    return found[0]
+
+
+def require_layout(path: Path) -> list[str]:
+    """Return the layouts that a data set has; no annotation is read.
+
+    Raises:
+        InputError: the folder is missing or has no known layout; the message says what it lacks for each layout.
+    """
     layouts: dict[str, Any] = {name: DATA_LAYOUTS[name] for name in DATA_LAYOUTS.names()}
     reasons = {name: found.missing(path) for name, found in layouts.items()}
     found = [name for name, reason in reasons.items() if reason is None]
     found = found or [name for name, candidate in layouts.items() if is_in_files(candidate) and candidate.splits(path)]
-    if len(found) > 1:
-        log.warning("%s has several layouts: %s; '%s' is used, data.layout chooses.", path, ", ".join(found), found[0])
     if found:
-        return found[0]
+        return found
     if not path.exists():
-        raise InputError(f"The data set {path} does not exist; check --data, or use 'shapes' for generated images.")
+        where = by_user("--data", "the argument data")
+        raise InputError(f"The data set {path} does not exist; check {where}, or use 'shapes' for generated images.")
     missing = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
     raise InputError(f"{path} has no known data layout. Looked for: {missing}.{_hint(path, layouts)}")
 

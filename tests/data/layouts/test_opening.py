@@ -61,7 +61,7 @@ def test_an_unknown_layout_lists_what_each_known_one_requires(tmp_path: Path) ->
 
 
 def test_a_missing_folder_and_an_unregistered_layout_are_named(coco_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none does not exist.*--data"):
+    with pytest.raises(InputError, match=r"none does not exist.*the argument data"):
         open_dataset(tmp_path / "none", "val")
     with pytest.raises(UsageError, match=r"Unknown.*'coko'"):
         open_dataset(coco_folder, "val", layout="coko")
