@@ -87,8 +87,8 @@ class Detector(PretrainedModel):
         """Train on a data set, evaluate after each epoch, and load the best weights at the end; return their metrics.
 
         Args:
-            data: a folder, ``data.yaml``, COCO's JSON or a ``.zip`` in a known layout (docs/data.md), or ``shapes``; that
-                of the run for a detector of :meth:`from_run`, if it is not given.
+            data: a folder, ``data.yaml``, COCO's JSON or a ``.zip`` in a known layout (docs/data.md), or ``shapes``; if
+                not given, that of the run for a detector of :meth:`from_run`.
             output_dir: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json`` and ``report.md``.
             resume, overwrite: continue the run in ``output_dir``, or replace it.
             match_classes: for data with other classes, ``name`` keeps the class head's rows for classes of equal name.

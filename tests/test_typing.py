@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_overloads
 
 import pytest
 from typed_settings import FILE, source
@@ -33,8 +32,6 @@ def test_no_argument_has_the_name_of_a_key(method: object) -> None:
 
 @pytest.mark.slow
 def test_the_code_of_the_readme_is_typed(tmp_path: Path) -> None:
-    if not get_overloads(Detector.predict):
-        pytest.xfail("predict returns one or several detections for every source")
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     file = tmp_path / "readme.py"
     file.write_text("\n".join([_GIVEN, *blocks]))

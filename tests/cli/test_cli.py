@@ -447,3 +447,10 @@ def test_a_dry_run_prints_the_plan_and_keeps_nothing(
     assert (plan["steps of an epoch"], plan["steps"], plan["images of a step"]) == (2, 2, 4)
     assert plan["bytes of a save"] > 100_000
     assert not (tmp_path / "run").exists()
+
+
+def test_eval_takes_a_resolution(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
+    arguments = ["eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path]
+    assert call(*arguments, "--resolution", 48) == 0
+    expected = Detector.from_pretrained(run_folder, "cpu", settings={"data.resolution": 48}).evaluate(coco_folder)
+    assert json.loads((tmp_path / "metrics.json").read_text())["ap"] == expected.ap

@@ -224,3 +224,18 @@ def test_json_on_stdout_is_nothing_else(
     printed = capsys.readouterr()
     assert json.loads(printed.out) == read(tmp_path / "out" / "predictions.json")
     assert ("3/3" in printed.err) == (where == "terminal")
+
+
+def test_the_resolution_of_predictions(
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--output-dir", tmp_path / "out", "--overwrite", "--no-images", "--json"]
+    found = []
+    for resolution in (32, 64):
+        assert predict(model, images / "c.png", *arguments, "--resolution", resolution) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    detector = Detector.from_pretrained(model, device="cpu", settings={"data.resolution": 64})
+    expected = detector.predict(images / "c.png", 0.0)
+    assert [result["score"] for result in found[1]] == expected.confidence.tolist()
+    assert found[0] != found[1]
+    assert predict(model, images / "c.png", *arguments, "--resolution", 0) == 2
