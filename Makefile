@@ -51,7 +51,8 @@ format: $(INSTALLED) ## format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(INSTALLED) ## write docs/settings.md from the configuration, check the links of all pages
+docs: $(INSTALLED) ## write docs/settings.md and the keyword arguments from the configuration, check the links of all pages
+	$(BIN)/python tests/typed_settings.py
 	$(BIN)/anchordetr config --markdown > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
 	$(BIN)/pytest --quiet tests/test_docs.py
 

@@ -6,17 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anchordetr.config import Config
     from anchordetr.detections import Detections
     from anchordetr.detector import Detector
     from anchordetr.models.anchor_detr import AnchorDETR
     from anchordetr.models.builders import create_model
-    from anchordetr.models.presets import list_models
+    from anchordetr.models.presets import list_models, preset, recipe
     from anchordetr.types import ImageBatch, Predictions, Target
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AnchorDETR": "anchordetr.models.anchor_detr",
+    "Config": "anchordetr.config",
     "Detections": "anchordetr.detections",
     "Detector": "anchordetr.detector",
     "ImageBatch": "anchordetr.types",
@@ -24,10 +26,13 @@ _HOMES = {
     "Target": "anchordetr.types",
     "create_model": "anchordetr.models.builders",
     "list_models": "anchordetr.models.presets",
+    "preset": "anchordetr.models.presets",
+    "recipe": "anchordetr.models.presets",
 }
 
 __all__ = [
     "AnchorDETR",
+    "Config",
     "Detections",
     "Detector",
     "ImageBatch",
@@ -35,6 +40,8 @@ __all__ = [
     "Target",
     "create_model",
     "list_models",
+    "preset",
+    "recipe",
 ]
 
 

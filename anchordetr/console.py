@@ -39,6 +39,18 @@ def table_text(text: str, longest: int = 200) -> Text:
     return plain(shortened(text, longest))
 
 
+def duration(seconds: float) -> str:
+    """Return a time for people: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 d 5 h``."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
 class DownloadBar:
     """Shows the progress of a download; use it as a context manager."""
 

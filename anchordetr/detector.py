@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from torch import nn
 
-from anchordetr.config import Config, parse_config
+from anchordetr.config import Config, merged, parse_config
+from anchordetr.config.keywords import Settings
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource
-from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.detections import Detections
+from anchordetr.device import Device
 from anchordetr.distributed import ProcessGroup, process_group
-from anchordetr.errors import InputError, UsageError, reason
+from anchordetr.errors import InputError, UsageError, by_user, reason
 from anchordetr.evaluation.coco import evaluate
 from anchordetr.metrics import Metrics
 from anchordetr.optimize.budget import Budget
-from anchordetr.predictor import Backend, Predictor, detect, transform_for
+from anchordetr.prediction_options import PredictOptions, Threshold, class_indices, require_count, require_precision
+from anchordetr.predictor import Backend, Predictor, counted, detect, transform_for
+from anchordetr.progress import progress
 from anchordetr.training.builder import open_trainer
 from anchordetr.training.callbacks import Callback
-from anchordetr.training.data import open_splits
+from anchordetr.training.data import advise_recipe, open_split, open_splits
+from anchordetr.training.data_facts import describe_data
 from anchordetr.training.dry_run import dry_run
 from anchordetr.training.folder import run_folder, run_lock
 from anchordetr.training.interrupts import checked
@@ -39,6 +44,8 @@ from anchordetr.weights.class_transfer import MatchClasses
 from anchordetr.weights.description import read_classes
 from anchordetr.weights.pretrained_model import PretrainedModel
 
+OneOfSeveral = TypeVar("OneOfSeveral", bound=ImageSource)
+
 
 class Detector(PretrainedModel):
     """An Anchor DETR with its classes and its settings.
@@ -47,39 +54,47 @@ class Detector(PretrainedModel):
         config: a preset's name (see :func:`~anchordetr.list_models`) or a :class:`~anchordetr.config.Config`.
         class_names: of the classes to detect; taken from the data set at the first training if not given.
         category_ids: ids to report for the classes; 1, 2, ... if not given.
-        device: ``auto``, ``cpu``, ``cuda``, ...
+        device: ``auto``, ``cpu``, ``cuda``, ``1`` for the second GPU; see :func:`~anchordetr.device.choose_device`.
+        recipe: changes for a kind of data, such as ``finetune``; see :func:`~anchordetr.recipe`.
+        settings: changes to the configuration after the recipe's, such as ``{"data.resolution": 640}``.
 
     Attributes:
         model: the :class:`~anchordetr.models.anchor_detr.AnchorDETR` module.
         config, class_names, category_ids: all settings; name and data-set id of each class index.
         origin: where the weights come from: source, data, command, metrics, versions; whatever is known.
+        threshold, class_thresholds: the scores with the highest F1 on the validation images of the training, of all
+            classes together and of single ones by name; 0.5 and ``{}`` if it is not known.
 
     Raises:
         UsageError: a name is unknown.
         InputError: the backbone's weights cannot be loaded.
     """
 
+    _data_of_run: str | None = None
+
     def train(
         self,
-        data: str | Path,
+        data: str | Path | None = None,
         output_dir: str | Path = "runs/train",
         resume: bool = False,
         overwrite: bool = False,
         match_classes: MatchClasses = "name",
         accept_changes: bool = False,
         callbacks: Sequence[Callback] = (),
-        **settings: Any,
+        settings: Mapping[str, Any] | None = None,
+        **keys: Unpack[Settings],
     ) -> Metrics:
         """Train on a data set, evaluate after each epoch, and load the best weights at the end; return their metrics.
 
         Args:
-            data: a folder in a known layout with the splits ``train`` and ``val``, or ``shapes``.
+            data: a folder, ``data.yaml``, COCO's JSON or a ``.zip`` in a known layout (docs/data.md), or ``shapes``; if
+                not given, that of the run for a detector of :meth:`from_run`.
             output_dir: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json`` and ``report.md``.
             resume, overwrite: continue the run in ``output_dir``, or replace it.
             match_classes: for data with other classes, ``name`` keeps the class head's rows for classes of equal name.
             accept_changes: resume although the configuration has changed.
             callbacks: called during training; see :class:`~anchordetr.training.callbacks.Callback`.
-            settings: keys of :class:`~anchordetr.config.TrainConfig`, such as ``epochs=50``.
+            settings, keys: changes to the configuration: ``{"train.epochs": 50}`` or ``epochs=50, resolution=640``.
 
         Raises:
             UsageError: a setting is unknown, or its value is invalid.
@@ -87,26 +102,31 @@ class Detector(PretrainedModel):
             Stopped: SIGINT or SIGTERM was received; everything up to the last whole step is saved.
             NonFiniteError: a loss or a gradient is not finite; no weight was changed, and the step is saved.
         """
-        self.config = self.config.updated({"train": settings})
+        self.config = self.config.updated(merged(settings or {}, keys))
+        data = self._data_or_that_of_run(data)
         train_set, val_set = open_splits(data, self.config)
+        if not resume:
+            advise_recipe(train_set, self.config, data, bool(self.origin))
         with run_folder(folder := Path(output_dir), resume, overwrite):
             self._adopt_classes(train_set.class_names, train_set.category_ids, match_classes)
             self.origin = describe_origin(data, self.origin)
             self._prepared.drop()
-            run = TrainingRun(folder, self.config, self._write_network, self._identity)
+            identity = {**self._identity, "data": describe_data(data, train_set, val_set)}
+            run = TrainingRun(folder, self.config, self._write_network, identity)
             state = run.load_state(accept_changes) if resume else None
             validate = partial(self._validate, val_set)
             with open_trainer(self.model, train_set, validate, run, state, callbacks) as trainer:
                 metrics = trainer.fit()
             self._load_weights(folder / "best")
             self.refresh()
-            self.origin["metrics"] = metrics.to_dict()
+            self._adopt_metrics(metrics)
             if trainer.process_group.is_main:
-                run.finish(metrics, trainer.progress.history, self.origin, partial(self._draw_report, run, val_set))
+                draw = partial(self._draw_report, run, val_set)
+                run.finish(metrics, trainer.progress.history, self.origin, trainer.outcome, draw)
         return metrics
 
     @classmethod
-    def from_run(cls, folder: str | Path, device: str = "auto", settings: Mapping[str, Any] | None = None) -> Self:
+    def from_run(cls, folder: str | Path, device: Device = "auto", settings: Mapping[str, Any] | None = None) -> Self:
         """Return the detector of a run that was stopped, as its :meth:`train` with ``resume`` needs it.
 
         Args:
@@ -127,9 +147,12 @@ class Detector(PretrainedModel):
         except UsageError as error:
             raise UsageError(f"The detector of {state_folder} cannot be built: {error}") from error
         detector.origin = origin
+        detector._data_of_run = _data_in(state)
         return detector
 
-    def dry_run(self, data: str | Path, **settings: Any) -> dict[str, Any]:
+    def dry_run(
+        self, data: str | Path | None = None, settings: Mapping[str, Any] | None = None, **keys: Unpack[Settings]
+    ) -> dict[str, Any]:
         """Try everything that :meth:`train` does once, with a copy of this detector, and keep nothing.
 
         Arguments and errors are those of :meth:`train`.
@@ -138,7 +161,8 @@ class Detector(PretrainedModel):
             The plan: numbers of images, classes and steps, sizes, the time of a step and of the whole run, memory.
         """
         probe = copy.deepcopy(self)
-        probe.config = self.config.updated({"train": settings})
+        probe.config = self.config.updated(merged(settings or {}, keys))
+        data = self._data_or_that_of_run(data)
         train_set, val_set = open_splits(data, probe.config)
         probe._adopt_classes(train_set.class_names, train_set.category_ids, "name")
         with tempfile.TemporaryDirectory() as folder:
@@ -158,68 +182,140 @@ class Detector(PretrainedModel):
         anchors: int | None = None,
         patterns: int | Sequence[int] | None = None,
         layers: int | None = None,
+        *,
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        show_progress: bool = False,
     ) -> Metrics:
         """Compute COCO's metrics of what :meth:`predict` returns for one split of a data set.
 
         Args:
             data, split: as in :meth:`train`.
-            anchors, patterns, layers: as in :meth:`predict`.
+            anchors, patterns, layers, precision: as in :meth:`predict`.
+            batch_size: images computed at once; ``train.batch_size`` if None.
+            show_progress: show it on stderr.
 
         Raises:
             InputError: the data cannot be used, or has other classes than this detector.
-            UsageError: the network has fewer anchors, patterns or layers.
+            UsageError: the network has fewer anchors, patterns or layers, or a value is invalid.
         """
-        dataset = open_dataset(data, split, self.config.data.layout, self.config.data.skip_broken)
+        dataset = open_split(data, split, self.config)
         if dataset.class_names != self.class_names:
             raise InputError(f"{data} has the classes {dataset.class_names}, this detector has {self.class_names}.")
-        backend = self._predictor(Budget(anchors, patterns, layers)).backend
+        backend = self._predictor(anchors, patterns, layers, batch_size, precision).backend
         with process_group(self.device) as group:
-            return self._evaluate(backend, dataset, group)
+            images = math.ceil(len(dataset) / group.size)
+            with progress("eval", images, show_progress and group.is_main) as advance:
+                return self._evaluate(counted(backend, advance), dataset, group, batch_size)
 
+    @overload
     def predict(
         self,
-        source: ImageSource | Sequence[ImageSource],
-        threshold: float = 0.5,
-        anchors: int | None = None,
-        patterns: int | Sequence[int] | None = None,
-        layers: int | None = None,
+        source: ImageSource,
+        threshold: Threshold = None,
+        *,
+        keep_images: bool | None = None,
+        **options: Unpack[PredictOptions],
+    ) -> Detections: ...
+    @overload
+    def predict(
+        self,
+        source: list[OneOfSeveral] | tuple[OneOfSeveral, ...] | Iterator[OneOfSeveral],
+        threshold: Threshold = None,
+        *,
+        keep_images: bool | None = None,
+        **options: Unpack[PredictOptions],
+    ) -> list[Detections]: ...
+    def predict(
+        self,
+        source: ImageSource | Iterable[ImageSource],
+        threshold: Threshold = None,
+        *,
+        keep_images: bool | None = None,
+        **options: Unpack[PredictOptions],
     ) -> Detections | list[Detections]:
-        """Detect objects.
+        """Detect objects: one image in, one :class:`~anchordetr.detections.Detections` out; several in, a list out.
+
+        A folder or a glob pattern gives a list too, which a type checker cannot know of a text; :meth:`predict_each`
+        has the same type for all sources.
 
         Args:
-            source: a path, URL, PIL image, RGB uint8 array (H, W, 3) or tensor (3, H, W): returns detections. A list, a
-                folder or a glob pattern: returns a list.
-            threshold: lowest score that is returned.
+            source: a path, URL, the content of a file (bytes, or an object with ``read``), PIL image, RGB uint8 array
+                (H, W, 3) or tensor (3, H, W). Or several: a list, tuple or iterator of these, a folder, a glob pattern.
+            threshold: lowest score that is returned, for all classes or by class name; ``detector.threshold`` where
+                none is given.
+            keep_images: whether ``detections.image`` is kept, which :meth:`~anchordetr.detections.Detections.plot`
+                needs; if None, that of a single image.
             anchors, patterns, layers: see :class:`~anchordetr.optimize.budget.Budget`; fewer take less time.
+            batch_size: images computed at once; if None, 8, and on a CPU fewer of more than 2^16 pixels.
+            precision: number format of the network: ``fp32``, ``bf16`` or ``fp16``.
+            max_detections: the largest number of detections of an image.
+            classes: names of the classes to look for; None is all.
 
         Raises:
-            InputError: an image cannot be read; the message names it.
-            UsageError: the network has fewer anchors, patterns or layers.
+            InputError: the list is empty, or an image cannot be read; the message names it.
+            UsageError: the network has fewer anchors, patterns or layers, a class is unknown, or a value is invalid.
         """
-        return self._predictor(Budget(anchors, patterns, layers)).predict(source, threshold)
+        return self._predictor(**options).predict(source, threshold, keep_images)
+
+    __call__ = predict
 
     def predict_each(
         self,
-        sources: Sequence[ImageSource],
-        threshold: float = 0.5,
+        sources: ImageSource | Iterable[ImageSource],
+        threshold: Threshold = None,
         skip_broken: bool = False,
+        *,
+        keep_images: bool = True,
+        **options: Unpack[PredictOptions],
+    ) -> Generator[Detections, None, None]:
+        """Yield the detections of each image in order; other arguments and errors are those of :meth:`predict`.
+
+        Files are read ahead in threads. What is in memory at a time does not depend on the number of images: a batch
+        and those read ahead.
+
+        Args:
+            sources: as in :meth:`predict`. An iterator may be endless; with ``batch_size=1`` it is at most eight images
+                ahead of the results.
+            skip_broken: leave out images that cannot be read, with a warning for each, instead of raising.
+            keep_images: whether each of the detections has its image.
+        """
+        return self._predictor(**options).predict_each(sources, threshold, skip_broken, keep_images)
+
+    def _predictor(
+        self,
         anchors: int | None = None,
         patterns: int | Sequence[int] | None = None,
         layers: int | None = None,
-    ) -> Iterator[Detections]:
-        """Yield the detections of each image; arguments are those of :meth:`predict`.
-
-        A few images are in memory at a time. ``skip_broken`` leaves out images that cannot be read, with a warning.
-        """
-        return self._predictor(Budget(anchors, patterns, layers)).predict_each(sources, threshold, skip_broken)
-
-    def _predictor(self, budget: Budget) -> Predictor:
-        backend = partial(detect, self._prepared.of(self.model, budget))
-        return Predictor(backend, transform_for(self.model, self.config.data), self.class_names, self.category_ids)
-
-    def _evaluate(self, backend: Backend, dataset: DetectionDataset, group: ProcessGroup) -> Metrics:
+        batch_size: int | None = None,
+        precision: str = "fp32",
+        max_detections: int = 100,
+        classes: Sequence[str] | None = None,
+    ) -> Predictor:
+        self._warn_if_untrained()
+        require_precision(precision)
+        require_count("max_detections", max_detections)
+        if batch_size is not None:
+            require_count("batch_size", batch_size)
+        labels = None if classes is None else class_indices(classes, self.class_names)
+        network = self._prepared.of(self.model, Budget(anchors, patterns, layers))
+        backend = partial(detect, network, precision=precision, max_detections=max_detections, labels=labels)
         transform = transform_for(self.model, self.config.data)
-        return evaluate(backend, dataset, transform, self.config.train.batch_size, self.config.data.workers, group)
+        size = batch_size or (None if self.device.type == "cpu" else 8)
+        return Predictor(backend, transform, self.class_names, self.category_ids, self.threshold, size)
+
+    def _evaluate(
+        self, backend: Backend, dataset: DetectionDataset, group: ProcessGroup, batch_size: int | None = None
+    ) -> Metrics:
+        transform = transform_for(self.model, self.config.data)
+        size = batch_size or self.config.train.batch_size
+        return evaluate(backend, dataset, transform, size, self.config.data.workers, group)
+
+    def _data_or_that_of_run(self, data: str | Path | None) -> str | Path:
+        """Return the data set that was named, or else that of the run which this detector continues."""
+        if data is None and self._data_of_run is None:
+            raise UsageError(f"The data set is missing; name its folder with {by_user('--data', 'data')}.")
+        return self._data_of_run if data is None else data  # type: ignore[return-value]
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -228,20 +324,25 @@ class Detector(PretrainedModel):
         return {"class_names": self.class_names, "category_ids": self.category_ids, "started_from": started_from}
 
     def _validate(
-        self, dataset: DetectionDataset, group: ProcessGroup, model: nn.Module, check: Callable[[], None]
+        self, dataset: DetectionDataset, group: ProcessGroup, model: nn.Module, check: Callable[[int, int], None]
     ) -> Metrics:
         """Evaluate a network, and call ``check`` before each batch that every process of the group has."""
         backend = partial(detect, model, precision=self.config.train.precision)
         batches = math.ceil(len(dataset) // group.size / self.config.train.batch_size)
         metrics = self._evaluate(checked(backend, check, batches), dataset, group)
-        self.origin["metrics"] = metrics.to_dict()
+        self._adopt_metrics(metrics)
         return metrics
+
+    def _adopt_metrics(self, metrics: Metrics) -> None:
+        """Note the metrics of the current weights, and use the thresholds that fit them."""
+        self.origin["metrics"] = metrics.to_dict()
+        self.threshold, self.class_thresholds = metrics.threshold, dict(metrics.class_thresholds)
 
     def _draw_report(
         self, run: TrainingRun, dataset: DetectionDataset, history: Sequence[Mapping[str, Any]], metrics: Metrics
     ) -> dict[str, list[Path]]:
         images = [dataset.image(index) for index in range(len(dataset))[:4]]
-        return plot_report(run.report_folder, self.predict_each(images, 0.3), history, metrics)
+        return plot_report(run.report_folder, self.predict_each(images, self.threshold), history, metrics)
 
 
 def _identity_in(state: Mapping[str, Any], source: str) -> tuple[Config, list[str], list[int], dict[str, Any]]:
@@ -259,3 +360,11 @@ def _identity_in(state: Mapping[str, Any], source: str) -> tuple[Config, list[st
         raise InputError(
             f"The state in {source} cannot be resumed from: {reason(error)}. Start a new run from its weights."
         ) from error
+
+
+def _data_in(state: Mapping[str, Any]) -> str | None:
+    """Return the data set that a run's state was saved of, if it says so: where it was, or as it was named."""
+    match state.get("data"):
+        case {"path": str(path), "given": str(given)}:
+            return path if os.path.exists(path) else given
+    return None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 _LONGEST_NAME = 255  # characters; of a file, in most file systems
 _LONGEST_REASON = 1000  # characters
-_MOST_KNOWN = 100
+_MOST_KNOWN = 5  # names that a message lists
+
+_is_command_line = False
 
 
 class InputError(ValueError):
@@ -38,11 +41,49 @@ class Stopped(Exception):
         self.signal_number = signal_number
 
 
-def closest_match(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` with the known name most similar to ``name``, or a list of known names."""
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to ``name``; None if none is similar."""
+    matches = difflib.get_close_matches(limited(name), sorted(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def closest_match(name: str, known: Iterable[str], listing: str = "") -> str:
+    """Return ``" Did you mean 'x'?"`` with the known name most similar to ``name``, or up to five known names.
+
+    Args:
+        name: what somebody wrote.
+        known: all that they could have meant.
+        listing: where all of them are listed, such as ``anchordetr list-models``; named if they are more than five.
+    """
     known = sorted(known)
-    matches = difflib.get_close_matches(limited(name), known, n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else f" Known: {listed(known, _MOST_KNOWN)}."
+    if match := closest(name, known):
+        return f" Did you mean '{match}'?"
+    if len(known) <= _MOST_KNOWN:
+        return f" Known: {listed(known, _MOST_KNOWN)}."
+    nearest = difflib.get_close_matches(limited(name), known, n=_MOST_KNOWN, cutoff=0.0)
+    all_of_them = f"; {listing} lists all {len(known):,}" if listing else f", ... ({len(known):,} in all)"
+    return f" Known: {listed(nearest, _MOST_KNOWN)}{all_of_them}."
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Let messages name options of the command line instead of arguments of Python, in all threads."""
+    global _is_command_line
+    _is_command_line = True
+    try:
+        yield
+    finally:
+        _is_command_line = False
+
+
+def by_user(option: str, argument: str) -> str:
+    """Return how a user gives something: ``option`` on the command line, else ``argument`` of Python."""
+    return option if _is_command_line else argument
+
+
+def setting(key: str, value: str) -> str:
+    """Return how a user changes one key of the configuration: ``--set train.lr=1e-4``, or ``train.lr=1e-4``."""
+    return by_user(f"--set {key}={value}", f"{key}={value}")
 
 
 def limited(value: object, longest: int = _LONGEST_NAME) -> str:

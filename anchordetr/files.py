@@ -117,6 +117,18 @@ def list_files(folder: Path, suffixes: Collection[str], recursive: bool = False)
         raise InputError(f"The folder {error.filename or folder} cannot be listed: {error.strerror}.") from error
 
 
+def list_folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted, without hidden ones.
+
+    Raises:
+        InputError: the folder cannot be listed.
+    """
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be listed: {error.strerror}.") from error
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a file's or folder's name hides it (``.DS_Store``, ``._image.jpg``, ``.ipynb_checkpoints``)."""
     return name.startswith(".")

@@ -38,16 +38,24 @@ class Details:
 
     Attributes:
         precision: (101, K) at an IoU of 0.5 by recall and class, -1 where a class has no objects.
+        threshold: lowest score of the detections in the confusion matrix, the one with the highest F1.
         confusion: computes the sparse :func:`~anchordetr.evaluation.confusion.confusion_matrix`.
+        results: returns all detections as COCO results, with the data set's own ids, and names of files and classes.
     """
 
     precision: NDArray[np.float64]
+    threshold: float
     confusion: Callable[[], sparse.csr_array]
+    results: Callable[[], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """COCO's twelve numbers as fractions of 1, and AP per class; -1 where there are no objects."""
+    """COCO's twelve numbers as fractions of 1, and AP per class; -1 where there are no objects.
+
+    ``f1`` is the highest F1 of any threshold at an IoU of 0.5, ``threshold`` and ``class_thresholds`` are the
+    thresholds where it is highest, of all classes together and of single ones.
+    """
 
     ap: float
     ap50: float
@@ -62,12 +70,16 @@ class Metrics:
     ar_medium: float
     ar_large: float
     per_class: dict[str, float]
+    f1: float = 0.0
+    threshold: float = 0.5
+    class_thresholds: dict[str, float] = field(default_factory=dict)
     details: Details | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the metrics from what :meth:`to_dict` returned; other keys are ignored."""
-        return cls(**{name: values[name] for name in (*STATISTICS, "per_class")})
+        """Return the metrics from what :meth:`to_dict` returned; other keys are ignored, thresholds may be missing."""
+        thresholds = {name: values[name] for name in ("f1", "threshold", "class_thresholds") if name in values}
+        return cls(**{name: values[name] for name in (*STATISTICS, "per_class")}, **thresholds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""

@@ -12,7 +12,9 @@ from anchordetr.detections import Detections
 from anchordetr.types import Predictions
 
 
-def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_k: int = 100) -> list[Detections]:
+def postprocess(
+    predictions: Predictions, sizes: Sequence[tuple[int, int]], top_k: int = 100, labels: Sequence[int] | None = None
+) -> list[Detections]:
     """Return the detections of the last layer's predictions, one :class:`Detections` per image.
 
     Detections are sorted by descending confidence. One query can give detections of several classes.
@@ -21,10 +23,12 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
         predictions: those of B images.
         sizes: (height, width) of each image in pixels, to which the boxes are scaled.
         top_k: the largest number of detections per image; Q·K if that is smaller.
+        labels: the class indices to look for; all of them if None.
     """
     logits, boxes = predictions.logits[-1].float(), predictions.boxes[-1].float()
-    num_classes = logits.shape[-1]
-    scores, flat = logits.sigmoid().flatten(1).topk(min(top_k, logits[0].numel()), dim=1)
+    scores = logits.sigmoid() if labels is None else logits.sigmoid()[..., list(labels)]
+    num_classes = scores.shape[-1]
+    scores, flat = scores.flatten(1).topk(min(top_k, scores[0].numel()), dim=1)
     query = flat // num_classes
     extent = torch.tensor([(width, height) for height, width in sizes], device=boxes.device)[:, None]
     xyxy = box_convert(_rows(boxes, query), "cxcywh", "xyxy") * extent.repeat(1, 1, 2)
@@ -32,7 +36,8 @@ def postprocess(predictions: Predictions, sizes: Sequence[tuple[int, int]], top_
     pattern = query // predictions.num_anchors
     if predictions.pattern_ids is not None:
         pattern = predictions.pattern_ids[pattern]
-    columns = (xyxy, scores, flat % num_classes, anchors, pattern)
+    label = flat % num_classes if labels is None else torch.tensor(labels, device=flat.device)[flat % num_classes]
+    columns = (xyxy, scores, label, anchors, pattern)
     arrays = [column.cpu().numpy() for column in columns]
     return [Detections(*rows) for rows in zip(*arrays, strict=True)]
 

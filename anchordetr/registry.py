@@ -16,12 +16,15 @@ group ``anchordetr.plugins``::
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
-from anchordetr.errors import UsageError, closest_match, limited
+from anchordetr.errors import InputError, UsageError, by_user, closest_match, limited, reason
 
 Component = TypeVar("Component", bound=Callable[..., Any])
 
@@ -70,8 +73,18 @@ class Registry:
         if name not in self._components:
             load_plugins()
         if name not in self._components:
-            raise UsageError(f"Unknown {self.kind} '{limited(name)}'.{closest_match(name, self._components)}")
+            raise UsageError(
+                f"Unknown {self.kind} '{limited(name)}'.{closest_match(name, self._components)} {own_parts()}"
+            )
         return self._components[name]
+
+
+def own_parts() -> str:
+    """Return the sentence that says how parts of users are found."""
+    return by_user(
+        "Parts of your own are found in the file that --plugin names.",
+        "Import the module that registers a part of your own first.",
+    )
 
 
 ATTENTIONS = Registry("attention")
@@ -87,3 +100,21 @@ def load_plugins() -> None:
     """Import every module listed under the entry-point group ``anchordetr.plugins``, once."""
     for entry_point in entry_points(group="anchordetr.plugins"):
         entry_point.load()
+
+
+def import_file(file: Path) -> None:
+    """Import a Python file that registers components, under its own name, so that worker processes find it too.
+
+    Raises:
+        InputError: it is no Python file, another module has its name, or its code raises an error.
+    """
+    if file.suffix != ".py" or not file.is_file():
+        raise InputError(f"The plug-in {file} is no Python file; name one that ends in .py.")
+    if (folder := str(file.resolve().parent)) not in sys.path:
+        sys.path.append(folder)
+    try:
+        found = import_module(file.stem).__file__
+    except Exception as error:  # whatever the code of the file raises
+        raise InputError(f"The plug-in {file} cannot be imported: {type(error).__name__}: {reason(error)}.") from error
+    if found is None or Path(found).resolve() != file.resolve():
+        raise InputError(f"The plug-in {file} has the name of the module {found}; give the file another name.")

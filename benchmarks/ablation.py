@@ -38,8 +38,8 @@ from anchordetr.config import Config, parse_assignments
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.device import choose_device
 from anchordetr.errors import UsageError, closest_match
+from anchordetr.machine import describe_machine
 from anchordetr.models.presets import preset
-from anchordetr.profiling.timing import describe_machine
 
 BASE: dict[str, Any] = {
     "model.init": "paper",

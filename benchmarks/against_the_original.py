@@ -20,7 +20,8 @@ from torch import nn
 from anchordetr import AnchorDETR, ImageBatch, Target, create_model
 from anchordetr.criterion import build_criterion
 from anchordetr.layers.recompute import recomputing
-from anchordetr.profiling.timing import compare, describe_machine
+from anchordetr.machine import describe_machine
+from anchordetr.profiling.timing import compare
 from anchordetr.training.optim import build_optimizer
 from anchordetr.weights.official_names import from_original
 

@@ -49,10 +49,11 @@ from anchordetr.data.transforms import eval_transform
 from anchordetr.device import choose_device
 from anchordetr.evaluation.coco import evaluate
 from anchordetr.files import write_text
+from anchordetr.machine import describe_machine
 from anchordetr.metrics import Metrics
 from anchordetr.models.builders import build_model
 from anchordetr.predictor import detect
-from anchordetr.profiling.timing import compare, describe_machine
+from anchordetr.profiling.timing import compare
 from anchordetr.training.builder import build_trainer
 from anchordetr.training.run import TrainingRun
 from anchordetr.training.trainer import Trainer
@@ -88,7 +89,7 @@ def make_trainer(
     data, backbone = config.data, network.backbone
     transform = eval_transform(data.short_side, data.long_side, backbone.mean, backbone.std)
 
-    def metrics(model: nn.Module, check: Callable[[], None]) -> Metrics:
+    def metrics(model: nn.Module, check: Callable[[int, int], None]) -> Metrics:
         return evaluate(partial(detect, model), val_set, transform, config.train.batch_size, data.workers)
 
     run = TrainingRun(folder, config, write_model=lambda folder, model: None)

@@ -32,7 +32,7 @@ def main() -> None:
     print(f"AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}; the best weights are in {arguments.output_dir / 'best'}")
 
     detector = Detector.from_pretrained(arguments.output_dir)
-    for detections in detector.predict(arguments.images, threshold=0.3):  # a folder in, a list out
+    for detections in detector.predict_each(arguments.images, threshold=0.3):  # one image after the other
         detections.plot(arguments.output_dir / f"{Path(detections.source).stem}_boxes.png")
         print(f"{detections.source}: {len(detections)} objects {sorted(set(detections.data['class_name']))}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from anchordetr import Detections, Detector
+from anchordetr import Detector
 
 
 def main() -> None:
@@ -28,8 +28,7 @@ def main() -> None:
     assert detector.evaluate(arguments.data) == metrics
 
     if arguments.images is not None:
-        found = detector.predict(arguments.images, threshold=0.3)
-        for index, detections in enumerate([found] if isinstance(found, Detections) else found):
+        for index, detections in enumerate(detector.predict_each(arguments.images, threshold=0.3)):
             for name, score, box in zip(
                 detections.data["class_name"], detections.confidence, detections.xyxy, strict=True
             ):

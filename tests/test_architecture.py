@@ -15,8 +15,9 @@ RANKS = {
     name: rank
     for rank, names in enumerate(
         (
-            "errors types detections metrics registry files finite locks temporary disk documents device distributed "
-            "console config feature_levels grouping markdown seeding web rcda",
+            "errors types detections drawing metrics registry files finite locks temporary disk documents device "
+            "distributed machine console progress prediction_options config feature_levels grouping markdown seeding "
+            "web rcda",
             "layers",
             "optimize criterion postprocess data",
             "models",
@@ -106,6 +107,7 @@ def test_imports_have_no_cycle() -> None:
 def test_public_names() -> None:
     assert anchordetr.__all__ == [
         "AnchorDETR",
+        "Config",
         "Detections",
         "Detector",
         "ImageBatch",
@@ -113,6 +115,8 @@ def test_public_names() -> None:
         "Target",
         "create_model",
         "list_models",
+        "preset",
+        "recipe",
     ]
     assert all(getattr(anchordetr, name).__name__ == name for name in anchordetr.__all__)
     assert anchordetr.rcda.__all__ == ["BACKENDS", "RowColumnAttention", "explain", "rcda"]

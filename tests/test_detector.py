@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,6 +82,83 @@ def test_results_leave_in_every_format(detector: Detector, image: np.ndarray, tm
     np.testing.assert_array_equal(np.asarray(nothing.plot()), image)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 8, None])
+def test_the_batch_size_changes_no_result(batch_size: int | None, detector: Detector, image: np.ndarray) -> None:
+    images = [image, image[::-1], image[:, :50], image[5:, :30], image[:, ::-1], image[:40]]
+    found = detector.predict(images, 0.0, batch_size=batch_size)
+    for one, alone in zip(found, map(partial(detector.predict, threshold=0.0), images), strict=True):
+        np.testing.assert_allclose(one.xyxy, alone.xyxy, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(one.confidence, alone.confidence, atol=1e-4)
+
+
+def test_a_batch_has_as_many_images_as_asked_for(detector: Detector, image: np.ndarray, coco_folder: Path) -> None:
+    seen: list[int] = []
+    network = detector._prepared.of(detector.model)
+    network.register_forward_hook(lambda model, inputs, predictions: seen.append(predictions.logits.shape[1]))
+    detector.predict([image] * 5, batch_size=2)
+    assert seen == [2, 2, 1]
+    seen.clear()
+    detector.class_names = ["circle", "rectangle", "triangle"]
+    metrics = detector.evaluate(coco_folder, batch_size=3)
+    assert seen == [3, 1]
+    assert detector.evaluate(coco_folder, batch_size=1) == metrics
+
+
+def test_the_number_format_of_predictions(detector: Detector, image: np.ndarray, coco_folder: Path) -> None:
+    seen: list[bool] = []
+    network = detector._prepared.of(detector.model)
+    network.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    exact, rough = (detector.predict(image, 0.0, precision=precision) for precision in ("fp32", "bf16"))
+    assert seen == [False, True]
+    np.testing.assert_allclose(np.sort(rough.confidence), np.sort(exact.confidence), atol=0.05)
+    detector.class_names = ["circle", "rectangle", "triangle"]
+    detector.evaluate(coco_folder, precision="bf16")
+    assert all(seen[2:])
+
+
+def test_some_classes_and_few_or_many_detections(detector: Detector, image: np.ndarray) -> None:
+    everything = detector.predict(image, 0.0)
+    cats = detector.predict(image, 0.0, classes=["cat"])
+    assert set(cats["class_name"]) == {"cat"}
+    np.testing.assert_array_equal(cats.confidence, everything[everything["class_name"] == "cat"].confidence)
+    few = detector.predict(image, 0.0, max_detections=3)
+    np.testing.assert_array_equal(few.confidence, everything.confidence[:3])
+    assert len(detector.predict(image, 0.0, max_detections=1000)) == 9 * 2 * 3
+
+
+def test_the_detectors_own_threshold(detector: Detector, image: np.ndarray) -> None:
+    everything = detector.predict(image, 0.0)
+    detector.threshold = float(everything.confidence[3])
+    assert len(detector.predict(image)) == len(detector(image)) == (everything.confidence >= detector.threshold).sum()
+    assert len(next(detector.predict_each([image]))) == len(detector.predict(image))
+    detector.class_thresholds = {"cat": 0.0}
+    some = detector.predict(image, threshold=detector.class_thresholds)
+    expected = everything[(everything["class_name"] == "cat") | (everything.confidence >= detector.threshold)]
+    np.testing.assert_array_equal(some.confidence, expected.confidence)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be a whole number"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"max_detections": -1}, "max_detections is -1"),
+        ({"precision": "fp8"}, "precision is 'fp8'; it must be one of fp32, bf16, fp16"),
+        ({"classes": ["cta"]}, "no class 'cta'.*Did you mean 'cat'"),
+        ({"classes": "cat"}, "must be a list"),
+        ({"classes": []}, "at least one"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_refused(
+    options: dict[str, Any], message: str, detector: Detector, image: np.ndarray
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        detector.predict(image, **options)
+    with pytest.raises(UsageError, match=message):
+        detector.predict_each([image], **options)
+
+
 def test_supervision_gets_the_same_fields(detector: Detector, image: np.ndarray) -> None:
     pytest.importorskip("supervision", reason="needs the extra anchordetr[supervision]")
     found = detector.predict(image, threshold=0.0)
@@ -130,12 +209,51 @@ def test_wrong_use_is_explained(detector: Detector, coco_folder: Path, tmp_path:
         detector.predict([])
     with pytest.raises(InputError, match="this detector"):
         detector.evaluate(coco_folder)
-    with pytest.raises(UsageError, match=r"'train\.epoch'.*Did you mean 'train\.epochs'"):
+    with pytest.raises(UsageError, match=r"'epoch'. Did you mean 'epochs' \(train\.epochs\)"):
         detector.train(coco_folder, tmp_path, epoch=3)
     with pytest.raises(InputError, match="3 class names but 2 category ids"):
         Detector(detector.config, ["a", "b", "c"], [1, 2])
-    with pytest.raises(UsageError, match="device 'gpu'"):
-        Detector(detector.config, device="gpu")
+    with pytest.raises(UsageError, match="device 'gpux'"):
+        Detector(detector.config, device="gpux")
+
+
+@pytest.mark.parametrize("names", ["cat", [], [1, 2, 3], b"cat"], ids=str)
+def test_class_names_are_a_list_of_texts(names: Any, small_config: Config) -> None:
+    with pytest.raises(UsageError, match="class_names is a list"):
+        Detector(small_config, names)
+
+
+def test_a_recipe_and_settings_change_the_preset(small_config: Config, tmp_path: Path) -> None:
+    detector = Detector(small_config, recipe="finetune", settings={"train.lr": 0.5, "resolution": 64, "epochs": 2})
+    train, data = detector.config.train, detector.config.data
+    assert (train.schedule, train.lr, train.epochs) == ("cosine", 0.5, 2)
+    assert (data.resolution, data.long_side) == (64, 64)
+    with pytest.raises(UsageError, match="Unknown recipe 'fine'"):
+        Detector(small_config, recipe="fine")
+    detector.save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match=rf"no preset; load .* Detector\.from_pretrained\('{tmp_path}'\)"):
+        Detector(str(tmp_path))
+
+
+def test_a_detector_describes_itself(detector: Detector) -> None:
+    count = sum(parameter.numel() for parameter in detector.model.parameters()) / 1e6
+    tiny = Detector("anchordetr_tiny", [f"class {index}" for index in range(9)], device="cpu")
+    assert repr(tiny).startswith(
+        "Detector(anchordetr_tiny; 9 classes: class 0, class 1, class 2, ...; images up to 64x107"
+    )
+    assert "with " in repr(detector)
+    assert repr(detector).endswith(f"{count:.1f} million parameters; cpu)")
+
+
+def test_keys_of_all_sections_are_arguments(detector: Detector, coco_folder: Path, tmp_path: Path) -> None:
+    detector.train(coco_folder, tmp_path, epochs=1, flips=["vertical"], box_weight=3.0, settings={"train.lr": 0.5})
+    config = Detector.from_pretrained(tmp_path, "cpu").config
+    assert (config.train.epochs, config.data.flips, config.loss.box_weight) == (1, ("vertical",), 3.0)
+    assert config.train.lr == 0.5
+    plan = detector.dry_run(coco_folder, epochs=3, resolution=64)
+    assert plan["steps"] == 6
+    with pytest.raises(UsageError, match="data set is missing; name its folder with data"):
+        detector.train()
 
 
 def test_predictions_follow_changed_weights(small_config: Config) -> None:

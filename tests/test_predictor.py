@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import io
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +18,7 @@ from torch import Tensor
 
 from anchordetr.data.transforms import eval_transform
 from anchordetr.detections import Detections
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, UsageError
 from anchordetr.models.builders import create_model
 from anchordetr.optimize.budget import Budget
 from anchordetr.optimize.prepared import PreparedCopy
@@ -68,6 +73,139 @@ def test_a_few_images_are_in_memory_at_a_time(predictor: Predictor) -> None:
     assert [detections.xyxy[0, 2] for detections in found] == [20 + index for index in range(19)]
     assert isinstance(predictor.backend, WholeImages)
     assert [len(call) for call in predictor.backend.calls] == [8, 8, 3]
+
+
+def test_large_images_are_computed_one_by_one_unless_told_otherwise(tmp_path: Path) -> None:
+    transform = eval_transform(600, 1000, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    images = [image(60, 100)] * 3
+    for batch_size, calls in ((None, [1, 1, 1]), (2, [2, 1])):
+        backend = WholeImages()
+        list(Predictor(backend, transform, ["cat", "dog"], [4, 8], batch_size=batch_size).predict_each(images))
+        assert [len(call) for call in backend.calls] == calls
+    small = eval_transform(32, 64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    backend = WholeImages()
+    list(Predictor(backend, small, ["cat", "dog"], [4, 8]).predict_each([image(3000, 4000), image(2, 2)]))
+    assert [len(call) for call in backend.calls] == [1, 1]
+
+
+def test_images_are_kept_of_a_single_source_and_on_request(predictor: Predictor, tmp_path: Path) -> None:
+    Image.fromarray(image(20, 30)).save(tmp_path / "a.png")
+    for source in (tmp_path / "a.png", image(20, 30)):
+        found = predictor.predict(source)
+        assert isinstance(found, Detections)
+        assert found.image is not None
+        assert found.size == (20, 30)
+        without = predictor.predict(source, keep_images=False)
+        assert isinstance(without, Detections)
+        assert (without.image, without.size) == (None, (20, 30))
+    for sources in (tmp_path, str(tmp_path / "*.png"), [image(20, 30)], iter([image(20, 30)])):
+        (found,) = predictor.predict(sources)
+        assert (found.image, found.size) == (None, (20, 30))
+    (found,) = predictor.predict([image(20, 30)], keep_images=True)
+    assert found.image is not None
+    assert all(found.image is not None for found in predictor.predict_each(tmp_path))
+    assert all(found.image is None for found in predictor.predict_each(tmp_path, keep_images=False))
+
+
+def test_sources_of_every_kind(predictor: Predictor, tmp_path: Path) -> None:
+    Image.fromarray(image(20, 30)).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for source in (content, io.BytesIO(content), Image.fromarray(image(20, 30))):
+        assert isinstance(predictor.predict(source), Detections)
+        assert len(list(predictor.predict_each(source))) == 1
+    for several in (tmp_path, f"{tmp_path}/*.png", [content] * 2, (image(20, 30) for _ in range(2))):
+        assert {found.size for found in predictor.predict_each(several)} == {(20, 30)}
+    assert isinstance(predictor.predict(image(20, 30) for _ in range(2)), list)
+    for nothing in (None, 5, {"image": content}, object()):
+        with pytest.raises(InputError, match="is no image; give a path"):
+            predictor.predict(nothing)
+        with pytest.raises(InputError, match="is no image; give a path"):
+            list(predictor.predict_each([nothing]))
+
+
+def test_a_generator_may_be_endless_and_use_its_buffer_again(predictor: Predictor) -> None:
+    buffer = np.zeros((8, 8, 3), np.uint8)
+
+    def frames() -> Iterator[np.ndarray]:
+        for number in itertools.count():
+            buffer[...] = number
+            yield buffer
+
+    with contextlib.closing(predictor.predict_each(frames())) as found:
+        seen = [next(found).image for _ in range(20)]
+    assert [int(pixels.max()) for pixels in seen if pixels is not None] == list(range(20))
+
+
+def test_results_come_in_order_and_errors_name_the_file(
+    predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    files = [tmp_path / f"{number:02d}.png" for number in range(30)]
+    for number, file in enumerate(files):
+        Image.fromarray(image(10 + 40 * (number % 3), 10)).save(file)
+    for broken in (files[7], files[20]):
+        broken.write_bytes(b"no image")
+    found = list(predictor.predict_each(files, skip_broken=True))
+    assert [detections.source for detections in found] == [
+        str(file) for file in files if file not in (files[7], files[20])
+    ]
+    assert [record.getMessage().split(" is not")[0] for record in caplog.records] == [
+        f"Skipped: {files[7]}",
+        f"Skipped: {files[20]}",
+    ]
+    with pytest.raises(InputError, match=r"07\.png is not an image"):
+        list(predictor.predict_each(files))
+
+
+def test_threads_end_when_the_results_are_no_longer_wanted(predictor: Predictor, tmp_path: Path) -> None:
+    before = threading.active_count()
+    for number in range(30):
+        Image.fromarray(image(10, 10)).save(tmp_path / f"{number}.png")
+    found = predictor.predict_each(tmp_path)
+    next(found)
+    assert threading.active_count() > before
+    found.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        (50, "threshold is 50; it must be a score from 0 to 1"),
+        (-0.1, "threshold is -0.1"),
+        (float("nan"), "threshold is nan"),
+        (True, "threshold is of type bool"),
+        ("0.5", "threshold is of type str"),
+        (np.array([True, False]), "threshold is of type ndarray"),
+        ({"cat": 2}, "threshold of 'cat' is 2"),
+        ({"cta": 0.5}, r"no class 'cta'.*Did you mean 'cat'"),
+        ({7: 0.5}, "no class '7'"),
+    ],
+    ids=str,
+)
+def test_a_threshold_that_is_none_is_refused_before_anything_is_read(
+    threshold: Any, message: str, predictor: Predictor
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        predictor.predict(image(20, 30), threshold)
+    with pytest.raises(UsageError, match=message):
+        predictor.predict_each([], threshold)
+
+
+def test_thresholds_by_class_and_the_predictors_own() -> None:
+    transform = eval_transform(48, 96, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    predictor = Predictor(WholeImages(), transform, ["cat", "dog"], [4, 8], threshold=0.95)
+    for threshold, names in (
+        (None, []),
+        ({}, []),
+        ({"cat": 0.1}, ["cat"]),
+        ({"dog": np.float32(0.9)}, ["dog"]),
+        ({"cat": 0.2, "dog": 0}, ["dog", "cat"]),
+        (np.float32(0.3), ["dog"]),
+        (0, ["dog", "cat"]),
+        (1, []),
+    ):
+        (found,) = predictor.predict_each([image(30, 40)], threshold)
+        assert found["class_name"].tolist() == names
 
 
 def test_broken_images_are_named_or_left_out(

@@ -70,7 +70,7 @@ def test_a_frame_buffer_can_be_used_again(kind: Any, detector: Detector, frame: 
     source = kind(frame.copy())
     kept = load_image(source).copy()
     found = detector.predict(source, 0.0)
-    several = detector.predict([source, source], 0.0)
+    several = detector.predict([source, source], 0.0, keep_images=True)
     erase(source)
     for detections in (found, *several):
         np.testing.assert_array_equal(detections.image, kept)

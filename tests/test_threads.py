@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from anchordetr import Detections, Detector
@@ -114,6 +115,19 @@ def test_threads_at_a_cold_detector_get_what_one_gets(detector: Detector) -> Non
         found = in_threads(*[lambda i=i: boxes(detector, **({"layers": 1} if i % 2 else {})) for i in range(8)])
     for index, result in enumerate(found):
         np.testing.assert_array_equal(result, expected[index % 2])
+
+
+def test_threads_that_read_ahead_at_once_disturb_nobody(detector: Detector, tmp_path: Path) -> None:
+    for number in range(9):
+        Image.fromarray(IMAGE[:, : 20 + 5 * number]).save(tmp_path / f"{number}.png")
+    expected = [boxes.xyxy for boxes in detector.predict(tmp_path, 0.0)]
+    with repeated(another_network()):
+        random = torch.get_rng_state()
+        found = in_threads(*[lambda: detector.predict(tmp_path, 0.0)] * 4)
+    assert torch.equal(torch.get_rng_state(), random)
+    for several in found:
+        for one, alone in zip(several, expected, strict=True):
+            np.testing.assert_array_equal(one.xyxy, alone)
 
 
 def test_building_and_loading_beside_predictions(detector: Detector, small_config: Config, tmp_path: Path) -> None:
@@ -273,6 +287,10 @@ def test_fused_bodies_are_pickled_without_tracing(name: str) -> None:
     assert torch.equal(copy.deepcopy(bodies[0])(pixels)[0], bodies[0](pixels)[0])
 
 
+def predict_one_and_several(detector: Detector) -> tuple[Detections, list[Detections]]:
+    return detector.predict(IMAGE, 0.0), detector.predict([IMAGE, IMAGE], 0.0)
+
+
 @pytest.mark.parametrize(
     ("method", "warm"), [("spawn", True), ("fork", False), ("fork", True)], ids=["spawn", "fork cold", "fork warm"]
 )
@@ -287,12 +305,12 @@ def test_other_processes_predict_the_same(detector: Detector, method: str, warm:
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),  # of a fork beside threads
             ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool,
         ):
-            found = pool.submit(detector.predict, IMAGE, 0.0).result(60)
-        assert isinstance(found, Detections)
+            found, several = pool.submit(predict_one_and_several, detector).result(60)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_allclose(found.xyxy, expected, rtol=1e-5, atol=1e-4)
+    for each in (found, *several):
+        np.testing.assert_allclose(each.xyxy, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

@@ -47,8 +47,8 @@ def rcda(
     options.silence_profiler()
     require_output(output)
     from anchordetr.device import DTYPES, choose_device
+    from anchordetr.machine import describe_machine
     from anchordetr.profiling.attention_speed import AttentionCase, benchmark_rcda
-    from anchordetr.profiling.timing import describe_machine
     from anchordetr.rcda import BACKENDS
 
     _check_known("dtype", [dtype], DTYPES)
@@ -86,9 +86,9 @@ def inference(
     require_output(output)
     from anchordetr.config import parse_assignments
     from anchordetr.device import DTYPES, choose_device
+    from anchordetr.machine import describe_machine
     from anchordetr.models.presets import preset
     from anchordetr.profiling.model_speed import benchmark_inference, random_images
-    from anchordetr.profiling.timing import describe_machine
 
     chosen = [name for name in dtypes.split(",") if name]
     _check_known("dtype", chosen, DTYPES)
@@ -119,9 +119,9 @@ def train_step(
     require_output(output)
     from anchordetr.config import parse_assignments
     from anchordetr.device import choose_device
+    from anchordetr.machine import describe_machine
     from anchordetr.models.presets import preset
     from anchordetr.profiling.model_speed import benchmark_training, random_images
-    from anchordetr.profiling.timing import describe_machine
 
     (height, width), place = options.parse_size(size), choose_device(device)
     config = preset(model).updated(parse_assignments(set_ or []))
@@ -145,17 +145,16 @@ def loader(
     """Measure the training loader alone: images per second, and the share of padding in its batches."""
     from anchordetr.config import parse_assignments
     from anchordetr.data.layouts.opening import open_dataset
-    from anchordetr.data.loader import EpochBatches, train_loader
-    from anchordetr.data.transforms import train_transform
+    from anchordetr.data.loader import EpochBatches, train_loader, train_samples
     from anchordetr.models.presets import preset
     from anchordetr.profiling.loader import measure_loader
 
     config = preset(model).updated(parse_assignments(set_ or [])).updated(options.given(data__workers=workers)).data
     dataset = open_dataset(data, "train", config.layout)
-    transform = train_transform(config.train_short_sides, config.long_side, config.crop, config.flips)
     normalisation = ((0.5,) * 3, (0.25,) * 3)
     order = EpochBatches(len(dataset), batch_size, seed=0, ratios=dataset.annotations.ratios)
-    source = train_loader(dataset, transform, normalisation, order, config.workers, pin_memory=False)
+    samples = train_samples(dataset, config, seed=0)
+    source = train_loader(samples, normalisation, order, config.workers, pin_memory=False)
     speed = measure_loader(source, batches)
     if json:
         print_json(asdict(speed))

@@ -39,9 +39,9 @@ def budget(
     """Measure AP and time of a trained model with fewer anchors, patterns and decoder layers."""
     from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
+    from anchordetr.machine import describe_machine
     from anchordetr.optimize.budget import Budget, largest_budget
     from anchordetr.profiling.budget import BudgetGrid, halves, measure_budgets
-    from anchordetr.profiling.timing import describe_machine
     from anchordetr.visualize.figure import attempt, require_chart
     from anchordetr.visualize.plots import plot_budgets
 

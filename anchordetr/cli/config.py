@@ -28,6 +28,7 @@ def show_config(
     recipe: options.Recipe = None,
     config: options.Config = None,
     set_: options.Set = None,
+    plugin: options.Plugin = None,
     changes_only: Annotated[
         bool, typer.Option("--changes-only", help="Print only what differs from the preset anchordetr_r50_c5.")
     ] = False,

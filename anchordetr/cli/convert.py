@@ -26,6 +26,7 @@ def convert(
     ] = None,
     precision: Annotated[str, typer.Option(help="fp32, or fp16 or bf16 for half the size (anchordetr only).")] = "fp32",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
+    plugin: options.Plugin = None,
     json: options.Json = False,
 ) -> None:
     """Convert weights between the original implementation, detrex and anchordetr; pickled code is never run."""
@@ -33,9 +34,10 @@ def convert(
         raise UsageError(f"--to {to} is not known; it must be 'anchordetr' or 'original'.")
     if features not in (None, "c5", "dc5"):
         raise UsageError(f"--features {features} is not known; it must be c5 or dc5.")
+    from anchordetr.weights.folder import WEIGHTS_FILE
     from anchordetr.weights.official import write_original
     from anchordetr.weights.pretrained import load_pretrained
-    from anchordetr.weights.saved_model import WEIGHTS_FILE, write_model
+    from anchordetr.weights.saved_model import write_model
 
     file = destination / WEIGHTS_FILE if to == "anchordetr" else destination
     if file.exists() and not overwrite:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,9 @@ from anchordetr.console import plain, printable, say
 from anchordetr.errors import InputError, UsageError, listed, reason
 
 if TYPE_CHECKING:
+    from PIL import Image
+
+    from anchordetr.config import Config
     from anchordetr.data.doctor.repair import Change
     from anchordetr.data.doctor.report import Report
 
@@ -37,20 +41,35 @@ _ROWS = {
 
 
 def doctor(
-    data: Annotated[Path, typer.Argument(help="The folder of the data set.")],
+    data: Annotated[Path, typer.Argument(help="The data set, as for train --data.")],
     fix: Annotated[
         Path | None, typer.Option(help="Write a repaired copy (COCO layout) to this new folder, and list all changes.")
     ] = None,
     samples: Annotated[
         Path, typer.Option(help="File of the preview page with annotated samples; an existing file is replaced.")
     ] = Path("runs/doctor/samples.png"),
+    augmentations: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of a page that shows three training images with their boxes, each as training sees it in four "
+            "epochs; an existing file is replaced. Try settings with --set data.mosaic=1 and the like."
+        ),
+    ] = None,
     model: Annotated[
-        str, typer.Option(help="The preset that is to be trained, for its number of queries.")
+        str, typer.Option(help="The preset that is to be trained, for its number of queries and its augmentation.")
     ] = "anchordetr_r50_dc5",
-    layout: Annotated[str, typer.Option(help="A registered data layout; auto detects it.")] = "auto",
+    recipe: options.Recipe = None,
+    config: options.Config = None,
+    set_: options.Set = None,
+    layout: Annotated[str | None, typer.Option(help="A registered data layout; auto detects it.")] = None,
+    val_fraction: options.ValFraction = None,
+    seed: Annotated[
+        int | None, typer.Option(help="The seed of the run, which chooses the images that are held out.")
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Write the copy even if it lacks more than 1 % of the images or boxes.")
     ] = False,
+    plugin: options.Plugin = None,
     json: options.Json = False,
 ) -> None:
     """Check a data set: print statistics and problems. Exits 0 if there are no problems, 1 otherwise."""
@@ -58,13 +77,17 @@ def doctor(
     from anchordetr.data.doctor.repair import write_repaired
     from anchordetr.data.doctor.report import examine
     from anchordetr.models.presets import preset
+    from anchordetr.training.data import holdout_of
 
-    queries = preset(model).model.num_queries
-    can_draw = _check_samples(samples)
+    given = options.given(data__layout=layout, data__val_fraction=val_fraction, train__seed=seed)
+    settings = preset(model).updated({**options.changes(recipe, config, set_), **given})
+    pages = {"Samples": samples, **({} if augmentations is None else {"Augmentations": augmentations})}
+    writable = {title: page for title, page in pages.items() if _check_page(title, page)}
     if fix is not None:
         check_new_folder(fix)
-    report = examine(data, layout, queries)
-    is_drawn = can_draw and _draw(report, samples)
+    report = examine(data, settings.data.layout, settings.model.num_queries, holdout_of(settings))
+    draw = {"Samples": lambda: _samples(report), "Augmentations": lambda: _augmentations(data, settings)}
+    drawn = {title: page for title, page in writable.items() if _draw(title, draw[title], page)}
     changes, refusal = None, None
     if fix is not None:
         try:
@@ -75,14 +98,14 @@ def doctor(
         print_json(
             {
                 **report.to_dict(),
-                "samples": str(samples) if is_drawn else None,
+                **{title.lower(): str(drawn[title]) if title in drawn else None for title in pages},
                 "changes": None if changes is None else [change._asdict() for change in changes],
             }
         )
     else:
         _print_report(report)
-        if is_drawn:
-            print(printable(f"Samples: {samples}"))
+        for title, page in drawn.items():
+            print(printable(f"{title}: {page}"))
         if changes is not None:
             _print_changes(changes, fix)
     if refusal is not None:
@@ -90,37 +113,52 @@ def doctor(
     raise typer.Exit(0 if report.clean else 1)
 
 
-def _check_samples(samples: Path) -> bool:
-    """Return whether the preview page can be written; say so if its folder cannot.
+def _check_page(title: str, page: Path) -> bool:
+    """Return whether a preview page can be written; say so if its folder cannot.
 
     Raises:
         UsageError: it is no name of an image file.
     """
     from anchordetr.data.doctor.outputs import check_writable
 
-    if samples.suffix.lower() not in _PAGES or samples.is_dir():
-        raise UsageError(f"--samples {samples}: give the name of an image file, which ends in {' or '.join(_PAGES)}.")
+    if page.suffix.lower() not in _PAGES or page.is_dir():
+        raise UsageError(
+            f"--{title.lower()} {page}: give the name of an image file, which ends in {' or '.join(_PAGES)}."
+        )
     try:
-        check_writable(samples.parent)
+        check_writable(page.parent)
     except InputError as error:
-        say(f"Samples are not drawn: {error}")
+        say(f"{title} are not drawn: {error}")
         return False
     return True
 
 
-def _draw(report: Report, samples: Path) -> bool:
-    """Write the preview page; say so if that fails, because the report matters more."""
-    from anchordetr.data.doctor.preview import sample_page
-
+def _draw(title: str, draw: Callable[[], Image.Image | None], file: Path) -> bool:
+    """Write a preview page; say so if that fails, because the report matters more."""
     try:
-        page = sample_page(report.splits)
+        page = draw()
         if page is not None:
-            samples.parent.mkdir(parents=True, exist_ok=True)
-            page.save(samples)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            page.save(file)
     except Exception as error:
-        say(f"Samples were not drawn: {reason(error)}.")
+        say(f"{title} were not drawn: {reason(error)}.")
         return False
     return page is not None
+
+
+def _samples(report: Report) -> Image.Image | None:
+    from anchordetr.data.doctor.preview import sample_page
+
+    return sample_page(report.splits)
+
+
+def _augmentations(data: Path, settings: Config) -> Image.Image | None:
+    from anchordetr.data.doctor.preview import augmentation_page
+    from anchordetr.data.loader import train_samples
+    from anchordetr.training.data import open_split
+
+    dataset = open_split(data, "train", settings)
+    return augmentation_page(train_samples(dataset, settings.data, settings.train.seed), dataset.class_names)
 
 
 def _print_report(report: Report) -> None:

@@ -8,6 +8,8 @@ from importlib import metadata
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
+from typer.core import TyperGroup
 
 from anchordetr.cli import benchmark, options
 from anchordetr.cli.config import show_config
@@ -22,7 +24,7 @@ from anchordetr.cli.profile_memory import profile_memory
 from anchordetr.cli.streams import protected_streams
 from anchordetr.cli.train import train
 from anchordetr.console import printable
-from anchordetr.errors import InputError, Stopped, UsageError
+from anchordetr.errors import InputError, Stopped, UsageError, closest_match, on_command_line
 
 
 def _print_version(is_asked: bool) -> None:
@@ -31,12 +33,31 @@ def _print_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
+_OLD_NAMES = {"replay": "debug-step"}
+_SYNONYMS = {"fit": "train", "val": "eval", "test": "eval", "validate": "eval", "detect": "predict", "infer": "predict"}
+
+
+class _Commands(TyperGroup):
+    """The commands, of which one that does not exist is refused with the most similar one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name in _OLD_NAMES:
+            ctx.fail(f"The command '{name}' is now called '{_OLD_NAMES[name]}'; use this name.")
+        if name not in self.commands and not name.startswith("-"):
+            meant = _SYNONYMS.get(name)
+            suggestion = f" Did you mean '{meant}'?" if meant else closest_match(name, self.commands)
+            ctx.fail(f"No such command '{name}'.{suggestion}")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Anchor DETR: train, evaluate and use a detector whose queries are anchor points. "
-    "Add --debug anywhere to see the traceback of an error.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Anchor DETR: train, evaluate and use a detector whose queries are anchor points.",
+    epilog="Example: anchordetr train --data data/pets --recipe finetune",
 )
 
 
@@ -45,31 +66,52 @@ def main(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere, in every command.")
+    ] = False,
 ) -> None:
     """Take the options of the command itself."""
 
 
-app.command("demo")(demo)
-app.command("train")(train)
-app.command("eval")(evaluate)
-app.command("predict")(predict)
-app.command("convert")(convert)
-app.command("debug-step")(debug_step)
-app.command("doctor")(doctor)
-app.command("profile-memory")(profile_memory)
-app.add_typer(benchmark.app, name="benchmark")
-app.command("list-models")(list_models)
-app.command("config")(show_config)
+_MODELS, _DATA, _MEASURE = "Models", "Data and settings", "Measurements"
+for name, command, panel, example in (
+    ("train", train, _MODELS, "train --data data/pets --recipe finetune --resolution 640"),
+    ("eval", evaluate, _MODELS, "eval --weights runs/train --data data/pets"),
+    ("predict", predict, _MODELS, "predict photos/ street.jpg --weights runs/train"),
+    ("convert", convert, _MODELS, "convert AnchorDETR_r50_dc5.pth models/coco"),
+    ("list-models", list_models, _MODELS, "list-models"),
+    ("demo", demo, _MODELS, "demo --epochs 2"),
+    ("doctor", doctor, _DATA, "doctor data/pets --fix data/pets_repaired"),
+    ("config", show_config, _DATA, "config anchordetr_r50_dc5 > pets.yaml"),
+    ("profile-memory", profile_memory, _MEASURE, "profile-memory --size 800x1333 --fits 24GB"),
+    ("debug-step", debug_step, _MEASURE, "debug-step runs/train/bad_step.pt"),
+):
+    app.command(name, rich_help_panel=panel, epilog=f"Example: anchordetr {example}")(command)
+app.add_typer(benchmark.app, name="benchmark", rich_help_panel=_MEASURE)
+
+
+def _command() -> Any:
+    """Return the command line, in whose help texts square brackets are no markup."""
+    root: Any = typer.main.get_command(app)
+    pending = [root]
+    while pending:
+        part = pending.pop()
+        pending += [*getattr(part, "commands", {}).values(), *getattr(part, "params", ())]
+        for text in ("help", "epilog"):
+            if getattr(part, text, None):
+                setattr(part, text, escape(getattr(part, text)))
+    return root
 
 
 def run(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 for success, 2 for wrong usage, 1 for other errors, 128 + N after signal N."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    with protected_streams():
+    with protected_streams(), on_command_line():
         try:
             options.require_values(given)
-            code = app([part for part in given if part != "--debug"], prog_name="anchordetr", standalone_mode=False)
+            arguments = [part for part in given if part != "--debug"]
+            code = _command()(arguments, prog_name="anchordetr", standalone_mode=False)
         except UsageError as error:
             _fail(error, str(error), 2, debug)
         except InputError as error:
@@ -97,6 +139,9 @@ def _explain_usage(error: Any, debug: bool) -> NoReturn:
         raise SystemExit(error.exit_code)
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "anchordetr"
+    if context and hasattr(error, "possibilities"):
+        options_of_command = {name for parameter in context.command.params for name in parameter.opts}
+        message = f"No such option: {error.option_name}.{options.meant(error.option_name, options_of_command)}"
     end = "" if message.endswith((".", "?")) else "."
     _fail(error, f"{message}{end} See {command} --help.", error.exit_code, debug)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,22 @@ from anchordetr.errors import UsageError
 
 _WHOLE_NUMBER = re.compile("[0-9]{1,9}")
 
-Data = Annotated[str, typer.Option(help="Data set folder, or 'shapes' for generated images.")]
+# panels of the help
+MODEL = "Model and settings"
+TRAINING = "Training"
+MACHINE = "Machine"
+OF_MODEL = "the model's"
+
+Data = Annotated[
+    str,
+    typer.Option(
+        help="A folder, data.yaml, COCO's JSON file or a .zip of them (docs/data.md), or 'shapes' for generated images."
+    ),
+]
+ValFraction = Annotated[
+    float | None,
+    typer.Option(help="Hold out this fraction of the images of train if there is no split for validation, e.g. 0.2."),
+]
 Weights = Annotated[
     str,
     typer.Option(
@@ -22,19 +37,91 @@ Weights = Annotated[
         "a published model's name (see list-models), or user/name on the Hugging Face hub."
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps, or a GPU: 0, 1 or cuda:1.", rich_help_panel=MACHINE)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Epochs = Annotated[int | None, typer.Option(help="Total number of epochs.")]
-BatchSize = Annotated[int | None, typer.Option(help="Images per optimizer step.")]
-LearningRate = Annotated[float | None, typer.Option(help="Learning rate of all parameters but the backbone's.")]
-Seed = Annotated[int | None, typer.Option(help="Random seed of initial weights, shuffling and augmentation.")]
-Workers = Annotated[
-    int | None, typer.Option(help="Worker processes that load images; 0 loads them in the main process.")
+InferenceBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        help="Images computed at once; results agree to rounding.",
+        show_default="chosen by the size of the images",
+        rich_help_panel=MACHINE,
+    ),
 ]
-Precision = Annotated[str | None, typer.Option(help="Number format: fp32, bf16 or fp16.")]
+InferencePrecision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision", help="Number format: fp32, bf16 or fp16.", show_default="fp32", rich_help_panel=MACHINE
+    ),
+]
+Resolution = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the long side of images, in evaluation and training.",
+        show_default=OF_MODEL,
+        rich_help_panel=TRAINING,
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Total number of epochs.", show_default=OF_MODEL, rich_help_panel=TRAINING)
+]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Images per optimizer step.", show_default=OF_MODEL, rich_help_panel=TRAINING)
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        help="Learning rate of all parameters but the backbone's.", show_default=OF_MODEL, rich_help_panel=TRAINING
+    ),
+]
+BackboneLearningRate = Annotated[
+    float | None,
+    typer.Option(help="Learning rate of the backbone.", show_default=OF_MODEL, rich_help_panel=TRAINING),
+]
+Ema = Annotated[
+    float | None,
+    typer.Option(
+        help="Decay of the EMA of the weights, such as 0.995; 0 is no EMA.",
+        show_default=OF_MODEL,
+        rich_help_panel=TRAINING,
+    ),
+]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        help="Stop after so many evaluations without a better AP; 0 is never.",
+        show_default=OF_MODEL,
+        rich_help_panel=TRAINING,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        help="Random seed of initial weights, shuffling and augmentation.",
+        show_default=OF_MODEL,
+        rich_help_panel=TRAINING,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Worker processes that load images; 0 loads them in the main process.",
+        show_default=OF_MODEL,
+        rich_help_panel=MACHINE,
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="Number format: fp32, bf16 or fp16.", show_default=OF_MODEL, rich_help_panel=MACHINE),
+]
 GradientCheckpointing = Annotated[
     bool | None,
-    typer.Option("--gradient-checkpointing", help="Use less memory: recompute features in the backward pass."),
+    typer.Option(
+        "--gradient-checkpointing",
+        help="Use less memory: recompute features in the backward pass.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Anchors = Annotated[int | None, typer.Option(help="Use only this many anchors, spread evenly among all.")]
 Patterns = Annotated[
@@ -42,9 +129,40 @@ Patterns = Annotated[
     typer.Option(help="Use only the first so many patterns ('2'), or those numbered '0,2' ('2,' for one)."),
 ]
 Layers = Annotated[int | None, typer.Option(help="Use only this many decoder layers, the first ones.")]
-Recipe = Annotated[str | None, typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred images.")]
-Config = Annotated[Path | None, typer.Option(help="YAML or JSON file of changes to the preset.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Change one key: section.key=value. Can be repeated.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="Settings for a kind of data: 'finetune' for a few hundred images.", rich_help_panel=MODEL),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help="YAML or JSON file of changes to the preset, or the config.json of a saved model.", rich_help_panel=MODEL
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one key: section.key=value, or key=value. Can be repeated.", rich_help_panel=MODEL
+    ),
+]
+
+
+def _import_plugins(files: list[Path] | None) -> list[Path] | None:
+    from anchordetr.registry import import_file
+
+    for file in files or []:
+        import_file(file)
+    return files
+
+
+Plugin = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Python file that registers parts of your own, imported first. Can be repeated.",
+        callback=_import_plugins,
+        rich_help_panel=MODEL,
+    ),
+]
 
 
 def given(**values: Any) -> dict[str, Any]:
@@ -52,21 +170,62 @@ def given(**values: Any) -> dict[str, Any]:
     return {key.replace("__", "."): value for key, value in values.items() if value is not None}
 
 
-def changes(recipe: str | None, config: Path | None, set_: list[str] | None) -> dict[str, Any]:
-    """Return the changes to a preset, ``{"section.key": value}``: ``--set`` overrides the file, it the recipe.
+def changes(
+    recipe: str | None, config: Path | None, set_: list[str] | None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the changes to a preset, ``{"section.key": value}``.
+
+    ``--set`` and the ``options`` of :func:`given` override the file, and the file the recipe. The last two are one
+    layer: a size and a resolution that contradict each other are refused, where one in a file is overridden.
 
     Raises:
         UsageError: there is no such recipe, or an assignment cannot be read.
         InputError: the file cannot be read.
     """
-    from anchordetr.config import flatten, parse_assignments, read_config_file
+    from anchordetr.config import merged, parse_assignments, read_config_file
     from anchordetr.models.presets import recipe as recipe_settings
 
-    return {
-        **(recipe_settings(recipe) if recipe is not None else {}),
-        **(flatten(read_config_file(config)) if config is not None else {}),
-        **parse_assignments(set_ or []),
-    }
+    return merged(
+        recipe_settings(recipe) if recipe is not None else {},
+        read_config_file(config) if config is not None else {},
+        {**parse_assignments(set_ or []), **(options or {})},
+    )
+
+
+_MEANT = {
+    "gpu": "--device",
+    "gpus": "--device",
+    "out": "--output-dir",
+    "outdir": "--output-dir",
+    "checkpoint": "--weights",
+    "ckpt": "--weights",
+    "dataset": "--data",
+    "exist_ok": "--overwrite",
+}
+
+
+def meant(option: str, known: Collection[str]) -> str:
+    """Return ``" Did you mean --epochs?"`` for an option that a command does not have, or an empty text.
+
+    Args:
+        option: what was given, such as ``--imgsz``.
+        known: the options of the command.
+    """
+    from anchordetr.config.schema import full_key
+    from anchordetr.config.unknown import ELSEWHERE, NEEDLESS, SYNONYMS
+    from anchordetr.errors import closest
+
+    name = option.lstrip("-").replace("-", "_")
+    if name in NEEDLESS:
+        return f" {NEEDLESS[name]}"
+    elsewhere = ELSEWHERE[name][0] if name in ELSEWHERE else _MEANT.get(name, "")
+    key = SYNONYMS.get(name, full_key(name))
+    own = (elsewhere, elsewhere.split(" ")[0], f"--{key.rpartition('.')[2].replace('_', '-')}")
+    match = next((part for part in own if part in known), None)
+    if match is None and "." in key and "--set" in known:
+        match = f"--set {key}=..."
+    match = match or elsewhere or closest(option, known)
+    return f" Did you mean {match}?" if match else ""
 
 
 def silence_profiler() -> None:
@@ -84,6 +243,31 @@ def parse_patterns(text: str | None) -> int | list[int] | None:
         return None
     numbers = parse_numbers("--patterns", text.removesuffix(","))
     return numbers if "," in text else numbers[0]
+
+
+def parse_threshold(text: str | None) -> float | dict[str, float] | None:
+    """Read a score (``0.5``), or scores of classes (``cat=0.3,dog=0.6``).
+
+    Raises:
+        UsageError: the text is neither, or a score is not from 0 to 1.
+    """
+    from anchordetr.prediction_options import require_score
+
+    if text is None:
+        return None
+    scores: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, value = part.rpartition("=")
+        try:
+            scores[name.strip()] = float(value)
+        except ValueError:
+            raise UsageError(
+                f"--threshold {text} is not a score or a list of them; write for example 0.5 or cat=0.3,dog=0.6."
+            ) from None
+        require_score(scores[name.strip()], "score in --threshold")
+    if "" in scores and len(scores) > 1:
+        raise UsageError(f"--threshold {text} mixes one score for all classes with scores of some; give one kind.")
+    return scores.get("", scores)
 
 
 def parse_numbers(option: str, text: str) -> list[int]:

@@ -1,82 +1,72 @@
-"""The files of ``anchordetr predict``: results as they come, all of them at the end, and drawn images."""
+"""The output folder of ``anchordetr predict``, and the formats that are written to it."""
 
 from __future__ import annotations
 
-import json
-import logging
-from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
-from anchordetr.data.fetch import is_address
-from anchordetr.detections import Detections
+from anchordetr.cli.prediction_formats import FORMATS, WHOLE_FILES, Categories, Format
 from anchordetr.disk import make_writable_folder
-from anchordetr.errors import InputError, reason
-from anchordetr.files import require_replaceable, safe_name, write_json
+from anchordetr.errors import InputError, UsageError, closest_match
+from anchordetr.files import require_replaceable
 
-_MOST_PIXELS_OF_JPEG = 65_500  # of a side
+_DEFAULT = Path("runs/predict")
+_RESULTS = re.compile(rf"{'|'.join(map(re.escape, WHOLE_FILES))}|labels|crops|\d{{4,}}_.*\.(jpg|png)")
 
-log = logging.getLogger("anchordetr")
 
-
-class PredictionFiles:
-    """Writes results to a folder; use it as a context manager.
-
-    ``predictions.jsonl`` gets each result on a line of its own as soon as it is found. ``predictions.json`` holds all
-    of them; it is written when the context ends, also by an error or an interruption.
+def output_folder(given: Path | None, overwrite: bool) -> Path:
+    """Create and return the folder for results.
 
     Args:
-        folder: is created; existing files of the same names are replaced.
+        given: the folder that the user named. None is ``runs/predict``, or if that holds results ``runs/predict2``, ...
+        overwrite: take a folder that holds results.
 
     Raises:
+        InputError: the given folder holds results, and ``overwrite`` is false.
         WriteError: the folder cannot be written.
     """
+    later = (_DEFAULT.with_name(f"{_DEFAULT.name}{number}") for number in itertools.count(2))
+    candidates = [given] if given else itertools.chain([_DEFAULT], later)
+    folder = next((folder for folder in candidates if overwrite or _result_in(folder) is None), None)
+    if folder is None:
+        raise InputError(
+            f"There are results already, for example {_result_in(given or _DEFAULT)}; choose another --output-dir, or "
+            "add --overwrite to replace files of the same names."
+        )
+    make_writable_folder(folder)
+    for name in WHOLE_FILES:
+        require_replaceable(folder / name)
+    return folder
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.results: list[dict[str, Any]] = []
-        self.json_file = folder / "predictions.json"
-        self._lines_file = folder / "predictions.jsonl"
-        self._names = {self.json_file.name, self._lines_file.name}
-        make_writable_folder(folder)
-        for file in (self.json_file, self._lines_file):
-            require_replaceable(file)
 
-    def __enter__(self) -> Self:
-        self._lines = self._lines_file.open("w", encoding="utf-8", errors="backslashreplace")
-        return self
+def _result_in(folder: Path) -> Path | None:
+    """Return a file of a folder that looks like a result of ``predict``."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return next((file for file in files if _RESULTS.fullmatch(file.name)), None)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            try:
-                self._lines.close()
-            finally:
-                write_json(self.json_file, self.results)
-        except OSError as failure:
-            raise InputError(
-                f"{self.json_file} could not be written ({failure.strerror or failure}); the results that could be are "
-                f"in {self._lines_file}, one on each line."
-            ) from failure
 
-    def add(self, image_id: int, detections: Detections) -> Path | None:
-        """Write the results of one image and draw it; return the drawing, None after a warning if that failed."""
-        name = str(detections.source)
-        results = [{**result, "file_name": name} for result in detections.to_coco(image_id)]
-        self.results += results
-        self._lines.writelines(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
-        self._lines.flush()
-        drawing = self.folder / self._drawing_name(image_id, name, detections)
-        try:
-            detections.plot(drawing)
-        except Exception as error:  # a full disk, or what fonts and encoders raise
-            log.warning("%s was not drawn: %s.", name, reason(error))
-            return None
-        return drawing
+def parse_formats(text: str, images: bool) -> list[type[Format]]:
+    """Return the formats that are named, separated by commas, and that of annotated images if they are wanted.
 
-    def _drawing_name(self, image_id: int, name: str, detections: Detections) -> str:
-        path = unquote(urlsplit(name).path) if is_address(name) else name
-        fits = detections.image is None or max(detections.image.shape) <= _MOST_PIXELS_OF_JPEG
-        return safe_name(f"{image_id:04d}_{PurePosixPath(path).stem}{'.jpg' if fits else '.png'}", self._names)
+    Raises:
+        UsageError: there is no such format.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in FORMATS:
+            raise UsageError(f"--save {name} is not known.{closest_match(name, FORMATS)}")
+    return [FORMATS[name] for name in dict.fromkeys([*names, *(["images"] if images else [])])]
+
+
+@contextmanager
+def open_formats(formats: Sequence[type[Format]], folder: Path, categories: Categories) -> Iterator[list[Format]]:
+    """Enter a context whose end writes what a format writes as a whole, also after an error or an interruption."""
+    with ExitStack() as stack:
+        writers = []
+        for kind in formats:
+            writers.append(kind(folder, categories))
+            stack.callback(writers[-1].close)
+        yield writers

@@ -2,7 +2,7 @@
 
 from anchordetr.config.model import ModelConfig
 from anchordetr.config.renamed import RENAMED, upgrade
-from anchordetr.config.schema import Config, differences, flatten, parse_config
+from anchordetr.config.schema import Config, differences, flatten, merged, parse_config
 from anchordetr.config.text import parse_assignments, read_config_file, to_yaml
 from anchordetr.config.training import DataConfig, LossConfig, TrainConfig
 
@@ -15,6 +15,7 @@ __all__ = [
     "TrainConfig",
     "differences",
     "flatten",
+    "merged",
     "parse_assignments",
     "parse_config",
     "read_config_file",

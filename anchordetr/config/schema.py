@@ -8,8 +8,10 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from anchordetr.config.model import ModelConfig
-from anchordetr.config.section import Section
+from anchordetr.config.resolution import RESOLUTION, with_sizes, without_sizes
+from anchordetr.config.section import Section, full_keys
 from anchordetr.config.training import DataConfig, LossConfig, TrainConfig
+from anchordetr.config.unknown import explain_unknown
 from anchordetr.errors import UsageError
 
 
@@ -30,16 +32,42 @@ class Config(Section):
         return self
 
     def updated(self, changes: Mapping[str, Any]) -> Config:
-        """Return a copy with ``{"section.key": value}`` or ``{"section": {"key": value}}`` changed.
+        """Return a copy with other values.
+
+        Args:
+            changes: ``{"section.key": value}``, ``{"section": {"key": value}}`` or ``{"key": value}``; the sections
+                have no key in common. ``data.resolution`` also sets the three sizes (docs/settings.md).
 
         Raises:
-            UsageError: a key does not exist or a value does not fit.
+            UsageError: a key does not exist, a value does not fit, or a size contradicts the resolution.
         """
         values = self.model_dump()
-        for key, value in flatten(changes).items():
-            section, _, name = key.partition(".")
+        keyed = {full_key(key): value for key, value in flatten(changes).items()}
+        for key, value in with_sizes(keyed, self.data).items():
+            section, separator, name = key.partition(".")
+            if not separator:
+                raise UsageError(explain_unknown(key, full_keys()))
             values.setdefault(section, {})[name] = value
         return parse_config(values)
+
+
+def full_key(name: str) -> str:
+    """Return the ``section.key`` of a key that is named alone; other names as they are."""
+    return full_keys().get(name, name)
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one set of changes for :meth:`Config.updated`, in which later layers override earlier ones.
+
+    A resolution overrides the sizes of the layers before it.
+    """
+    changes: dict[str, Any] = {}
+    for layer in layers:
+        keyed = {full_key(key): value for key, value in flatten(layer).items()}
+        if keyed.get(RESOLUTION) is not None:
+            changes = without_sizes(changes, keyed[RESOLUTION])
+        changes |= keyed
+    return changes
 
 
 def parse_config(values: Mapping[str, Any]) -> Config:

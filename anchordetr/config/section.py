@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from anchordetr.config.renamed import explain_renamed
+from anchordetr.config.unknown import explain_unknown
 from anchordetr.errors import UsageError, closest_match, limited
 
 
@@ -30,7 +31,14 @@ class Section(BaseModel):
             if renamed is not None:
                 raise UsageError(renamed)
             if name not in cls.model_fields:
-                known = [f"{cls.prefix}{field}" for field in cls.model_fields]
-                kind = "key" if cls.prefix else "section"
-                raise UsageError(f"Unknown configuration {kind} '{limited(key)}'.{closest_match(key, known)}")
+                if not cls.prefix and isinstance(value, Mapping):
+                    known = closest_match(name, cls.model_fields)
+                    raise UsageError(f"Unknown configuration section '{limited(name)}'.{known}")
+                raise UsageError(explain_unknown(key, full_keys()))
         return values
+
+
+def full_keys() -> dict[str, str]:
+    """Return the ``section.key`` of the name of each key; no two sections have a key of one name."""
+    sections = [section for section in Section.__subclasses__() if section.prefix]
+    return {name: f"{section.prefix}{name}" for section in sections for name in section.model_fields}

@@ -15,11 +15,13 @@ _INTRODUCTION = f"""# Settings
 <!-- `{REWRITE_COMMAND}` writes this page; descriptions are in anchordetr/config/. -->
 
 `--set section.key=value` changes one, `--config FILE` several, in YAML or JSON; in Python it is
-`preset(name).updated({{"section.key": value}})`. `anchordetr config MODEL` prints the settings of a preset as a file
-for `--config`, and `anchordetr train --help-settings` prints these tables. A value is read as what its key holds:
-`no` and `1.10` stay text where the key is text; infinity and NaN are refused. Defaults are those of
-`anchordetr_r50_c5`: the paper's network and recipe. What goes beyond the paper is explained in
-[beyond_the_paper.md](beyond_the_paper.md).
+`Detector(name, settings={{"section.key": value}})`, `detector.train(data, key=value)` or
+`preset(name).updated({{"section.key": value}})`. No two sections have a key in common: a key alone names it too.
+
+`anchordetr config MODEL` prints the settings of a preset as a file for `--config`, and `anchordetr train
+--help-settings` prints these tables. A value is read as what its key holds: `no` and `1.10` stay text where the key is
+text; infinity and NaN are refused. Defaults are those of `anchordetr_r50_c5`: the paper's network and recipe. What goes
+beyond the paper is explained in [beyond_the_paper.md](beyond_the_paper.md).
 """
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": "≥", "maximum": "≤", "exclusiveMaximum": "<"}
 

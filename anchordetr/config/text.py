@@ -10,7 +10,8 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from anchordetr.config.schema import Config
+from anchordetr.config.renamed import upgrade
+from anchordetr.config.schema import Config, full_key
 from anchordetr.documents import TextLoader, parse_yaml, read_yaml
 from anchordetr.errors import InputError, UsageError
 
@@ -34,7 +35,8 @@ def to_yaml(values: Any) -> str:
 def read_config_file(path: Path) -> dict[str, Any]:
     """Read a YAML or JSON file of changes to a preset; a section without keys changes nothing.
 
-    Values are of the type of their key: ``no`` and ``1.10`` are text where the key is text.
+    Values are of the type of their key: ``no`` and ``1.10`` are text where the key is text. Of a saved model's
+    ``config.json`` the sections are read, with the names of today.
 
     Raises:
         InputError: the file cannot be read or does not hold a mapping in YAML or JSON.
@@ -42,8 +44,12 @@ def read_config_file(path: Path) -> dict[str, Any]:
     sections = read_yaml(path, TextLoader)
     if not isinstance(sections, dict):
         raise InputError(f"The configuration file {path} must hold sections such as 'model:' with keys below them.")
+    if "format_version" in sections:
+        sections = upgrade({name: sections[name] for name in Config.model_fields if name in sections})
     return {
-        name: {key: typed(f"{name}.{key}", value) for key, value in keys.items()} if isinstance(keys, dict) else keys
+        name: {key: typed(f"{name}.{key}", value) for key, value in keys.items()}
+        if isinstance(keys, dict)
+        else typed(full_key(name), keys)
         for name, keys in sections.items()
         if keys not in _NULLS
     }
@@ -64,7 +70,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             raise UsageError(
                 f"--set {assignment} has no '='; write it as section.key=value, for example train.lr=1e-4."
             )
-        key = key.strip()
+        key = full_key(key.strip())
         changes[key] = _parse_list(assignment, text) if get_origin(_type_of(key)) is tuple else typed(key, text)
     return changes
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from anchordetr.config.section import Section
+from anchordetr.errors import UsageError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 LARGEST_SIDE = 32768
 """Pixels; no larger image is computed."""
+_STEP = 32  # pixels from one training size to the next: the largest stride of a feature map
 
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 PositiveCount = Annotated[int, Field(gt=0, le=1_000_000_000)]
@@ -26,6 +29,19 @@ class DataConfig(Section):
         default="auto",
         examples=["auto", "coco", "roboflow", "shapes", "voc", "yolo"],
         description="Layout of the data set's files; `auto` detects it. Or a registered name.",
+    )
+    val_fraction: float | None = Field(
+        default=None,
+        gt=0.0,
+        lt=1.0,
+        description="Fraction of the images of `train` that are held out as `val` if the data set has no such split, "
+        "chosen by their names and `train.seed`; `null` holds out none.",
+    )
+    resolution: Side | None = Field(
+        default=None,
+        description="Pixels of the long side to which images are resized. It sets `short_side`, `long_side` and "
+        "`train_short_sides`: the training sizes keep their ratio to the short side, in multiples of 32 up to the "
+        "resolution. Changing one of the three alone sets it to `null`, which leaves the sizes to them.",
     )
     short_side: Side = Field(
         default=800, description="Pixels of the short side to which images are resized in evaluation and prediction."
@@ -47,6 +63,32 @@ class DataConfig(Section):
         description="Directions in which training images are mirrored, each with probability 0.5. Add `vertical` where "
         "objects have no upright orientation, as under a microscope or from above.",
     )
+    color_jitter: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Strength of random changes of brightness, contrast, saturation and hue of training images; 0 is "
+        "none.",
+    )
+    random_scale: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=0.9,
+        description="Large-scale jitter of training images: s scales them by a factor from 1 - s to 1 / (1 - s). "
+        "Smaller ones are filled up with their mean color, larger ones are cropped; 0 is none.",
+    )
+    mosaic: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Probability that a training image is combined with three others in a grid of four.",
+    )
+    mixup: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Probability that a training image is mixed with another one; the objects of both are targets.",
+    )
     workers: int = Field(
         default=2,
         ge=0,
@@ -57,6 +99,48 @@ class DataConfig(Section):
         default=False,
         description="Decode every image before the start and leave out those that cannot be read, with a count; "
         "`false` stops at the first one.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _set_sizes(cls, values: Any) -> Any:
+        resolution = values.get("resolution") if isinstance(values, Mapping) else None
+        if not isinstance(resolution, int) or not 0 < resolution <= LARGEST_SIDE:
+            return values
+        fields = cls.model_fields
+        sizes = sizes_of(resolution, fields["short_side"].default, fields["train_short_sides"].default)
+        return {**sizes, **values}
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.resolution is None:
+            return self
+        for name in ("short_side", "long_side"):
+            if (side := getattr(self, name)) != self.resolution:
+                raise UsageError(_contradiction(self.resolution, name, side))
+        if (longest := max(self.train_short_sides)) > self.resolution:
+            raise UsageError(_contradiction(self.resolution, "train_short_sides", longest))
+        return self
+
+
+def sizes_of(resolution: int, short_side: int, train_short_sides: Sequence[int]) -> dict[str, Any]:
+    """Return the sizes of images that a resolution stands for.
+
+    Args:
+        resolution: pixels of the long side of every image in evaluation, and of the largest in training.
+        short_side, train_short_sides: the sizes before, whose ratio the training sizes keep.
+    """
+    scaled = (_STEP * round(side * resolution / short_side / _STEP) for side in train_short_sides)
+    sides = {min(max(side, _STEP), resolution) for side in scaled}
+    if max(train_short_sides) >= short_side:
+        sides = {side for side in sides if side < resolution - _STEP // 2} | {resolution}
+    return {"short_side": resolution, "long_side": resolution, "train_short_sides": tuple(sorted(sides))}
+
+
+def _contradiction(resolution: int, name: str, side: int) -> str:
+    return (
+        f"data.resolution={resolution} contradicts data.{name}={side}; give the resolution alone, or set it to null "
+        "to choose the sizes yourself."
     )
 
 
@@ -162,6 +246,8 @@ class TrainConfig(Section):
     tensorboard: bool = Field(
         default=False, description="Write TensorBoard logs too; needs the extra `anchordetr[tensorboard]`."
     )
+    wandb: bool = Field(default=False, description="Log to Weights & Biases too; needs the extra `anchordetr[wandb]`.")
+    mlflow: bool = Field(default=False, description="Log to MLflow too; needs the extra `anchordetr[mlflow]`.")
     gradient_checkpointing: bool = Field(
         default=False,
         description="Save memory: the backward pass recomputes the features of the transformer's layers.",

@@ -60,6 +60,7 @@ KINDS = {
     "skipped": Kind("repaired", "images that cannot be read, skipped", ""),
     "unusable": Kind("error", "splits that cannot be read", ""),
     "no_splits": Kind("error", "data sets without a split that can be read", "Check the layout and the annotations."),
+    "no_val": Kind("note", "no split for validation, which training needs", ""),
     "no_images": Kind("error", "splits without images", "Check the annotations."),
     "no_boxes": Kind("warning", "splits without boxes", "Check the annotations."),
     "reading": Kind("note", "remarks of the reader", ""),

@@ -1,4 +1,4 @@
-"""Image reading: files, URLs, arrays and tensors to upright uint8 RGB arrays; numpy and Pillow only.
+"""Image reading: files, their content, URLs, arrays and tensors to upright uint8 RGB arrays; numpy and Pillow only.
 
 Greyscale becomes RGB, 16-bit values are divided by 256, transparent pixels are composed over white, EXIF orientation
 is applied, and of an animation only the first frame is read, with a warning. Only the decoders of ``IMAGE_FORMATS``
@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,16 @@ from anchordetr.files import MEBIBYTE, require_regular_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageSource: TypeAlias = "str | Path | Image.Image | NDArray[np.uint8] | Tensor"
+
+class BinaryFile(Protocol):
+    """An object that gives the content of a file, such as ``io.BytesIO`` or ``open(file, "rb")``."""
+
+    def read(self) -> bytes:
+        """Return the content, from the current position on."""
+        ...
+
+
+ImageSource: TypeAlias = "str | Path | bytes | BinaryFile | Image.Image | NDArray[np.uint8] | Tensor"
 Pixels = NDArray[np.uint8]
 """An image: RGB (H, W, 3)."""
 
@@ -45,6 +54,7 @@ UNREADABLE_IMAGE_SUFFIXES = (
 IMAGE_BYTES = 1024 * MEBIBYTE
 """Larger files are not read as images."""
 
+_STRIP = 256  # rows
 _TO_UPRIGHT = {  # by EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -64,7 +74,8 @@ def load_image(source: ImageSource) -> Pixels:
     """Return an image as uint8 RGB (H, W, 3), in memory of its own.
 
     Args:
-        source: path, URL, PIL image, RGB uint8 array (H, W, 3), or tensor (3, H, W), uint8 or float in [0, 1].
+        source: path, URL, content of a file (bytes, BytesIO or an open file), PIL image, RGB uint8 array (H, W, 3), or
+            tensor (3, H, W), uint8 or float in [0, 1].
 
     Raises:
         InputError: the source cannot be read; the message names it and the reason.
@@ -77,19 +88,23 @@ def load_image(source: ImageSource) -> Pixels:
     if isinstance(source, (str, Path)):
         name = str(source)
         return read_image(io.BytesIO(fetch(name)) if is_address(source) else Path(source), shortened(name))
+    if isinstance(source, bytes):
+        return read_image(io.BytesIO(source), f"The image of {len(source):,} bytes")
+    if hasattr(source, "read"):
+        return load_image(_content(source))
     if hasattr(source, "detach"):  # a tensor; torch is not imported here
         return _from_tensor(source)
     kind = type(source).__name__  # None is what OpenCV returns for a file that it cannot read
-    raise InputError(f"A value of type {kind} is no image; give a path, an address, a PIL image, an array or a tensor.")
+    raise InputError(
+        f"A value of type {kind} is no image; give a path, an address, the bytes of a file, a PIL image, an array or a "
+        "tensor."
+    )
 
 
-def load_or_skip(source: ImageSource) -> Pixels | None:
-    """Return an image as :func:`load_image`, or None after a warning if it cannot be read."""
-    try:
-        return load_image(source)
-    except InputError as error:
-        log.warning("Skipped: %s", error)
-        return None
+def is_image_source(source: object) -> bool:
+    """Return whether :func:`load_image` takes a value for one image; of the others, iterables are several images."""
+    known = (str, Path, bytes, Image.Image, np.ndarray)
+    return isinstance(source, known) or hasattr(source, "detach") or hasattr(source, "read")
 
 
 def read_image(file: Path | io.BytesIO, name: str) -> Pixels:
@@ -212,7 +227,16 @@ def _to_array(image: Image.Image, name: str) -> Pixels:
     """Return an opened image as upright uint8 RGB (H, W, 3)."""
     image.load()
     method = _TO_UPRIGHT.get(_orientation(image))
-    return np.array(_to_rgb(image if method is None else image.transpose(method), name))
+    return _pixels(_to_rgb(image if method is None else image.transpose(method), name))
+
+
+def _pixels(image: Image.Image) -> Pixels:
+    """Return the pixels of an RGB image (H, W, 3), copied in strips: as a whole, Pillow needs them three times."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        bottom = min(top + _STRIP, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -227,7 +251,15 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _content(file: BinaryFile) -> bytes:
+    """Return the content of a file in memory, or the rest of an open one."""
+    content = file.getvalue() if isinstance(file, io.BytesIO) else file.read()
+    if not isinstance(content, bytes):
+        raise InputError("An open file must give bytes; open it with the mode 'rb'.")
+    return content
 
 
 def _from_array(array: NDArray[np.uint8]) -> Pixels:

@@ -15,9 +15,11 @@ from torchvision.ops import box_convert
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, Image
 
+from anchordetr.config import DataConfig
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.transforms import Normalise, prepare_image
-from anchordetr.errors import InputError, reason
+from anchordetr.data.mixing import Mixing
+from anchordetr.data.transforms import Normalise, Sample, prepare_image, train_transform
+from anchordetr.errors import InputError, by_user, reason
 from anchordetr.seeding import seed_of, seeded
 from anchordetr.types import ImageBatch, Target, pad_and_stack
 
@@ -85,7 +87,7 @@ class EpochBatches(Sampler[list[tuple[int, int, int]]]):
         if self.batch_size % (self.ranks * parts):
             raise InputError(
                 f"{self.batch_size} images of a step cannot be shared evenly by {self.ranks} processes in {parts} "
-                f"parts; choose a multiple of {self.ranks * parts} for --batch-size."
+                f"parts; choose a multiple of {self.ranks * parts} for {by_user('--batch-size', 'batch_size')}."
             )
 
     @property
@@ -121,33 +123,64 @@ class TrainSamples(Dataset[tuple[Tensor, Target, int]]):
     """A data set of augmented training samples, indexed by (epoch, step, index), the same in any worker.
 
     The random numbers of an image are seeded with (seed, epoch, index), those of its size with (seed, epoch, step).
+
+    Args:
+        dataset: the training split.
+        transform: from :func:`~anchordetr.data.transforms.train_transform`.
+        seed: of the random numbers.
+        mixing: combines an image with others before it is transformed.
     """
 
-    def __init__(self, dataset: DetectionDataset, transform: v2.Transform, seed: int) -> None:
+    def __init__(
+        self, dataset: DetectionDataset, transform: v2.Transform, seed: int, mixing: Mixing | None = None
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.mixing = mixing or Mixing()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Target, int]:
         epoch, step, index = key
-        record = self.dataset.annotations[index]
-        keep = ~record.crowd
-        size = (record.height, record.width)
-        sample = {
-            "image": Image(self.dataset.image(index)),
-            "boxes": BoundingBoxes(record.boxes[keep], format=BoundingBoxFormat.XYWH, canvas_size=size),
-            "labels": torch.from_numpy(record.labels[keep]),
-            "shapes": torch.Generator().manual_seed(seed_of(self.seed, epoch, step, _SHAPES)),
-        }
+        shapes = torch.Generator().manual_seed(seed_of(self.seed, epoch, step, _SHAPES))
+        sample = self._sample(index)
         with seeded(seed_of(self.seed, epoch, index)):
-            sample = self.transform(sample)
+            sample = self.transform({**self.mixing(sample, self._random_sample), "shapes": shapes})
         height, width = sample["image"].shape[-2:]
         boxes = box_convert(sample["boxes"].as_subclass(Tensor).float(), "xywh", "cxcywh")
         boxes /= torch.tensor([width, height, width, height])
-        return sample["image"].as_subclass(Tensor), Target(boxes, sample["labels"]), record.image_id
+        image_id = int(self.dataset.annotations.image_ids[index])
+        return sample["image"].as_subclass(Tensor), Target(boxes, sample["labels"]), image_id
+
+    def _sample(self, index: int) -> Sample:
+        """Return an image with the boxes and labels of its objects; crowds are no targets."""
+        record = self.dataset.annotations[index]
+        keep = ~record.crowd
+        size = (record.height, record.width)
+        return {
+            "image": Image(self.dataset.image(index)),
+            "boxes": BoundingBoxes(record.boxes[keep], format=BoundingBoxFormat.XYWH, canvas_size=size),
+            "labels": torch.from_numpy(record.labels[keep]),
+        }
+
+    def _random_sample(self) -> Sample:
+        return self._sample(int(torch.randint(len(self), (), device="cpu")))
+
+
+def train_samples(dataset: DetectionDataset, settings: DataConfig, seed: int) -> TrainSamples:
+    """Return the training samples of a data set, augmented as the configuration says."""
+    transform = train_transform(
+        settings.train_short_sides,
+        settings.long_side,
+        settings.crop,
+        settings.flips,
+        settings.color_jitter,
+        settings.random_scale,
+    )
+    mixing = Mixing(settings.mosaic, settings.mixup, max(settings.train_short_sides))
+    return TrainSamples(dataset, transform, seed, mixing)
 
 
 class TrainCollate:
@@ -171,8 +204,7 @@ class TrainCollate:
 
 
 def train_loader(
-    dataset: DetectionDataset,
-    transform: v2.Transform,
+    samples: TrainSamples,
     normalisation: tuple[Sequence[float], Sequence[float]],
     batches: EpochBatches,
     workers: int,
@@ -181,15 +213,14 @@ def train_loader(
     """Return a loader of :class:`TrainBatch`; set ``batches.epoch`` and ``batches.start`` before each epoch.
 
     Args:
-        dataset: the training split.
-        transform: from :func:`~anchordetr.data.transforms.train_transform`.
+        samples: from :func:`train_samples`, with the seed of the batches.
         normalisation: mean and standard deviation per channel, of pixels in [0, 1].
         batches: the batch sampler.
         workers: number of worker processes, 0 to load in this process.
         pin_memory: copy batches to page-locked memory.
     """
     return DataLoader(
-        TrainSamples(dataset, transform, batches.seed),
+        samples,
         batch_sampler=batches,
         collate_fn=TrainCollate(*normalisation),
         num_workers=workers,
@@ -213,7 +244,8 @@ def batches_of(loader: DataLoader[Any]) -> Iterator[Any]:
             raise
         raise InputError(
             f"A process that loads images died ({reason(error)}). The usual cause is too little memory, or too little "
-            "shared memory (/dev/shm; in a container, --shm-size): try fewer --workers, or --workers 0."
+            "shared memory (/dev/shm; in a container, --shm-size): try fewer workers, or "
+            f"{by_user('--workers 0', 'workers=0')}."
         ) from error
 
 

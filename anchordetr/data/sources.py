@@ -5,17 +5,31 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from anchordetr.data.fetch import is_address, shortened
-from anchordetr.data.images import IMAGE_SUFFIXES, UNREADABLE_IMAGE_SUFFIXES
+from anchordetr.data.images import IMAGE_SUFFIXES, UNREADABLE_IMAGE_SUFFIXES, ImageSource, is_image_source
 from anchordetr.errors import InputError, listed
 from anchordetr.files import is_hidden, list_files
 
 _NAMED = 5
 
 log = logging.getLogger("anchordetr")
+
+
+def several_images(source: ImageSource | Iterable[ImageSource]) -> Iterable[Any] | None:
+    """Return the images of a list, another iterable, a folder or a pattern; None for a source of a single image.
+
+    Raises:
+        InputError: as :func:`expand_source`.
+    """
+    if isinstance(source, (str, Path)):
+        return None if is_address(source) or Path(source).is_file() else expand_source(source)
+    if is_image_source(source) or isinstance(source, Mapping):
+        return None
+    return source if isinstance(source, Iterable) else None
 
 
 def expand_sources(sources: Sequence[str | Path]) -> list[str | Path]:

@@ -6,6 +6,7 @@ images of a batch share its draws, so that their sizes are similar; other random
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from torchvision.transforms.v2 import functional as tvf
 
 Sample = dict[str, Any]
 
+_JITTER = (0.6, 0.6, 0.6, 0.1)  # largest relative changes of brightness, contrast, saturation, and turns of the hue
+_LEAST_VISIBLE = 0.25  # share of a box in a window; a smaller part is no target
 _FLIPS: dict[str, type[nn.Module]] = {"horizontal": v2.RandomHorizontalFlip, "vertical": v2.RandomVerticalFlip}
 
 
@@ -63,6 +66,54 @@ class RandomSizeCrop(nn.Module):
         window = [_draw(sample, min(self.smallest, side), min(self.largest, side) + 1) for side in sides]
         cropped: Sample = v2.RandomCrop(window)(sample)
         return cropped
+
+
+class RandomScale(nn.Module):
+    """Large-scale jitter: scales by a random factor from 1 - ``strength`` to 1 / (1 - ``strength``), log-uniform.
+
+    The size of the image stays: a smaller one is put at a random place on its mean color. A larger one is cropped at a
+    random place, without being resampled, so that its size stays in proportion only.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.log_range = -math.log1p(-strength)
+
+    def forward(self, sample: Sample) -> Sample:
+        """Return the sample with scaled image and boxes."""
+        height, width = tvf.get_size(sample["image"])
+        factor = math.exp((2 * random_number() - 1) * self.log_range)
+        if factor >= 1:
+            return random_window(sample, (max(round(height / factor), 1), max(round(width / factor), 1)))
+        size = max(round(height * factor), 1), max(round(width * factor), 1)
+        top, left = (_draw({}, 0, large - small + 1) for large, small in zip((height, width), size, strict=True))
+        margins = [left, top, width - size[1] - left, height - size[0] - top]
+        color = sample["image"].float().mean(dim=(1, 2)).tolist()
+        placed: Sample = v2.Compose(
+            [v2.Resize(size, antialias=True), v2.Pad(margins, fill=color), v2.SanitizeBoundingBoxes()]
+        )(sample)
+        return placed
+
+
+def random_window(sample: Sample, size: tuple[int, int]) -> Sample:
+    """Return a random window (height, width) of a sample.
+
+    Boxes are clipped to it. Those of which less than a quarter or a pixel remains are left out.
+    """
+    before = sample["boxes"][:, 2:].prod(dim=1)
+    cropped: Sample = v2.Compose([v2.RandomCrop(size), v2.ClampBoundingBoxes()])(sample)
+    boxes = cropped["boxes"].as_subclass(Tensor)
+    keep = (boxes[:, 2:].prod(dim=1) >= _LEAST_VISIBLE * before) & (boxes[:, 2:] >= 1).all(dim=1)
+    return {
+        **cropped,
+        "boxes": tv_tensors.wrap(boxes[keep], like=cropped["boxes"]),
+        "labels": cropped["labels"][keep],
+    }
+
+
+def random_number() -> float:
+    """Return a random number in [0, 1) from torch's global generator of the CPU."""
+    return float(torch.rand((), device="cpu"))
 
 
 class OneOf(nn.Module):
@@ -115,11 +166,19 @@ def eval_transform(short_side: int, long_side: int, mean: Sequence[float], std: 
     return v2.Compose([ResizeShortSide(short_side, long_side), Normalise(mean, std)])
 
 
-def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flips: Sequence[str]) -> v2.Transform:
+def train_transform(
+    short_sides: Sequence[int],
+    long_side: int,
+    crop: bool,
+    flips: Sequence[str],
+    color_jitter: float = 0.0,
+    random_scale: float = 0.0,
+) -> v2.Transform:
     """Return DETR's augmentation of uint8 samples: flips, then either resize, or resize, crop and resize.
 
     DETR crops 384 to 600 pixels of images resized to 400 to 600 pixels for training sizes up to 800; for other training
-    sizes both are scaled in proportion.
+    sizes both are scaled in proportion. Beyond DETR, images are scaled after the flips (:class:`RandomScale`), and
+    their colors are changed at the end, where they are small; 0 is neither.
     """
     resize = _resize_to_one_of(short_sides, long_side)
     unit = max(short_sides) / 800
@@ -134,7 +193,12 @@ def train_transform(short_sides: Sequence[int], long_side: int, crop: bool, flip
         ]
     )
     steps: list[nn.Module] = [_FLIPS[direction](0.5) for direction in flips]
-    return v2.Compose([*steps, OneOf([resize, cropped]) if crop else resize])
+    if random_scale:
+        steps.append(RandomScale(random_scale))
+    steps.append(OneOf([resize, cropped]) if crop else resize)
+    if color_jitter:
+        steps.append(v2.ColorJitter(*(strength * color_jitter for strength in _JITTER)))
+    return v2.Compose(steps)
 
 
 def _resize_to_one_of(short_sides: Sequence[int], long_side: int) -> OneOf:

@@ -22,6 +22,7 @@ from anchordetr.detections import Detections
 from anchordetr.distributed import ALONE, ProcessGroup
 from anchordetr.errors import InputError
 from anchordetr.evaluation.confusion import confusion_matrix
+from anchordetr.evaluation.thresholds import best_thresholds
 from anchordetr.metrics import STATISTICS, Details, Metrics
 
 Detect = Callable[[Sequence[Tensor], Sequence[tuple[int, int]]], list[Detections]]
@@ -73,6 +74,27 @@ def coco_rows(
     return rows
 
 
+def coco_results(dataset: DetectionDataset, rows: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return result rows (see :func:`coco_rows`) as COCO results, with the names of files and classes.
+
+    They are sorted by image, and have the data set's own ids.
+    """
+    results = []
+    for index, *box, score, label in rows[np.argsort(rows[:, 0], kind="stable")].tolist():
+        record = dataset.annotations[int(index)]
+        results.append(
+            {
+                "image_id": record.image_id,
+                "category_id": dataset.category_ids[int(label)],
+                "bbox": box,
+                "score": score,
+                "file_name": record.file_name,
+                "class_name": dataset.class_names[int(label)],
+            }
+        )
+    return results
+
+
 def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metrics:
     """Compute COCO's metrics of result rows (see :func:`coco_rows`).
 
@@ -95,8 +117,27 @@ def coco_metrics(dataset: DetectionDataset, rows: NDArray[np.float64]) -> Metric
         evaluation.summarize()
     stats = dict(zip(STATISTICS, (float(value) for value in evaluation.stats), strict=True))
     precision = evaluation.eval["precision"]
-    details = Details(precision[0, :, :, 0, -1].copy(), partial(confusion_matrix, dataset, rows))
-    return Metrics(**stats, per_class=_per_class(precision, dataset), details=details)
+    best = best_thresholds(_of_all_areas(evaluation), dataset.class_names)
+    confusion = partial(confusion_matrix, dataset, rows, best.threshold)
+    details = Details(precision[0, :, :, 0, -1].copy(), best.threshold, confusion, partial(coco_results, dataset, rows))
+    return Metrics(
+        **stats,
+        per_class=_per_class(precision, dataset),
+        f1=best.f1,
+        threshold=best.threshold,
+        class_thresholds=best.by_class,
+        details=details,
+    )
+
+
+def _of_all_areas(evaluation: COCOeval) -> list[dict[str, Any] | None]:
+    """Return the matches of each class and image, for objects of all sizes: the first area range of each class."""
+    images, areas = len(evaluation.params.imgIds), len(evaluation.params.areaRng)
+    return [
+        matches
+        for start in range(0, len(evaluation.evalImgs), images * areas)
+        for matches in evaluation.evalImgs[start : start + images]
+    ]
 
 
 def _by_index(truth: dict[str, Any]) -> dict[str, Any]:

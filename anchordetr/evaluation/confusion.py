@@ -10,12 +10,11 @@ from torchvision.ops import box_convert, box_iou
 
 from anchordetr.data.dataset import DetectionDataset
 
-_SCORE = 0.3
 _IOU = 0.5
 
 
-def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> sparse.csr_array:
-    """Return the confusion matrix of all detections with a score of at least 0.3.
+def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64], threshold: float) -> sparse.csr_array:
+    """Return the confusion matrix of all detections with a score of at least ``threshold``.
 
     In descending order of score, a detection is matched with the unmatched object of the highest IoU, if that is at
     least 0.5, regardless of class. Crowds are left out.
@@ -23,6 +22,7 @@ def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> sp
     Args:
         dataset: with annotations.
         rows: (R, 7), see :func:`~anchordetr.evaluation.coco.coco_rows`.
+        threshold: lowest score.
 
     Returns:
         (K + 1, K + 1) int64: rows are classes of objects, columns predicted classes; the last row counts detections
@@ -30,7 +30,7 @@ def confusion_matrix(dataset: DetectionDataset, rows: NDArray[np.float64]) -> sp
     """
     nothing = len(dataset.class_names)
     truths, predictions = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    rows = rows[rows[:, 5] >= _SCORE]
+    rows = rows[rows[:, 5] >= threshold]
     rows = rows[np.lexsort((-rows[:, 5], rows[:, 0]))]
     starts, ends = (np.searchsorted(rows[:, 0], np.arange(len(dataset)), side=side) for side in ("left", "right"))
     for index, (start, end) in enumerate(zip(starts, ends, strict=True)):

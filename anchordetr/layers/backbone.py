@@ -9,16 +9,18 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor, nn
 
-from anchordetr.errors import InputError, UsageError, closest_match, limited, reason
+from anchordetr.errors import InputError, UsageError, closest_match, limited, reason, setting
 from anchordetr.feature_levels import is_dilated, strides_of
 from anchordetr.files import require_regular_file
 from anchordetr.grouping import group_by
 from anchordetr.layers.frozen_norm import fold_frozen_norms
 from anchordetr.layers.fx_graph import runs_by_modules
-from anchordetr.registry import BACKBONES
+from anchordetr.registry import BACKBONES, own_parts
 from anchordetr.types import ImageBatch, pad_and_stack
+from anchordetr.web import is_reachable, only_errors
 
 Size = tuple[int, int]
 
@@ -163,7 +165,8 @@ def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int,
     """Return timm's options, the indices of the chosen maps and their strides."""
     if not timm.is_model(name.split(".")[0]):
         known = [*BACKBONES.names(), *timm.list_models()]
-        raise UsageError(f"Unknown backbone '{limited(name)}'.{closest_match(name, known)}")
+        listing = "timm.list_models()"
+        raise UsageError(f"Unknown backbone '{limited(name)}'.{closest_match(name, known, listing)} {own_parts()}")
     options: dict[str, Any] = {"output_stride": 16} if is_dilated(features) else {}
     try:
         with torch.device("meta"):
@@ -184,18 +187,52 @@ def _select_levels(name: str, features: str) -> tuple[dict[str, Any], tuple[int,
 def _create_network(name: str, pretrained: bool, weights: Path | None, **options: Any) -> Any:
     if weights is not None:
         require_regular_file(weights)
+    elif pretrained:
+        weights = _downloaded_before(name)
     overlay = {"file": str(weights)} if weights is not None else None
     try:
-        return timm.create_model(
-            name,
-            features_only=True,
-            pretrained=pretrained or weights is not None,
-            pretrained_cfg_overlay=overlay,
-            **options,
-        )
+        with only_errors("timm", "huggingface_hub"):
+            return timm.create_model(
+                name,
+                features_only=True,
+                pretrained=pretrained or weights is not None,
+                pretrained_cfg_overlay=overlay,
+                **options,
+            )
     except Exception as error:
         source = f"from {weights}" if weights is not None else "over the network"
         raise InputError(
-            f"The weights of the backbone '{name}' could not be loaded {source} ({reason(error)}). Give a file with "
-            "model.backbone_weights=FILE, or start from random weights with model.pretrained_backbone=false."
+            f"The weights of the backbone '{name}' could not be loaded {source} ({reason(error)}): {_advice()}."
         ) from error
+
+
+def _downloaded_before(name: str) -> Path | None:
+    """Return the file of timm's weights if an earlier run has fetched it; None if timm is to fetch it.
+
+    Raises:
+        UsageError: timm has no weights of this network.
+        InputError: the hub cannot be reached, for which huggingface_hub waits a minute.
+    """
+    published = timm.models.get_pretrained_cfg(name)
+    if published is None or not published.has_weights:
+        raise UsageError(f"timm has no weights of the backbone '{name}': {_advice()}.")
+    if not published.hf_hub_id:
+        return None
+    repository, _, revision = published.hf_hub_id.partition("@")
+    for file in (published.hf_hub_filename, "model.safetensors", "pytorch_model.bin"):
+        found = try_to_load_from_cache(repository, file, revision=revision or None) if file else None
+        if isinstance(found, str) and not published.custom_load:
+            return Path(found)
+    if not constants.HF_HUB_OFFLINE and not is_reachable(constants.ENDPOINT):
+        raise InputError(
+            f"The weights of the backbone '{name}' are not on this machine, and {constants.ENDPOINT} cannot be "
+            f"reached: connect to the network, {_advice()}."
+        )
+    return None
+
+
+def _advice() -> str:
+    return (
+        f"give a file with {setting('model.backbone_weights', 'FILE')}, or start from random weights with "
+        f"{setting('model.pretrained_backbone', 'false')}"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from anchordetr.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
-from anchordetr.errors import UsageError, closest_match
+from anchordetr.errors import UsageError, by_user, closest_match
 
 PRESETS: dict[str, Config] = {
     "anchordetr_r50_c5": Config(),
@@ -104,7 +104,8 @@ def preset(name: str) -> Config:
         UsageError: there is no preset of this name.
     """
     if name not in PRESETS:
-        raise UsageError(f"Unknown model '{name}'.{closest_match(name, PRESETS)}")
+        listing = by_user("anchordetr list-models", "anchordetr.list_models()")
+        raise UsageError(f"Unknown model '{name}'.{closest_match(name, PRESETS, listing)}")
     return PRESETS[name]
 
 
@@ -120,5 +121,5 @@ def recipe(name: str) -> dict[str, Any]:
         >>> detector = Detector(preset("anchordetr_r50_c5").updated(recipe("finetune")))
     """
     if name not in RECIPES:
-        raise UsageError(f"Unknown recipe '{name}'; known: {', '.join(RECIPES)}.{closest_match(name, RECIPES)}")
+        raise UsageError(f"Unknown recipe '{name}'.{closest_match(name, RECIPES)}")
     return dict(RECIPES[name])

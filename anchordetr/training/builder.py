@@ -12,13 +12,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from anchordetr.config import Config
+from anchordetr.config import Config, flatten
 from anchordetr.console import say
 from anchordetr.criterion import build_criterion
 from anchordetr.data.box_centers import box_centres, representatives
 from anchordetr.data.dataset import DetectionDataset
-from anchordetr.data.loader import EpochBatches, train_loader
-from anchordetr.data.transforms import train_transform
+from anchordetr.data.loader import EpochBatches, train_loader, train_samples
 from anchordetr.device import repeatable
 from anchordetr.distributed import ProcessGroup, process_group
 from anchordetr.errors import UsageError
@@ -28,17 +27,19 @@ from anchordetr.models.anchor_detr import AnchorDETR
 from anchordetr.training.callbacks import Callback, Callbacks
 from anchordetr.training.data import Evaluate, TrainingData
 from anchordetr.training.display import ProgressDisplay
+from anchordetr.training.mlflow import MLflow
 from anchordetr.training.optim import build_optimization
 from anchordetr.training.run import TrainingRun
 from anchordetr.training.tensorboard import TensorBoard
 from anchordetr.training.trainer import Trainer
+from anchordetr.training.wandb import WandB
 
 
 @contextmanager
 def open_trainer(
     model: AnchorDETR,
     train_set: DetectionDataset,
-    evaluate: Callable[[ProcessGroup, nn.Module, Callable[[], None]], Metrics],
+    evaluate: Callable[[ProcessGroup, nn.Module, Callable[[int, int], None]], Metrics],
     run: TrainingRun,
     state: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -73,10 +74,10 @@ def build_trainer(
         evaluate: see :data:`~anchordetr.training.data.Evaluate`.
         run: folder, configuration and process group.
         state: a saved state to resume from; None starts a new run.
-        callbacks: of the user; called after the progress display and TensorBoard.
+        callbacks: of the user; called after the progress display and the loggers.
 
     Raises:
-        UsageError: ``train.freeze`` or ``train.anchors_from_data`` does not fit the network, or TensorBoard is missing.
+        UsageError: ``train.freeze`` or ``train.anchors_from_data`` does not fit the network, or a logger is missing.
         InputError: the images of a step cannot be divided evenly among the processes.
     """
     config, settings = run.config, run.config.train
@@ -141,8 +142,7 @@ def _build_loader(model: AnchorDETR, train_set: DetectionDataset, run: TrainingR
         ratios=train_set.annotations.ratios,
     )
     return train_loader(
-        train_set,
-        train_transform(data.train_short_sides, data.long_side, data.crop, data.flips),
+        train_samples(train_set, data, settings.seed),
         (model.backbone.mean, model.backbone.std),
         batches,
         workers=data.workers,
@@ -154,7 +154,9 @@ def _build_callbacks(run: TrainingRun, callbacks: Sequence[Callback]) -> Callbac
     """Return the callbacks of this process; only the main process has any."""
     if not run.process_group.is_main:
         return Callbacks([])
+    settings, flat = run.config.train, flatten(run.config.model_dump(mode="json"))
     displays: list[Callback] = [ProgressDisplay()]
-    if run.config.train.tensorboard:
-        displays.append(TensorBoard())
+    displays += [TensorBoard()] if settings.tensorboard else []
+    displays += [WandB(flat)] if settings.wandb else []
+    displays += [MLflow(flat)] if settings.mlflow else []
     return Callbacks(callbacks, displays)

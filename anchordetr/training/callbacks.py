@@ -1,4 +1,4 @@
-"""The protocol of training callbacks, and a list of callbacks that is called like one."""
+"""The base class of training callbacks, and a list of callbacks that is called like one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 
@@ -50,8 +50,22 @@ class StepEnd:
     lr: float
 
 
-class Callback(Protocol):
-    """The protocol of callbacks, and their base class: methods that a subclass leaves out do nothing.
+@dataclass(frozen=True)
+class EvaluationStep:
+    """What ``on_evaluation_step`` receives: the batch of an evaluation that comes next.
+
+    Attributes:
+        epoch: number of the epoch that is evaluated, from 1.
+        batch: index of the batch, from 0. batches: how many there are.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+
+
+class Callback:
+    """The base class of callbacks: methods that a subclass leaves out do nothing.
 
     Callbacks are called on the main process only, in the order given. When one raises, the other callbacks are
     still called, the state of the run is saved, all processes end, and the exception is raised again: nothing is lost,
@@ -69,6 +83,9 @@ class Callback(Protocol):
 
     def on_step(self, step: StepEnd) -> None:
         """Called after each optimizer step."""
+
+    def on_evaluation_step(self, step: EvaluationStep) -> None:
+        """Called before each batch of an evaluation."""
 
     def on_epoch(self, entry: Mapping[str, Any]) -> None:
         """Called after each epoch, once its state is saved, with its line of ``log.jsonl``.
@@ -106,6 +123,9 @@ class Callbacks(Callback):
 
     def on_step(self, step: StepEnd) -> None:
         self._call("on_step", step)
+
+    def on_evaluation_step(self, step: EvaluationStep) -> None:
+        self._call("on_evaluation_step", step)
 
     def on_epoch(self, entry: Mapping[str, Any]) -> None:
         self._call("on_epoch", entry)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from anchordetr.config import Config
 from anchordetr.data.dataset import DetectionDataset
+from anchordetr.data.layouts.holdout import Holdout
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.loader import EpochBatches, TrainBatch, batches_of
 from anchordetr.data.preflight import preflight
@@ -19,8 +22,13 @@ from anchordetr.distributed import is_main_process
 from anchordetr.errors import InputError
 from anchordetr.metrics import Metrics
 
-Evaluate = Callable[[nn.Module, Callable[[], None]], Metrics]
-"""Returns the metrics of a network in eval mode; calls the function between batches, equally often on all processes."""
+log = logging.getLogger("anchordetr")
+
+_FEW_IMAGES = 2000
+
+Evaluate = Callable[[nn.Module, Callable[[int, int], None]], Metrics]
+"""Returns the metrics of a network in eval mode; calls the function before each batch, equally often on all processes,
+with the number of the batch, from 0, and how many there are."""
 
 
 class TrainingData:
@@ -64,14 +72,27 @@ class TrainingData:
         del self.loader
 
 
+def open_split(data: str | Path, split: str, config: Config) -> DetectionDataset:
+    """Open one split of a data set as a configuration says.
+
+    Raises:
+        InputError: the data cannot be used; the message says why.
+    """
+    return open_dataset(data, split, config.data.layout, config.data.skip_broken, holdout_of(config))
+
+
+def holdout_of(config: Config) -> Holdout:
+    """Return which images of a data set without ``val`` a configuration holds out."""
+    return Holdout(config.data.val_fraction, config.train.seed)
+
+
 def open_splits(data: str | Path, config: Config) -> tuple[DetectionDataset, DetectionDataset]:
     """Open and check the splits ``train`` and ``val`` of a data set.
 
     Raises:
         InputError: the data cannot be used; the message says why.
     """
-    layout, skip_broken = config.data.layout, config.data.skip_broken
-    train_set, val_set = (open_dataset(data, split, layout, skip_broken) for split in ("train", "val"))
+    train_set, val_set = (open_split(data, split, config) for split in ("train", "val"))
     if train_set.class_names != val_set.class_names:
         raise InputError(
             f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}; give both splits "
@@ -82,3 +103,26 @@ def open_splits(data: str | Path, config: Config) -> tuple[DetectionDataset, Det
     if is_main_process():
         preflight(train_set, val_set, config.model.num_queries)
     return train_set, val_set
+
+
+def advise_recipe(train_set: DetectionDataset, config: Config, data: str | Path, is_trained: bool) -> None:
+    """Warn if the paper's recipe is to be used on a small data set, and name the better command.
+
+    Args:
+        train_set, config: of the run.
+        data: the data set as the user named it.
+        is_trained: whether the weights are those of a trained detector.
+    """
+    count, model = len(train_set), config.model
+    if count >= _FEW_IMAGES or model.init != "paper" or model.encoder_loss or not is_main_process():
+        return
+    if is_trained:
+        log.warning("The paper's recipe was made for 118,000 images; for %d, add --recipe finetune.", count)
+    else:
+        log.warning(
+            "The paper's recipe was made for 118,000 images, and with %d its AP usually stays near 0. Better: "
+            "anchordetr train --data %s --weights anchordetr_r50_dc5 --recipe finetune, or with --model "
+            "anchordetr_v2_small instead of --weights.",
+            count,
+            shlex.quote(str(data)),
+        )

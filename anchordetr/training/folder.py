@@ -15,7 +15,7 @@ from pathlib import Path
 from anchordetr.console import say
 from anchordetr.disk import make_writable_folder
 from anchordetr.distributed import is_main_process
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, by_user
 from anchordetr.locks import Lock
 from anchordetr.temporary import remove_abandoned
 from anchordetr.training.state import holds_state, remove_states
@@ -82,12 +82,13 @@ def run_lock(folder: Path) -> Iterator[None]:
 def _require_no_run(folder: Path) -> None:
     """Refuse a folder with a run; in one without, what a process left that was killed in its first save is no run."""
     if holds_state(folder / "last"):
-        raise InputError(f"{folder} already holds a run; resume it (--resume), or choose another --output-dir.")
+        resume, other = by_user("--resume", "resume=True"), by_user("--output-dir", "output_dir")
+        raise InputError(f"{folder} already holds a run; resume it ({resume}), or choose another {other}.")
     products = [name for name in _PRODUCTS if (folder / name).exists()]
     if products:
         raise InputError(
             f"{folder} holds {', '.join(products)} of a run that cannot be resumed, for it has no state; choose "
-            "another --output-dir, or move them away."
+            f"another {by_user('--output-dir', 'output_dir')}, or move them away."
         )
     if (folder / "last").exists() or (folder / LOG_FILE).exists():
         say(f"The first save of a run in {folder} was interrupted; it starts over.")

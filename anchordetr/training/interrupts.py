@@ -46,13 +46,13 @@ class StopSignals:
         self._before = {}
 
 
-def checked(function: Callable[P, R], check: Callable[[], None], calls: int) -> Callable[P, R]:
-    """Return a function that first calls ``check``, at its first ``calls`` calls."""
+def checked(function: Callable[P, R], check: Callable[[int, int], None], calls: int) -> Callable[P, R]:
+    """Return a function that first calls ``check(number, calls)``, at its first ``calls`` calls, numbered from 0."""
     numbers = itertools.count()
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if next(numbers) < calls:
-            check()
+        if (number := next(numbers)) < calls:
+            check(number, calls)
         return function(*args, **kwargs)
 
     return call

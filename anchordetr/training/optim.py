@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from anchordetr.config import TrainConfig
 from anchordetr.console import say
+from anchordetr.errors import setting
 from anchordetr.training.ema import build_ema
 
 
@@ -112,7 +113,7 @@ def learning_rates(settings: TrainConfig) -> tuple[float, float]:
         return scaled
     say(
         f"The learning rates are meant for batch size {settings.lr_batch_size}, and it is {settings.batch_size}. "
-        f"--set train.scale_lr=true would scale them to {shown}."
+        f"{setting('train.scale_lr', 'true')} would scale them to {shown}."
     )
     return rates
 

@@ -13,6 +13,23 @@ LOSSES = ("total", *LOSS_TERMS)
 """Names of the losses that are logged: the weighted sum, and those of the last decoder layer."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        reason: why it ended, such as ``all 50 epochs are trained``.
+        best_epoch: the epoch of the best model, from 1.
+        seconds: spent on training, evaluating and saving; of all processes that resumed the run one after the other.
+        device: name of the GPU or processor, threads and processes.
+    """
+
+    reason: str
+    best_epoch: int
+    seconds: float
+    device: str
+
+
 @dataclass
 class Progress:
     """The progress of a run.
@@ -26,6 +43,7 @@ class Progress:
         best_ap: the highest AP so far, minus infinity before the first evaluation.
         evaluations_without_improvement: evaluations since ``best_ap``.
         history: one log entry for each epoch.
+        seconds: time spent so far.
     """
 
     epoch: int = 0
@@ -36,6 +54,12 @@ class Progress:
     best_ap: float = -math.inf
     evaluations_without_improvement: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether any epoch was evaluated, so that there is a best model."""
+        return self.best_ap > -math.inf
 
     def add_step(self, losses: Mapping[str, float], lr: float) -> None:
         """Count a step; add its losses and note its learning rate."""
@@ -61,7 +85,6 @@ class Progress:
         self.best_ap, self.evaluations_without_improvement = metrics.ap, 0
         return True
 
-    def best_metrics(self) -> Metrics:
-        """Return the metrics with the highest AP; the first ones if several are equal."""
-        evaluated = [entry for entry in self.history if "ap" in entry]
-        return Metrics.from_dict(max(evaluated, key=lambda entry: entry["ap"]))
+    def best_entry(self) -> dict[str, Any]:
+        """Return the log entry with the highest AP; the first one if several are equal."""
+        return max((entry for entry in self.history if "ap" in entry), key=lambda entry: entry["ap"])

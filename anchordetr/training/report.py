@@ -14,16 +14,19 @@ import torch
 
 from anchordetr import markdown
 from anchordetr.config import Config, differences
-from anchordetr.console import shortened
+from anchordetr.console import duration, shortened
 from anchordetr.files import write_text
+from anchordetr.machine import commit
 from anchordetr.metrics import Metrics
-from anchordetr.training.progress import LOSSES
+from anchordetr.training.progress import LOSSES, Outcome
 
 REPORT_FILE = "report.md"
 _PAGE = """# {title}
 
 {command}
 
+| | |
+|---|---|
 {facts}
 
 | AP | AP50 | AP75 | small | medium | large | AR at 100 |
@@ -32,8 +35,8 @@ _PAGE = """# {title}
 
 ## Classes
 
-| class | AP |
-|---|---|
+| class | AP | threshold |
+|---|---|---|
 {classes}
 
 {left_out}## Epochs
@@ -55,12 +58,18 @@ def describe_origin(data: str | Path, before: Mapping[str, Any]) -> dict[str, An
         data: as the user named it.
         before: origin of the weights that the run starts from; empty if they are random.
     """
+    checkout = commit()
+    program = Path(sys.argv[0]).name.replace("__main__.py", "anchordetr")
     started_from = {key: before[key] for key in ("source", "data") if key in before}
     return {
         **({"started_from": started_from} if started_from else {}),
         "data": str(data),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": {"anchordetr": version("anchordetr"), "torch": torch.__version__},
+        "command": shlex.join([program, *sys.argv[1:]]),
+        "versions": {
+            "anchordetr": version("anchordetr"),
+            **({"commit": checkout} if checkout else {}),
+            "torch": torch.__version__,
+        },
     }
 
 
@@ -69,6 +78,7 @@ def write_report(
     metrics: Metrics,
     history: Sequence[Mapping[str, Any]],
     origin: Mapping[str, Any],
+    outcome: Outcome,
     config: Config,
     figures: Mapping[str, Sequence[Path]],
 ) -> None:
@@ -79,17 +89,29 @@ def write_report(
         metrics: of its best model.
         history: one entry for each epoch.
         origin: data, command and versions.
+        outcome: how the run ended.
         config: of the run.
         figures: ``curves`` and ``samples``, files below ``folder``.
     """
     values = {name: _fraction(value) for name, value in metrics.to_dict().items() if isinstance(value, float)}
     classes, left_out = metrics.shown_classes()
-    facts = {"data": origin["data"], **origin["versions"], "epochs": len(history)}
+    facts = {
+        "data": origin["data"],
+        "epochs": f"{len(history)}, the best is {outcome.best_epoch}",
+        "ended because": outcome.reason,
+        "duration": duration(outcome.seconds),
+        "device": outcome.device,
+        "threshold": f"{metrics.threshold:g}, with the highest F1: {metrics.f1:.3f}",
+        **origin["versions"],
+    }
     text = _PAGE.format(
         title=markdown.escaped(folder.name),
         command=markdown.code(origin["command"]),
-        facts=", ".join(f"{name} {markdown.escaped(str(value))}" for name, value in facts.items()),
-        classes="\n".join(f"| {_class(name)} | {_fraction(value)} |" for name, value in classes.items()),
+        facts="\n".join(f"| {name} | {markdown.escaped(str(value))} |" for name, value in facts.items()),
+        classes="\n".join(
+            f"| {_class(name)} | {_fraction(value)} | {metrics.class_thresholds.get(name, '')} |"
+            for name, value in classes.items()
+        ),
         left_out=f"{left_out}\n\n" if left_out else "",
         curves=_show(folder, figures["curves"]),
         epochs="\n".join(_row(entry) for entry in history),
@@ -118,10 +140,12 @@ def _row(entry: Mapping[str, Any]) -> str:
 
 def _settings(config: Config) -> str:
     changed = differences(Config().model_dump(mode="json"), config.model_dump(mode="json"))
-    lines = [
-        f"- {key}: {markdown.escaped(str(new))} (the paper's {old})" for key, (old, new) in sorted(changed.items())
-    ]
+    lines = [f"- {key}: {markdown.escaped(str(new))} ({_papers(old)})" for key, (old, new) in sorted(changed.items())]
     return "\n".join(lines) or "None."
+
+
+def _papers(value: Any) -> str:
+    return "differs from the paper's" if value == "paper" else f"the paper's {value}"
 
 
 def _fraction(value: float) -> str:

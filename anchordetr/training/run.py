@@ -14,17 +14,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from anchordetr.config import Config, differences, flatten
-from anchordetr.console import say
+from anchordetr.console import duration, say
 from anchordetr.data.loader import TrainBatch
 from anchordetr.disk import require_space
 from anchordetr.distributed import ALONE, ProcessGroup
-from anchordetr.errors import InputError, WriteError, listed, reason
+from anchordetr.errors import InputError, WriteError, by_user, limited, listed, reason, setting
 from anchordetr.files import write_json, write_text
 from anchordetr.finite import non_finite
 from anchordetr.metrics import Metrics
+from anchordetr.training.data_facts import data_changes, old_path
 from anchordetr.training.debug_step import keep_batches
 from anchordetr.training.folder import LOG_FILE
-from anchordetr.training.report import write_report
+from anchordetr.training.progress import Outcome
+from anchordetr.training.report import REPORT_FILE, write_report
 from anchordetr.training.state import load_state, save_state
 
 log = logging.getLogger("anchordetr")
@@ -36,6 +38,8 @@ _MAY_CHANGE = {  # on resuming, without --accept-changes
     "train.save_every",
     "train.early_stopping_patience",
     "train.tensorboard",
+    "train.wandb",
+    "train.mlflow",
     "data.workers",
     "model.pretrained_backbone",
     "model.backbone_weights",
@@ -54,7 +58,8 @@ class TrainingRun:
         folder: receives ``best/``, ``last/``, ``log.jsonl``, ``log.csv``, ``metrics.json``, ``report.md``, ``report/``.
         config: of the whole run.
         write_model: writes a network into a folder.
-        identity: ``class_names``, ``category_ids`` and ``started_from`` of the detector, saved with every state.
+        identity: ``class_names``, ``category_ids`` and ``started_from`` of the detector, and ``data`` as returned by
+            :func:`~anchordetr.training.data_facts.describe_data`; saved with every state.
         process_group: the processes that train together; the main one writes.
     """
 
@@ -70,14 +75,16 @@ class TrainingRun:
         return self.folder / "report"
 
     def load_state(self, accept_changes: bool = False) -> dict[str, Any]:
-        """Return the last saved state, and print how its configuration differs from the current one.
+        """Return the last saved state, and print how its data and configuration differ from the current ones.
 
-        Settings that did not exist when the state was saved count as their defaults.
+        Settings that did not exist when the state was saved count as their defaults. The same data may have moved.
 
         Raises:
-            InputError: there is no state, it is damaged, or the configuration differs and ``accept_changes`` is false.
+            InputError: there is no state, it is damaged, it has another number of classes, or data or configuration
+                differ and ``accept_changes`` is false.
         """
         state = load_state(self.folder / "last")
+        self._compare_data(state, accept_changes)
         before = flatten(Config().model_dump(mode="json")) | flatten(state["config"])
         changed = differences(before, self.config.model_dump(mode="json"))
         if changed:
@@ -87,9 +94,23 @@ class TrainingRun:
         if refused and not accept_changes:
             raise InputError(
                 f"{self.folder} was trained with another configuration ({', '.join(refused)}); resume it with the old "
-                "one, or add --accept-changes."
+                f"one, or add {by_user('--accept-changes', 'accept_changes=True')}."
             )
         return state
+
+    def _compare_data(self, state: Mapping[str, Any], accept_changes: bool) -> None:
+        changes, path = data_changes(state, self.identity), old_path(state, self.identity)
+        if not changes:
+            if path is not None:
+                say(f"The data has moved from {limited(path)} to {self.identity['data']['path']}; it is the same.")
+            return
+        told = f"{self.folder} was trained on other data{'' if path is None else f', {limited(path)}'}: "
+        told += "; ".join(changes)
+        if len(state.get("class_names", [])) != len(self.identity.get("class_names", [])):
+            raise InputError(f"{told}. Start a new run from its weights (--weights {self.folder}).")
+        if not accept_changes:
+            raise InputError(f"{told}. Resume it with the old data, or add --accept-changes.")
+        say(f"{told}.")
 
     def require_space(self, model: nn.Module, ema: nn.Module | None) -> None:
         """Check that the disk has room for two states and a third one being written, and for two models.
@@ -139,13 +160,16 @@ class TrainingRun:
         metrics: Metrics,
         history: Sequence[Mapping[str, Any]],
         origin: Mapping[str, Any],
+        outcome: Outcome,
         draw: Callable[[Sequence[Mapping[str, Any]], Metrics], Mapping[str, Sequence[Path]]],
     ) -> None:
-        """Write ``metrics.json``, then ``report.md``, whose failure is a warning; only the main process calls this.
+        """Write ``metrics.json``, then ``report.md``, whose failure is a warning, and print how the run ended.
+
+        Only the main process calls this.
 
         Args:
             metrics: of the best model.
-            history, origin: see :func:`~anchordetr.training.report.write_report`.
+            history, origin, outcome: see :func:`~anchordetr.training.report.write_report`.
             draw: returns the report's figures, from the history and the metrics.
         """
         write_json(self.folder / "metrics.json", metrics.to_dict())
@@ -155,9 +179,19 @@ class TrainingRun:
         except Exception as error:
             log.warning("The figures of %s are not drawn: %s.", self.report_folder, reason(error))
         try:
-            write_report(self.folder, metrics, history, origin, self.config, figures)
+            write_report(self.folder, metrics, history, origin, outcome, self.config, figures)
+            report = f" Report: {self.folder / REPORT_FILE}."
         except Exception as error:
+            report = ""
             log.warning("The report of %s is not written: %s.", self.folder, reason(error))
+        found = (
+            f"threshold {metrics.threshold:g} has the highest F1, {metrics.f1:.3f}" if metrics.f1 else "nothing found"
+        )
+        say(
+            f"Training ended after {len(history)} epochs and {duration(outcome.seconds)}: {outcome.reason}.\n"
+            f"Best epoch: {outcome.best_epoch}, AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}; {found}.\n"
+            f"Model: {self.folder / 'best'}.{report}"
+        )
 
     def keep_failed_step(
         self, batches: Sequence[TrainBatch], model: nn.Module, losses: Mapping[str, float]
@@ -177,7 +211,7 @@ class TrainingRun:
             f"The loss is {dict(losses)}; gradients that are not finite: {listed(bad, 3) or 'none'}; on "
             f"images {[image_id for batch in batches for image_id in batch.image_ids]}. No weight was changed. "
             f"The step is saved: anchordetr debug-step {file} shows where it goes wrong. Lower train.lr, or use "
-            "--precision fp32."
+            f"{setting('train.precision', 'fp32')}."
         )
 
     def _wait_for_all(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from anchordetr.config import upgrade
 from anchordetr.console import say
-from anchordetr.errors import InputError, limited, reason
+from anchordetr.errors import InputError, by_user, limited, reason
 from anchordetr.files import require_regular_file, write_atomically
 from anchordetr.finite import describe_non_finite, non_finite
 
@@ -58,7 +58,9 @@ def load_state(folder: Path) -> dict[str, Any]:
     """
     newest, previous = folder / STATE_FILE, folder / PREVIOUS_STATE_FILE
     if not holds_state(folder):
-        raise InputError(f"There is nothing to resume: {newest} does not exist. Start without --resume.")
+        raise InputError(
+            f"There is nothing to resume: {newest} does not exist. Start without {by_user('--resume', 'resume=True')}."
+        )
     if not newest.is_file():  # the process was killed between renaming the one and the other
         return _read(previous)
     try:
@@ -67,7 +69,7 @@ def load_state(folder: Path) -> dict[str, Any]:
         try:
             state = _read(previous)
         except InputError:
-            raise InputError(f"{error} Start a new run from its weights (--weights {folder.parent}).") from error
+            raise InputError(f"{error} Start a new run from its weights ({_weights(folder.parent)}).") from error
         say(f"{error} The save before it is used: {_describe_loss(newest, state)}.")
         return state
 
@@ -85,7 +87,7 @@ def _read(file: Path) -> dict[str, Any]:
         raise InputError(
             f"{file} has format version {limited(version)}, and this anchordetr resumes versions {_RESUMABLE[0]} to "
             f"{FORMAT_VERSION}. "
-            f"Start a new run from its weights (--weights {file.parent}), or resume it with the anchordetr that wrote "
+            f"Start a new run from its weights ({_weights(file.parent)}), or resume it with the anchordetr that wrote "
             "it."
         )
     if bad:
@@ -93,6 +95,10 @@ def _read(file: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION and isinstance(state.get("config"), dict):
         state["config"] = upgrade(state["config"])
     return state
+
+
+def _weights(folder: Path) -> str:
+    return by_user(f"--weights {folder}", f"Detector.from_pretrained('{folder}')")
 
 
 def _verify(file: Path) -> None:

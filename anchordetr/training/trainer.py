@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -15,23 +17,27 @@ from anchordetr.config import TrainConfig
 from anchordetr.console import say
 from anchordetr.data.loader import TrainBatch
 from anchordetr.device import autocast
-from anchordetr.errors import InputError, Stopped, reason
+from anchordetr.errors import InputError, Stopped, by_user, reason
+from anchordetr.machine import device_name
 from anchordetr.metrics import Details, Metrics
 from anchordetr.seeding import seed_of, seeded
-from anchordetr.training.callbacks import Callbacks, StepEnd, TrainingStart
+from anchordetr.training.callbacks import Callbacks, EvaluationStep, StepEnd, TrainingStart
 from anchordetr.training.data import TrainingData
 from anchordetr.training.interrupts import StopSignals
 from anchordetr.training.optim import Optimization
-from anchordetr.training.progress import LOSSES, Progress
+from anchordetr.training.progress import LOSSES, Outcome, Progress
 from anchordetr.training.run import TrainingRun
 from anchordetr.types import Predictions
 
 _CALLBACK_FAILED = 1 << 16  # above all signal numbers
 _TRAINING = 2  # separates the seeds of steps from those of their images
 _OUT_OF_MEMORY = (
-    "The device has too little memory for a training step ({}). Try --precision bf16, --gradient-checkpointing, "
-    "--set train.grad_accum_steps=2, or smaller images (--resolution); anchordetr profile-memory --fits shows what "
-    "fits. Everything up to the last save is kept."
+    "The device has too little memory for a training step ({}). Try {}, or smaller images ({}); anchordetr "
+    "profile-memory --fits shows what fits. Everything up to the last save is kept."
+)
+_LESS_MEMORY = (
+    "--precision bf16, --gradient-checkpointing, --set train.grad_accum_steps=2",
+    "precision='bf16', gradient_checkpointing=True, grad_accum_steps=2",
 )
 
 
@@ -72,6 +78,7 @@ class Trainer:
         self.callbacks = callbacks
         self.device = next(model.parameters()).device
         self.progress = Progress()
+        self._started = time.monotonic()  # minus the seconds of the processes before this one
         self._signals = StopSignals()
         self._best_details: Details | None = None  # of the best evaluation since the start of this process
 
@@ -99,15 +106,32 @@ class Trainer:
         """
         self.run.require_space(self.model, self.optimization.ema)
         with self._signals, closing(self.data), self.callbacks.during(self._start()):
+            is_over = self.progress.epoch >= self.settings.epochs  # resumed, perhaps with fewer epochs than before
+            self.progress.evaluation_pending |= is_over and not self.progress.is_evaluated
             if self.progress.evaluation_pending:
                 self._complete_epoch()
             while self.progress.epoch < self.settings.epochs and not self._has_lost_patience():
                 try:
                     self._train_epoch()
                 except torch.OutOfMemoryError as error:
-                    raise InputError(_OUT_OF_MEMORY.format(reason(error))) from error
+                    raise InputError(
+                        _OUT_OF_MEMORY.format(
+                            reason(error), by_user(*_LESS_MEMORY), by_user("--resolution", "resolution")
+                        )
+                    ) from error
                 self._finish_epoch()
-        return replace(self.progress.best_metrics(), details=self._best_details)
+        return replace(Metrics.from_dict(self.progress.best_entry()), details=self._best_details)
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the run ended, once :meth:`fit` has returned."""
+        reason = f"all {self.progress.epoch} epochs are trained"
+        if self.progress.epoch < self.settings.epochs:
+            reason = f"no better AP in {self.progress.evaluations_without_improvement} evaluations (early stopping)"
+        threads = f", threads: {torch.get_num_threads()}" if self.device.type == "cpu" else ""
+        processes = f", processes: {self.process_group.size}" if self.process_group.size > 1 else ""
+        device = f"{device_name(self.device)}{threads}{processes}"
+        return Outcome(reason, self.progress.best_entry()["epoch"], self.progress.seconds, device)
 
     def _start(self) -> TrainingStart:
         steps = self.data.steps_per_epoch
@@ -160,7 +184,7 @@ class Trainer:
     def _evaluate(self) -> None:
         """Evaluate the last epoch, and keep its model if it is the best so far."""
         try:
-            metrics = self.data.evaluate(self.evaluated_model.eval(), self._stop_evaluation_if_requested)
+            metrics = self.data.evaluate(self.evaluated_model.eval(), self._before_evaluation_batch)
             if self.progress.add_evaluation(metrics):
                 self._best_details = metrics.details
                 self.run.save_best(self.evaluated_model)
@@ -169,7 +193,8 @@ class Trainer:
         except Exception:
             if self.process_group.size == 1:
                 self._stop_evaluation_if_requested()  # the signal ended the workers first, as in _steps
-            say(f"Epoch {self.progress.epoch} is trained and saved; --resume continues with its evaluation.")
+            resume = by_user("--resume", "resume=True")
+            say(f"Epoch {self.progress.epoch} is trained and saved; {resume} continues with its evaluation.")
             raise
 
     def _stop_if_requested(self) -> None:
@@ -177,6 +202,10 @@ class Trainer:
         if cause := self._cause_to_stop():
             self.save_last()
             self._stop(cause, f"epoch {self.progress.epoch + 1}, step {self.progress.step}")
+
+    def _before_evaluation_batch(self, batch: int, batches: int) -> None:
+        self._stop_evaluation_if_requested()
+        self.callbacks.on_evaluation_step(EvaluationStep(self.progress.epoch, batch, batches))
 
     def _stop_evaluation_if_requested(self) -> None:
         """End like :meth:`_stop_if_requested`, without a save: the one before the evaluation is resumed from."""
@@ -192,10 +221,17 @@ class Trainer:
         self.callbacks.raise_error()
         if cause == _CALLBACK_FAILED:
             raise RuntimeError(f"A callback on the main process failed; saved after {where}.")
-        raise Stopped(f"Stopped after {where} and saved; the same command with --resume continues.", cause)
+        best = f" The best model so far is {self.run.folder / 'best'}." if self.progress.is_evaluated else ""
+        again = by_user("command with --resume", "call with resume=True")
+        raise Stopped(
+            f"Stopped by {signal.Signals(cause).name} after {where} and saved in {self.run.folder / 'last'}; the same "
+            f"{again} continues.{best}",
+            cause,
+        )
 
     def save_last(self) -> None:
         """Save everything that is needed to resume; all processes call this."""
+        self.progress.seconds = time.monotonic() - self._started
         self.run.save_last(self.evaluated_model, self.state_dict(), self.progress.history)
 
     def train_step(self, batches: Sequence[TrainBatch]) -> dict[str, float]:
@@ -258,3 +294,4 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimization.load_state_dict(state)
         self.progress = Progress(**state["progress"])
+        self._started = time.monotonic() - self.progress.seconds

@@ -26,7 +26,8 @@ def plot_details(details: Details, class_names: Sequence[str], folder: Path) -> 
         folder / "precision_recall.png", lambda path: plot_precision_recall(details.precision, class_names, path)
     )
     matrix = attempt(
-        folder / "confusion_matrix.png", lambda path: plot_confusion(details.confusion(), class_names, path)
+        folder / "confusion_matrix.png",
+        lambda path: plot_confusion(details.confusion(), class_names, details.threshold, path),
     )
     return [*curves, *matrix]
 
@@ -64,11 +65,16 @@ def plot_precision_recall(precision: NDArray[np.float64], class_names: Sequence[
     save(figure, path)
 
 
-def plot_confusion(confusion: sparse.csr_array, class_names: Sequence[str], path: Path) -> None:
+def plot_confusion(confusion: sparse.csr_array, class_names: Sequence[str], threshold: float, path: Path) -> None:
     """Draw a confusion matrix (K + 1, K + 1): rows are classes of objects, columns predicted classes.
 
     The last row has the detections without an object, the last column the objects without a detection. Of more than 40
     classes, those that are confused most often are drawn, and the others are summed.
+
+    Args:
+        confusion: the counts. class_names: of its K classes.
+        threshold: lowest score of the detections, which the title says.
+        path: of the file.
 
     Raises:
         InputError: matplotlib cannot be used.
@@ -86,8 +92,8 @@ def plot_confusion(confusion: sparse.csr_array, class_names: Sequence[str], path
     axes.set_yticks(range(len(shown)), shown)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("class of the object")
-    if others:
-        axes.set_title(f"{len(chosen)} of {len(names)} classes, those confused most often")
+    title = f"detections at threshold {threshold:g}"
+    axes.set_title(f"{title}\n{len(chosen)} of {len(names)} classes, those confused most often" if others else title)
     if len(shown) <= _MOST_COUNTS:
         for row, column in np.ndindex(*matrix.shape):
             colour = "white" if shares[row, column] > 0.5 else "black"

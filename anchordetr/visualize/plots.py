@@ -78,24 +78,27 @@ def plot_attention_memory(rows: Sequence[MeasuredAttention], path: Path) -> None
 
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the losses and the AP of a run by epoch.
+    """Draw a run by epoch: the total loss, the losses of the last decoder layer, and the AP.
 
     Raises:
         InputError: matplotlib cannot be used.
     """
-    figure = new_figure(10, 4)
-    losses, metrics = figure.subplots(1, 2)
-    epochs = [entry["epoch"] for entry in history]
-    for name in ("total", *LOSS_TERMS):
-        losses.plot(epochs, [entry[f"loss_{name}"] for entry in history], label=name)
+    figure = new_figure(13, 4)
     evaluated = [entry for entry in history if "ap" in entry]
-    for name in ("ap", "ap50", "ap75"):
-        metrics.plot([entry["epoch"] for entry in evaluated], [entry[name] for entry in evaluated], ".-", label=name)
-    losses.set_yscale("log")
-    for axes, title in ((losses, "loss"), (metrics, "AP")):
+    parts = (
+        ("loss (sum over all layers)", history, {"total": "loss_total"}),
+        ("losses of the last layer", history, {name: f"loss_{name}" for name in LOSS_TERMS}),
+        ("AP", evaluated, {"AP": "ap", "AP50": "ap50", "AP75": "ap75"}),
+    )
+    for axes, (title, entries, lines) in zip(figure.subplots(1, 3), parts, strict=True):
+        epochs = [entry["epoch"] for entry in entries]
+        for label, key in lines.items():
+            axes.plot(epochs, [entry[key] for entry in entries], ".-", label=label)
         axes.set_title(title)
         axes.set_xlabel("epoch")
-        axes.legend()
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(lines) > 1:
+            axes.legend()
     save(figure, path)
 
 

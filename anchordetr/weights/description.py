@@ -21,6 +21,8 @@ VERSIONS_WITH_DIGESTS = (3, FORMAT_VERSION)
 ARCHITECTURE = "AnchorDETR"
 EDITABLE = (*Config.model_fields, "class_names", "category_ids")
 """The entries that a model is built from."""
+THRESHOLDS = ("threshold", "class_thresholds")
+"""Optional entries, since earlier versions do not write them."""
 
 _READABLE = (1, 2, 3, FORMAT_VERSION)
 _MOST_CATEGORY_ID = 2**63
@@ -38,6 +40,8 @@ class SavedModel:
         origin: source, data, command, metrics and versions, as far as known.
         unused_classes: ``weight`` (U, C) and ``bias`` (U) of rows of the original's class head whose ids have no
             category, kept so that the conversion back is exact; empty if there are none.
+        threshold: the lowest score of what :meth:`~anchordetr.detector.Detector.predict` returns.
+        class_thresholds: the scores with the highest F1 of single classes, by name, as far as known.
     """
 
     config: Config
@@ -46,6 +50,8 @@ class SavedModel:
     weights: dict[str, Tensor]
     origin: dict[str, Any] = field(default_factory=dict)
     unused_classes: dict[str, Tensor] = field(default_factory=dict)
+    threshold: float = 0.5
+    class_thresholds: dict[str, float] = field(default_factory=dict)
 
     def with_class_names(self, names: list[str]) -> SavedModel:
         """Return the model with other class names.
@@ -55,7 +61,9 @@ class SavedModel:
         """
         if len(names) != len(self.class_names):
             raise UsageError(f"{len(names)} class names were given for {len(self.class_names)} classes.")
-        return replace(self, class_names=names)
+        new_name = dict(zip(self.class_names, names, strict=True))
+        thresholds = {new_name[name]: value for name, value in self.class_thresholds.items()}
+        return replace(self, class_names=names, class_thresholds=thresholds)
 
 
 def describe(saved: SavedModel) -> dict[str, Any]:
@@ -66,6 +74,8 @@ def describe(saved: SavedModel) -> dict[str, Any]:
         "architecture": ARCHITECTURE,
         "class_names": saved.class_names,
         "category_ids": saved.category_ids,
+        "threshold": saved.threshold,
+        "class_thresholds": saved.class_thresholds,
         **saved.config.model_dump(mode="json"),
         "origin": saved.origin,
     }
@@ -113,7 +123,22 @@ def understand(
     if not _is_origin(origin):
         raise InputError(f"{source} is damaged: its 'origin' is not as anchordetr writes it; remove this entry.")
     config = config.model_copy(update={"model": config.model.without_pretraining()})
-    return SavedModel(config, names, ids, weights, origin, unused_classes or {})
+    return SavedModel(
+        config, names, ids, weights, origin, unused_classes or {}, *_read_thresholds(values, names, source)
+    )
+
+
+def _read_thresholds(values: Mapping[str, Any], names: list[str], source: str) -> tuple[float, dict[str, float]]:
+    """Return the thresholds of a description; those of classes that it no longer has are left out.
+
+    Raises:
+        InputError: one of them is not a number from 0 to 1.
+    """
+    threshold, by_class = values.get("threshold", 0.5), values.get("class_thresholds", {})
+    numbers: list[Any] = [threshold, *by_class.values()] if isinstance(by_class, Mapping) else [None]
+    if not all(type(number) in (int, float) and 0 <= number <= 1 for number in numbers):
+        raise InputError(f"{source} is damaged: its threshold and class_thresholds are not all numbers from 0 to 1.")
+    return threshold, {name: number for name, number in by_class.items() if name in names}
 
 
 def read_classes(values: Mapping[str, Any], count: int, source: str) -> tuple[list[str], list[int]]:
@@ -139,7 +164,7 @@ def _is_origin(value: Any) -> bool:
     metrics, versions = value.get("metrics", {}), value.get("versions", {})
     if not isinstance(metrics, dict) or not isinstance(versions, dict):
         return False
-    numbers = [number for name, number in metrics.items() if name != "per_class"]
+    numbers = [number for name, number in metrics.items() if name not in ("per_class", "class_thresholds")]
     return all(type(number) in (int, float) and not abs(number) > _LARGEST_METRIC for number in numbers)
 
 

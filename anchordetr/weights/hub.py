@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, hf_hub_download
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, constants, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
 from anchordetr.errors import InputError, reason
 from anchordetr.markdown import code, escaped
+from anchordetr.web import is_reachable, only_errors
 from anchordetr.weights.description import SavedModel
-from anchordetr.weights.saved_model import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
+from anchordetr.weights.folder import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
 
 CARD_FILE = "README.md"
 _METRICS = {
@@ -45,20 +47,25 @@ Classes: {classes}.
 
 
 def fetch_from_hub(repo_id: str) -> Path:
-    """Return the local folder of a model downloaded from the hub.
+    """Return the local folder of a model downloaded from the hub, or before, if the hub cannot be reached.
 
     Raises:
         InputError: the model does not exist, or there is no network.
     """
-    try:
-        config = hf_hub_download(repo_id, CONFIG_FILE)
-        hf_hub_download(repo_id, WEIGHTS_FILE)
-    except Exception as error:
-        raise InputError(
-            f"'{repo_id}' is not a local folder, and the Hugging Face hub does not provide it ({reason(error)})."
-        ) from error
-    with contextlib.suppress(EntryNotFoundError):
-        hf_hub_download(repo_id, UNUSED_FILE)
+    endpoint = constants.ENDPOINT
+    is_offline = not constants.HF_HUB_OFFLINE and not is_reachable(endpoint)
+    fetch = partial(hf_hub_download, repo_id, local_files_only=is_offline)
+    with only_errors("huggingface_hub"):
+        try:
+            config = fetch(CONFIG_FILE)
+            fetch(WEIGHTS_FILE)
+        except Exception as error:
+            why = f"{endpoint} cannot be reached" if is_offline else reason(error)
+            raise InputError(
+                f"'{repo_id}' is not a local folder, and the Hugging Face hub does not provide it ({why})."
+            ) from error
+        with contextlib.suppress(EntryNotFoundError):
+            fetch(UNUSED_FILE)
     return Path(config).parent
 
 
@@ -127,6 +134,8 @@ def _facts(saved: SavedModel) -> dict[str, str]:
         "queries": f"{model.num_anchors} anchors × {max(model.num_patterns, 1)} patterns",
         "layers": f"{model.encoder_layers} encoder, {model.decoder_layers} decoder",
     }
+    if f1 := origin.get("metrics", {}).get("f1", 0):
+        facts["threshold"] = f"{saved.threshold:g} (highest F1 on the validation images: {f1:.3f})"
     facts |= {name: escaped(str(origin[name])) for name in ("data", "source", "sha256") if name in origin}
     facts |= {"command": code(origin["command"]).replace("|", r"\|")} if "command" in origin else {}
     return facts | {name: str(value) for name, value in origin.get("versions", {}).items()}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anchordetr.config import Config
 from anchordetr.data.layouts.coco_classes import COCO_CLASSES
-from anchordetr.errors import InputError, UsageError
+from anchordetr.errors import InputError, UsageError, by_user
 from anchordetr.files import write_atomically
 from anchordetr.models.builders import build_model
 from anchordetr.weights.checkpoint_file import load_safely, require_tensors
@@ -114,7 +114,8 @@ def _features(path: Path, features: str | None, arguments: Mapping[str, Any]) ->
         return "dc5", "the file's name"
     if "c5" in name or re.search(r"r\d+_\d+ep", name):  # as detrex names its C5 files
         return "c5", "the file's name"
-    raise InputError("the file does not say whether it is C5 or DC5; add --features c5 or --features dc5.")
+    choice = by_user("--features c5 or --features dc5", "features='c5' or features='dc5'")
+    raise InputError(f"the file does not say whether it is C5 or DC5; add {choice}.")
 
 
 def _split_head(saved: SavedModel) -> SavedModel:

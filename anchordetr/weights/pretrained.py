@@ -8,11 +8,14 @@ from pathlib import Path
 
 from anchordetr.console import say
 from anchordetr.errors import InputError, closest_match
+from anchordetr.models.presets import PRESETS
 from anchordetr.weights import zoo
 from anchordetr.weights.description import SavedModel
+from anchordetr.weights.folder import CONFIG_FILE, WEIGHTS_FILE
 from anchordetr.weights.hub import fetch_from_hub
 from anchordetr.weights.official import read_original
-from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, read_model
+from anchordetr.weights.published import PUBLISHED
+from anchordetr.weights.saved_model import read_model
 
 
 def load_pretrained(source: str | Path, features: str | None = None) -> SavedModel:
@@ -33,13 +36,18 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
     if os.path.lexists(path):
         return _read_file(path, features)
     name = str(source)
-    if name in zoo.PUBLISHED:
+    if name in PUBLISHED:
         return zoo.fetch(name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not os.path.isdir(path.parent):
-        say(f"There is no local folder {name}; looking for it on the Hugging Face hub.")
+        say(f"Looking for {name} on the Hugging Face hub.")
         return read_model(fetch_from_hub(name))
+    if name in PRESETS:
+        raise InputError(
+            f"'{name}' has no published weights. Detector('{name}'), or --model {name}, is this model with random "
+            f"weights, to train; published are {', '.join(PUBLISHED)}."
+        )
     raise InputError(
-        f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, zoo.PUBLISHED)}"
+        f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, PUBLISHED)}"
     )
 
 

@@ -11,13 +11,14 @@ from typing import Any, Self
 import torch
 from torch import nn
 
-from anchordetr.config import Config
+from anchordetr.config import Config, differences, merged
 from anchordetr.console import say
-from anchordetr.device import choose_device
-from anchordetr.errors import InputError, UsageError
+from anchordetr.device import Device, choose_device
+from anchordetr.errors import InputError, UsageError, limited, listed
 from anchordetr.files import write_text
 from anchordetr.models.builders import build_model
-from anchordetr.models.presets import preset
+from anchordetr.models.presets import PRESETS, preset
+from anchordetr.models.presets import recipe as recipe_settings
 from anchordetr.optimize.prepared import PreparedCopy
 from anchordetr.seeding import independent_initialization
 from anchordetr.weights.checks import load_weights
@@ -41,10 +42,14 @@ class PretrainedModel:
         config: str | Config = "anchordetr_r50_dc5",
         class_names: Sequence[str] | None = None,
         category_ids: Sequence[int] | None = None,
-        device: str = "auto",
+        device: Device = "auto",
+        recipe: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        config = preset(config) if isinstance(config, str) else config
+        config = _preset(config) if isinstance(config, str) else config
+        config = config.updated(merged(recipe_settings(recipe) if recipe is not None else {}, settings or {}))
         if class_names is not None:
+            _check_names(class_names)
             config = config.updated({"model.num_classes": len(class_names)})
         count = config.model.num_classes
         self.config = config
@@ -59,12 +64,36 @@ class PretrainedModel:
         self.device = choose_device(device)
         with independent_initialization(config.train.seed):
             self.model = build_model(config.model).to(self.device, torch.float32).eval()
+        self._initial_updates: int | None = _updates(self.model)
         self._prepared = PreparedCopy()
         self.refresh()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.refresh()
+
+    def __repr__(self) -> str:
+        name, changed = _closest_preset(self.config)
+        sizes, count = self.config.data, sum(parameter.numel() for parameter in self.model.parameters())
+        parts = (
+            f"{name} with {changed} other settings" if changed else name,
+            f"{len(self.class_names)} classes: {listed(self.class_names, 3)}",
+            f"images up to {sizes.short_side}x{sizes.long_side}",
+            f"{count / 1e6:.1f} million parameters",
+            str(self.device),
+        )
+        return f"{type(self).__name__}({'; '.join(parts)})"
+
+    def to(self, device: Device) -> Self:
+        """Move the detector to another device, and return it.
+
+        Raises:
+            UsageError: this machine has no such device.
+        """
+        self.device = choose_device(device)
+        self.model.to(self.device)
+        self.refresh()
+        return self
 
     def refresh(self) -> None:
         """Make the copy of the network that predictions run on, now.
@@ -92,7 +121,7 @@ class PretrainedModel:
     def from_pretrained(
         cls,
         source: str | Path,
-        device: str = "auto",
+        device: Device = "auto",
         features: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -103,9 +132,9 @@ class PretrainedModel:
                 run's output folder); a checkpoint file of the original implementation or of detrex, whose pickle is not
                 run; the name of a preset with published weights, which are fetched once; or a repository on the
                 Hugging Face hub.
-            device: ``auto``, ``cpu``, ``cuda``, ...
+            device: see :func:`~anchordetr.device.choose_device`.
             features: ``c5`` or ``dc5``, for a checkpoint file that does not say which.
-            settings: changes to the saved configuration, such as ``{"train.lr": 1e-4}``.
+            settings: changes to the saved configuration, such as ``{"data.resolution": 640}``.
 
         Raises:
             InputError: there is no model, it is damaged, of another version or architecture, or cannot be fetched.
@@ -119,6 +148,7 @@ class PretrainedModel:
             raise UsageError(f"The model of {source} cannot be built: {error}") from error
         load_weights(loaded.model, saved.weights, str(source))
         loaded.origin = saved.origin or {"source": str(source)}
+        loaded.threshold, loaded.class_thresholds = saved.threshold, saved.class_thresholds
         loaded._unused_classes = saved.unused_classes
         loaded.refresh()
         return loaded
@@ -151,8 +181,25 @@ class PretrainedModel:
 
     def _to_saved(self, model: nn.Module) -> SavedModel:
         """Return what is saved, with the weights of ``model``: this network, or another of its architecture (EMA)."""
-        weights = model.state_dict()
-        return SavedModel(self.config, self.class_names, self.category_ids, weights, self.origin, self._unused_classes)
+        return SavedModel(
+            self.config,
+            self.class_names,
+            self.category_ids,
+            model.state_dict(),
+            self.origin,
+            self._unused_classes,
+            self.threshold,
+            self.class_thresholds,
+        )
+
+    def _warn_if_untrained(self) -> None:
+        """Warn, once, if no weight has changed since the network was built."""
+        if self._initial_updates is not None and self._initial_updates == _updates(self.model):
+            log.warning(
+                "This detector was never trained: its detections are random. Train it, or load a trained one with "
+                "Detector.from_pretrained(...); anchordetr list-models has names."
+            )
+        self._initial_updates = None
 
     def _write_network(self, folder: Path, model: nn.Module) -> None:
         write_model(folder, self._to_saved(model))
@@ -170,9 +217,49 @@ class PretrainedModel:
         check_match(match)
         if self.class_names != names or match == "none":
             self.config = self.config.updated({"model.num_classes": len(names)})
+            self.threshold, self.class_thresholds = 0.5, {}
             table = adopt_classes(self.model, self.class_names, names, match, self.config.train.seed)
             if self.origin:
                 say(table)
             else:
-                log.warning("The class head is new, for the classes of the data: %s.", ", ".join(names))
+                log.warning("The class head is new, for the %d classes of the data: %s.", len(names), listed(names, 5))
         self.class_names, self.category_ids, self._unused_classes = list(names), list(category_ids), {}
+
+
+def _updates(model: nn.Module) -> int:
+    """Return how often torch has changed the parameters in place: initialising, loading and training do so."""
+    return sum(0 if value.is_inference() else value._version for value in model.parameters())
+
+
+def _preset(name: str) -> Config:
+    """Return a preset's configuration.
+
+    Raises:
+        UsageError: there is no preset of this name, or it is a saved model.
+    """
+    if name not in PRESETS and Path(name).exists():
+        raise UsageError(f"'{name}' is no preset; load a saved model with Detector.from_pretrained('{name}').")
+    return preset(name)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse class names that are one text, none, or not all texts."""
+    if isinstance(names, str):
+        raise UsageError(f"class_names is a list, one name for each class: write class_names=['{limited(names)}'].")
+    if len(names) == 0 or not all(isinstance(name, str) for name in names):
+        raise UsageError("class_names is a list of texts, one for each class.")
+
+
+def _closest_preset(config: Config) -> tuple[str, int]:
+    """Return the preset whose network is the most similar, and how many settings of the network differ."""
+
+    def distance(name: str) -> int:
+        return len(differences(_architecture(PRESETS[name]), _architecture(config)))
+
+    name = min(PRESETS, key=distance)
+    return name, distance(name)
+
+
+def _architecture(config: Config) -> dict[str, Any]:
+    """Return the settings of the network but its classes and what its weights start from."""
+    return config.model.model_dump(exclude={"num_classes", "pretrained_backbone", "backbone_weights"})

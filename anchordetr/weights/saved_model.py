@@ -24,14 +24,19 @@ from anchordetr.errors import InputError, UsageError, closest_match, listed
 from anchordetr.files import MEBIBYTE, write_json
 from anchordetr.finite import describe_non_finite, non_finite
 from anchordetr.weights.checks import check_finite
-from anchordetr.weights.description import EDITABLE, VERSIONS_WITH_DIGESTS, SavedModel, describe, understand
+from anchordetr.weights.description import (
+    EDITABLE,
+    THRESHOLDS,
+    VERSIONS_WITH_DIGESTS,
+    SavedModel,
+    describe,
+    understand,
+)
+from anchordetr.weights.folder import CONFIG_FILE, UNUSED_FILE, WEIGHTS_FILE
 from anchordetr.weights.tensor_file import read_tensors, write_tensors
 
 log = logging.getLogger("anchordetr")
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-UNUSED_FILE = "unused_classes.safetensors"
 _LARGE = 4096
 _NAMED = 3
 _CONFIG_LIMIT = 16 * MEBIBYTE
@@ -165,7 +170,7 @@ def _read_config(file: Path) -> dict[str, Any]:
 
 def _report_changes(file: Path, stored: Mapping[str, Any], edited: Mapping[str, Any]) -> None:
     """Name what was edited in ``config.json``, since a damaged value looks the same."""
-    before, now = ({key: values.get(key) for key in (*EDITABLE, "origin")} for values in (stored, edited))
+    before, now = ({key: values.get(key) for key in (*EDITABLE, *THRESHOLDS, "origin")} for values in (stored, edited))
     if changes := list(differences(before, now)):
         say(f"{file} was edited after it was saved ({listed(changes, _NAMED)}); its values are used.")
 

@@ -1,61 +1,23 @@
-"""Published COCO weights: download by the name of the preset, conversion and a local cache."""
+"""Download of published COCO weights by the name of the preset, conversion and a local cache."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from anchordetr.console import DownloadBar, say
 from anchordetr.errors import InputError
 from anchordetr.locks import locked
+from anchordetr.web import is_reachable
 from anchordetr.weights.checksums import remember, remembered, sha256
 from anchordetr.weights.description import SavedModel
 from anchordetr.weights.download import download
+from anchordetr.weights.folder import WEIGHTS_FILE
 from anchordetr.weights.official import read_original
-from anchordetr.weights.saved_model import WEIGHTS_FILE, read_weights_file, write_model
-
-_RELEASE = "https://github.com/IDEA-Research/detrex-storage/releases/download/v0.3.0"
-
-
-@dataclass(frozen=True)
-class Published:
-    """Published weights.
-
-    Attributes:
-        file: name in the release.
-        features: ``c5`` or ``dc5``.
-        ap: published AP on COCO val2017, a fraction of 1.
-    """
-
-    file: str
-    features: str
-    ap: float
-
-    @property
-    def url(self) -> str:
-        """The URL of the file; ``ANCHORDETR_MIRROR`` sets another base URL with the same files."""
-        return f"{os.environ.get('ANCHORDETR_MIRROR', _RELEASE).rstrip('/')}/{self.file}"
-
-
-PUBLISHED: dict[str, Published] = {
-    "anchordetr_r50_c5": Published("converted_anchor_detr_r50_50ep.pth", "c5", 0.422),
-    "anchordetr_r50_dc5": Published("converted_anchor_detr_r50_dc5_50ep.pth", "dc5", 0.442),
-    "anchordetr_r101_c5": Published("converted_anchor_detr_r101_50ep.pth", "c5", 0.435),
-    "anchordetr_r101_dc5": Published("converted_anchor_detr_r101_dc5_50ep.pth", "dc5", 0.451),
-}
-
-
-def cache_home() -> Path:
-    """Return the cache folder: ``ANCHORDETR_HOME``, or ``anchordetr`` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "anchordetr"
-    return Path(os.environ.get("ANCHORDETR_HOME", default)).expanduser()
-
-
-def is_cached(name: str) -> bool:
-    """Return whether a published model is in the cache."""
-    return (cache_home() / name / WEIGHTS_FILE).is_file()
+from anchordetr.weights.published import PUBLISHED, cache_home, is_cached
+from anchordetr.weights.saved_model import read_weights_file, write_model
 
 
 def fetch(name: str) -> SavedModel:
@@ -65,7 +27,7 @@ def fetch(name: str) -> SavedModel:
     Converted weights that have changed are downloaded again. What is in the cache is read without writing there.
 
     Args:
-        name: a key of :data:`PUBLISHED`.
+        name: a key of :data:`~anchordetr.weights.published.PUBLISHED`.
 
     Raises:
         InputError: the file cannot be downloaded, is damaged, or differs from that of the first use; or the cache
@@ -113,6 +75,11 @@ def _fetch_and_convert(name: str) -> SavedModel:
     if is_cached(name):
         say(f"{folder / WEIGHTS_FILE} has changed since it was converted, or is damaged; downloading it again.")
     file = cache_home() / published.file
+    if not is_reachable(published.url):
+        raise InputError(
+            f"The weights of {name} are not on this machine, and {urlsplit(published.url).netloc} cannot be reached: "
+            f"connect to the network, or fetch it by hand from {published.url} and pass the path of the file."
+        )
     try:
         with DownloadBar(published.file) as bar:
             download(published.url, file, bar.update)

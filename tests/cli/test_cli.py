@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import call
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from anchordetr import Detector, list_models
 from anchordetr.cli.main import run
@@ -47,6 +51,38 @@ def test_eval_prints_what_the_training_logged(
     logged = json.loads((run_folder / "log.jsonl").read_text().splitlines()[0])
     assert {name: logged[name] for name in printed} == printed
     assert json.loads((tmp_path / "metrics.json").read_text()) == printed
+
+
+def test_eval_writes_what_was_detected(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
+    options = ["--batch-size", 3, "--precision", "bf16", "--set", "data.short_side=32"]
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, *options) == 0
+    results = json.loads((tmp_path / "detections.json").read_text())
+    truth = COCO(coco_folder / "annotations" / "instances_val.json")
+    found = COCOeval(truth, truth.loadRes(str(tmp_path / "detections.json")), "bbox")
+    found.evaluate()
+    found.accumulate()
+    found.summarize()
+    assert found.stats[0] == pytest.approx(json.loads((tmp_path / "metrics.json").read_text())["ap"])
+    names = {category["id"]: category["name"] for category in truth.dataset["categories"]}
+    files = {image["id"]: image["file_name"] for image in truth.dataset["images"]}
+    assert results
+    for result in results:
+        assert result["class_name"] == names[result["category_id"]]
+        assert result["file_name"] == files[result["image_id"]]
+    assert call("eval", "--weights", run_folder, "--data", coco_folder, "--precision", "fp8") == 2
+
+
+def test_eval_shows_its_progress_on_a_terminal(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    arguments = ["eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path, "--json"]
+    assert call(*arguments) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert call(*arguments) == 0
+    printed = capsys.readouterr()
+    assert "4/4" in printed.err
+    assert "ap50" in json.loads(printed.out)
 
 
 def test_eval_prints_cocos_table(
@@ -103,7 +139,7 @@ def test_a_budget_from_the_shell(
     image = coco_folder / "val" / "shapes_val_00000.png"
     arguments = ["--weights", run_folder, "--output-dir", tmp_path, "--anchors", 4, "--layers", 1]
     for patterns, queries in (("2", 8), ("1", 4), ("1,", 4), ("0, 1", 8)):
-        assert call("predict", image, *arguments, "--threshold", 0.0, "--patterns", patterns) == 0
+        assert call("predict", image, *arguments, "--overwrite", "--threshold", 0.0, "--patterns", patterns) == 0
         assert len(json.loads((tmp_path / "predictions.json").read_text())) == queries * 3
     assert call("eval", "--data", "shapes", *arguments, "--patterns", "1,") == 0
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
@@ -113,7 +149,7 @@ def test_a_budget_from_the_shell(
         (["--patterns", "0,2"], "patterns names 0, 2; this model has the patterns 0, 1"),
         (["--anchors", 10], "anchors is 10; this model has 9, choose from 1 to 9."),
     ):
-        assert call("predict", image, *arguments, *options) == 2
+        assert call("predict", image, *arguments, "--overwrite", *options) == 2
         assert message in capsys.readouterr().err
 
 
@@ -163,6 +199,7 @@ def test_a_broken_image_is_skipped_on_request_and_counted(
     (tmp_path / "a.jpg").write_bytes(b"no image")
     sources = [tmp_path / "a.jpg", coco_folder / "val" / "shapes_val_00000.png"]
     arguments = ["predict", *sources, "--weights", run_folder, "--output-dir", tmp_path / "out", "--threshold", 0.0]
+    arguments.append("--overwrite")
     assert call(*arguments) == 1
     assert "a.jpg is not an image" in capsys.readouterr().err
     assert call(*arguments, "--skip-broken") == 0
@@ -179,7 +216,7 @@ def test_only_files_that_the_help_names_are_replaced(
         (tmp_path / name).write_text("old")
     weights = ["--weights", run_folder, "--output-dir", tmp_path]
     assert call("eval", "--data", coco_folder, *weights) == 0
-    assert call("predict", coco_folder / "val", *weights) == 0
+    assert call("predict", coco_folder / "val", *weights, "--overwrite") == 0
     assert (tmp_path / "mine.txt").read_text() == "old"
     assert json.loads((tmp_path / "metrics.json").read_text())["ap"] >= 0
     assert isinstance(json.loads((tmp_path / "predictions.json").read_text()), list)
@@ -210,8 +247,44 @@ def test_resume_goes_on(run_folder: Path, coco_folder: Path, capsys: pytest.Capt
 
 def test_list_models(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list-models") == 0
-    names = [cells[1] for line in capsys.readouterr().out.splitlines() if len(cells := line.split()) > 3]
-    assert names[1:] == list_models()
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("anchordetr_")]
+    assert names == list_models()
+
+
+def test_list_models_fits_80_columns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("ANCHORDETR_HOME", str(tmp_path))
+    (tmp_path / "anchordetr_r50_c5").mkdir()
+    (tmp_path / "anchordetr_r50_c5" / "model.safetensors").touch()
+    assert call("list-models", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list_models()
+    assert call("list-models") == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "…" not in printed
+    for row, line in zip(rows, [line for line in printed.splitlines() if line.startswith("anchordetr_")], strict=True):
+        name, size, gflops, pixels, latency, ap = line.split()[:6]
+        assert (name, pixels, latency) == (row["name"], f"{row['height']}x{row['width']}", row["latency"])
+        assert float(size) == pytest.approx(row["parameters"] / 1e6, abs=0.05)
+        assert float(gflops) == pytest.approx(row["flops"] / 1e9, abs=0.5 if row["flops"] > 1e10 else 0.05)
+        assert ap == (f"{row['coco_ap']:.3f}{'*' if row['cached'] else ''}" if row["weights"] else "-")
+        assert all(word in printed for word in row["best_for"].split())
+    assert [row["name"] for row in rows if row["cached"]] == ["anchordetr_r50_c5"]
+
+
+def test_list_models_loads_no_torch() -> None:
+    code = """import sys
+from anchordetr.cli.main import run
+try:
+    run(["list-models"])
+finally:
+    print("torch" in sys.modules, file=sys.stderr)"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "anchordetr_tiny" in result.stdout
+    assert result.stderr.strip() == "False"
 
 
 def test_profile_memory_of_layers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,3 +447,10 @@ def test_a_dry_run_prints_the_plan_and_keeps_nothing(
     assert (plan["steps of an epoch"], plan["steps"], plan["images of a step"]) == (2, 2, 4)
     assert plan["bytes of a save"] > 100_000
     assert not (tmp_path / "run").exists()
+
+
+def test_eval_takes_a_resolution(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
+    arguments = ["eval", "--weights", run_folder, "--data", coco_folder, "--output-dir", tmp_path]
+    assert call(*arguments, "--resolution", 48) == 0
+    expected = Detector.from_pretrained(run_folder, "cpu", settings={"data.resolution": 48}).evaluate(coco_folder)
+    assert json.loads((tmp_path / "metrics.json").read_text())["ap"] == expected.ap

@@ -86,6 +86,41 @@ def test_the_models_queries_are_the_limit(
     assert kinds == {"too_many_objects"}
 
 
+def test_a_page_of_augmentations_with_the_given_settings(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["doctor", coco_folder, "--samples", tmp_path / "page.png", "--model", "anchordetr_tiny", "--json"]
+
+    def drawn(name: str, *changes: str) -> bytes:
+        assert call(*arguments, "--augmentations", tmp_path / "new" / name, *changes) == 0
+        assert json.loads(capsys.readouterr().out)["augmentations"] == str(tmp_path / "new" / name)
+        with Image.open(tmp_path / "new" / name) as page:
+            assert page.width > 1000
+            return page.tobytes()
+
+    assert drawn("one.png") == drawn("two.png") != drawn("three.png", "--set", "data.mosaic=1")
+    assert call(*arguments, "--set", "model.num_anchors=1", "--set", "model.num_patterns=1") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert "augmentations" not in report
+    assert {finding["kind"] for finding in report["findings"]} == {"too_many_objects"}
+
+
+def test_a_page_of_augmentations_that_cannot_be_drawn_leaves_the_report(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(coco_folder, tmp_path / "data"))
+    for file in (folder / "train").iterdir():
+        file.write_bytes(b"")
+    pages = ["--samples", tmp_path / "page.png", "--augmentations", tmp_path / "more.png"]
+    assert call("doctor", folder, *pages) == 1
+    printed = capsys.readouterr()
+    assert "Problems were found" in printed.out
+    assert "Augmentations were not drawn: " in printed.err
+    assert not (tmp_path / "more.png").exists()
+    assert call("doctor", folder, *pages[:2], "--augmentations", tmp_path / "page") == 2
+    assert "--augmentations" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +36,7 @@ def draw(file: Path, height: int = 20, width: int = 30) -> Path:
 
 
 def predict(model: Path, output: Path, *sources: object) -> int:
-    options = ["--weights", model, "--output-dir", output, "--threshold", 0.0, "--device", "cpu"]
+    options = ["--weights", model, "--output-dir", output, "--threshold", 0.0, "--device", "cpu", "--overwrite"]
     return call("predict", *sources, *options)
 
 
@@ -107,6 +109,35 @@ def test_an_interruption_keeps_what_was_found(
     assert predicted(tmp_path / "out") == ["a.png", "b.png"]
 
 
+def test_an_interruption_waits_for_no_address(model: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sources = [str(draw(tmp_path / "a.png")), f"http://127.0.0.1:{silent.getsockname()[1]}/b.png"]
+        options = [
+            "--weights",
+            str(model),
+            "--threshold",
+            "0",
+            "--batch-size",
+            "1",
+            "--output-dir",
+            str(tmp_path / "out"),
+        ]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "anchordetr", "predict", *sources, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stdout
+            assert process.stderr
+            assert "a.png: " in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130  # an address may take 60 seconds
+            assert "Traceback" not in process.stderr.read()
+    assert predicted(tmp_path / "out") == ["a.png"]
+
+
 def test_a_drawing_that_fails_is_a_warning(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +156,7 @@ def test_a_full_disk_at_the_end_says_where_the_results_are(
     def disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("anchordetr.cli.prediction_files.write_json", disk_full)
+    monkeypatch.setattr("anchordetr.cli.prediction_formats.write_json", disk_full)
     assert predict(model, tmp_path / "out", draw(tmp_path / "a.png")) == 1
     error = capsys.readouterr().err
     assert "predictions.json could not be written (No space left on device); the results" in error

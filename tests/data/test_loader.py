@@ -33,7 +33,7 @@ def test_batches_depend_only_on_seed_and_epoch() -> None:
     def epoch_of(workers: int, epoch: int) -> list[torch.Tensor]:
         batches = EpochBatches(len(dataset), 4, seed=3)
         batches.epoch = epoch
-        loader = train_loader(dataset, transform, NORMAL, batches, workers=workers, pin_memory=False)
+        loader = train_loader(TrainSamples(dataset, transform, 3), NORMAL, batches, workers=workers, pin_memory=False)
         return [batch.images.pixels for batch in loader]
 
     reference = epoch_of(0, 2)
@@ -70,7 +70,7 @@ def test_batches_of_similar_aspect_ratios_have_little_padding() -> None:
     def padding(ratios: np.ndarray | None) -> float:
         order = EpochBatches(len(dataset), 8, seed=0, ratios=ratios)
         assert sorted(key[2] for keys in order for key in keys) == list(range(400))
-        loader = train_loader(dataset, transform, NORMAL, order, workers=0, pin_memory=False)
+        loader = train_loader(TrainSamples(dataset, transform, 0), NORMAL, order, workers=0, pin_memory=False)
         return measure_loader(loader, 40).padded_share
 
     assert padding(dataset.annotations.ratios) < 0.1

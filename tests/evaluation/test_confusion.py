@@ -26,7 +26,7 @@ def test_the_confusion_matrix_counts_right_wrong_missed_and_invented() -> None:
     wrong[0, 6] = (labels[1] + 1) % 3
     invented[0, 1:5] = (-50, -50, 3, 3)
     unsure[0, 5] = 0.2
-    matrix = confusion_matrix(dataset, np.concatenate([wrong, invented, unsure])).toarray()
+    matrix = confusion_matrix(dataset, np.concatenate([wrong, invented, unsure]), 0.3).toarray()
     assert matrix[labels[0], 3] == missed
     assert matrix[3, labels[0]] == 1
     assert matrix[labels[1], (labels[1] + 1) % 3] == 1
@@ -42,6 +42,6 @@ def test_an_object_is_matched_once_by_the_highest_score() -> None:
     second = first.copy()
     first[0, 5], second[0, 5] = 0.6, 0.9
     second[0, 6] = (label + 1) % 3
-    matrix = confusion_matrix(dataset, np.concatenate([first, second])).toarray()
+    matrix = confusion_matrix(dataset, np.concatenate([first, second]), 0.5).toarray()
     assert matrix[label, (label + 1) % 3] == 1
     assert matrix[3, label] == 1

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from anchordetr.data.doctor.report import examine
+from anchordetr.data.layouts.opening import open_dataset
+from anchordetr.errors import InputError
+from anchordetr.registry import DATA_LAYOUTS
 
 Run = Callable[..., str]
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -54,6 +60,46 @@ def test_finetune(run: Run, coco_folder: Path, tmp_path: Path) -> None:
 
 def test_plugin(run: Run, coco_folder: Path, tmp_path: Path) -> None:
     assert "with 40 anchors" in run("plugin", "--data", coco_folder, "--output-dir", tmp_path)
+
+
+def test_data_layout(run: Run, csv_folder: Path, tmp_path: Path) -> None:
+    out = run("data_layout", csv_folder, "--epochs", 1, "--output-dir", tmp_path / "run", "--set", *SMALL)
+    assert "classes: circle, rectangle, triangle" in out
+    expected = [record.boxes.tolist() for record in open_dataset(csv_folder.parent / "coco", "val").annotations]
+    assert [record.boxes.tolist() for record in open_dataset(csv_folder, "val").annotations] == expected
+    assert examine(csv_folder).layout == "csv"
+    file = csv_folder / "valid" / "_annotations.csv"
+    file.write_text(file.read_text().replace("64,64,circle,", "64,64,circle,x", 1))
+    with pytest.raises(InputError, match=r"not four finite numbers: 1 \(_annotations\.csv line \d+\)"):
+        open_dataset(csv_folder, "val")
+    file.write_text("filename,class\n1.png,cat\n")
+    with pytest.raises(InputError, match=r"_annotations\.csv must have the columns"):
+        open_dataset(csv_folder, "val")
+
+
+@pytest.fixture
+def csv_folder(coco_folder: Path, tmp_path: Path) -> Iterator[Path]:
+    """One CSV file of boxes for each split."""
+    shutil.copytree(coco_folder, tmp_path / "coco")
+    for split, folder in (("train", "train"), ("val", "valid")):
+        shutil.copytree(coco_folder / split, tmp_path / "csv" / folder)
+        dataset = open_dataset(coco_folder, split)
+        rows = [
+            f"{record.file_name},64,64,{dataset.class_names[label]},{x!r},{y!r},{x + w!r},{y + h!r}"
+            for record in dataset.annotations
+            for (x, y, w, h), label in zip(record.boxes.astype(float).tolist(), record.labels, strict=True)
+        ]
+        lines = ["filename,width,height,class,xmin,ymin,xmax,ymax", *rows]
+        (tmp_path / "csv" / folder / "_annotations.csv").write_text("\n".join(lines))
+    yield tmp_path / "csv"
+    DATA_LAYOUTS._components.pop("csv", None)
+
+
+def test_the_page_shows_the_example_of_a_layout() -> None:
+    page = (EXAMPLES.parent / "docs" / "data.md").read_text()
+    code = (EXAMPLES / "data_layout.py").read_text()
+    shown = code[code.index("@DATA_LAYOUTS") : code.index("def main")].strip()
+    assert shown in page
 
 
 def test_rcda_in_vit(run: Run) -> None:

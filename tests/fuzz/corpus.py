@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import torch
+from fuzz.archives import packed
 from fuzz.coco import DOCUMENT
 from fuzz.models import TENSORS, archive
 from fuzz.voc import to_xml
@@ -74,6 +75,25 @@ CORPUS: dict[str, list[Any]] = {
         b"names: [a]\nval: {a: [b]}",
         b"? {a: b}\n: c",
         b"a: \0",
+    ],
+    "YOLO obj.data": [
+        b"",
+        b"train = a\0b\nnames = obj.names",
+        b"train = " + b"x" * 5000 + b"\nnames = obj.names",
+        b"train = images\nnames = " + b"x" * 5000,
+        b"train = .\nnames = .",
+        b"train = /\nnames = obj.names",
+        b"\xff\xfe",
+    ],
+    "archives": [
+        b"",
+        b"PK\x05\x06" + b"\xff" * 18,
+        packed(),
+        packed()[:-30],
+        packed().replace(b"a/data.yaml", b"../ata.yaml"),
+        packed().replace(b"a/data.yaml", b"a\0data.yaml"),
+        packed().replace(b"a/data.yaml", b"a/images///"),
+        packed().replace(b"a/images/a.png", b"a/data.yaml/pg"),
     ],
     "VOC annotations": [
         voc(size={"width": "1e19", "height": "8"}),

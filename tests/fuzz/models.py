@@ -19,8 +19,9 @@ from saved_models import smallest_config
 
 from anchordetr import Detector
 from anchordetr.training.state import FORMAT_VERSION, STATE_FILE
+from anchordetr.weights.folder import CONFIG_FILE, WEIGHTS_FILE
 from anchordetr.weights.official import read_original
-from anchordetr.weights.saved_model import CONFIG_FILE, WEIGHTS_FILE, read_model
+from anchordetr.weights.saved_model import read_model
 
 TENSORS = (
     torch.zeros(0),

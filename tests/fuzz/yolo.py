@@ -12,6 +12,7 @@ from fuzz.outcome import FileTarget
 from PIL import Image
 
 from anchordetr.data.doctor.report import examine
+from anchordetr.data.layouts.holdout import Holdout
 from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.documents import TextLoader
 
@@ -20,6 +21,7 @@ SETTINGS = (
     "# a data set\npath: .\ntrain: images\nval: [images]\ntest:\nnc: 2\n"
     "names:\n  0: cat\n  1: 'dog'\ntask: segment\nyear: 2024-01-02\n"
 )
+DARKNET = "classes = 2\ntrain = data/train.txt\nvalid=images\nnames = data/obj.names\nbackup = backup/\n"
 
 
 def labels(folder: Path) -> FileTarget:
@@ -40,6 +42,21 @@ def settings(folder: Path) -> FileTarget:
         return json.dumps(mutated_document(document, random)).encode()  # which is YAML too
 
     return FileTarget(folder / "data.yaml", lambda: read(folder), mutate, named=str(folder))
+
+
+def darknet(folder: Path) -> FileTarget:
+    """Return an ``obj.data``; without it, the class names beside the labels stand for it."""
+    write_data_set(folder)
+    (folder / "data.yaml").unlink()
+    (folder / "obj.names").write_text("cat\ndog\n")
+    (folder / "train.txt").write_text("data/images/a.png\n")
+    holdout = Holdout(0.5)
+
+    def read_train() -> None:
+        examine(folder, holdout=holdout)
+        open_dataset(folder, "train").ground_truth()
+
+    return FileTarget(folder / "obj.data", read_train, lambda random: mutated_text(DARKNET, random), named=str(folder))
 
 
 def write_data_set(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
@@ -61,6 +62,44 @@ def test_missing_or_damaged_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"could not be loaded from .*bad\.safetensors"):
         TimmBody(SMALL, "c4", weights=tmp_path / "bad.safetensors")
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Neither a hub nor what was fetched from it; return the folder of the weights of the small network."""
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path / "models--timm--test_resnet.r160_in1k" / "snapshots" / "0"
+
+
+def test_without_the_hub_weights_fail_at_once(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*arguments: object, **options: object) -> None:
+        raise AssertionError("asked the hub")
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fetch)
+    words = r"'test_resnet.* not on this machine, and http://127.*give a file with model\.backbone_weights=FILE"
+    with pytest.raises(InputError, match=words):
+        TimmBody(SMALL, "c4", pretrained=True)
+
+
+def test_weights_that_were_fetched_before_need_no_hub_and_no_note(
+    offline: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    offline.mkdir(parents=True)
+    (offline.parents[1] / "refs").mkdir()
+    (offline.parents[1] / "refs" / "main").write_text("0")
+    full = timm.create_model(SMALL).state_dict() | {"another": torch.zeros(1)}
+    save_file(full, offline / "model.safetensors")
+    body = TimmBody(SMALL, "c4", pretrained=True)
+    assert all(torch.equal(value, full[name]) for name, value in body.network.state_dict().items())
+    assert not caplog.records
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_without_published_weights_is_refused() -> None:
+    with pytest.raises(UsageError, match="timm has no weights of the backbone 'resnetblur18'"):
+        TimmBody("resnetblur18", "c4", pretrained=True)
 
 
 def test_a_batch_too_small_for_batch_norm_is_explained() -> None:

@@ -7,7 +7,8 @@ import time
 import pytest
 import torch
 
-from anchordetr.profiling.timing import compare, describe_machine, time_in_turn
+from anchordetr.machine import describe_machine
+from anchordetr.profiling.timing import compare, time_in_turn
 
 CPU = torch.device("cpu")
 

@@ -33,7 +33,7 @@ def test_steps_hold_the_same_images_however_they_are_shared(ranks: int, parts: i
 
 
 def test_a_step_that_cannot_be_shared_is_refused() -> None:
-    with pytest.raises(InputError, match="choose a multiple of 4 for --batch-size"):
+    with pytest.raises(InputError, match="choose a multiple of 4 for batch_size"):
         EpochBatches(20, 6, seed=0, share=(0, 2), parts=2)
 
 
@@ -44,5 +44,5 @@ def test_a_dead_worker_is_named(
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(TrainSamples, "__getitem__", die)
-    with pytest.raises(InputError, match=r"process that loads images died .*--workers 0"):
+    with pytest.raises(InputError, match=r"process that loads images died .*workers=0"):
         Detector(small_config.updated({"data.workers": 1}), device="cpu").train(coco_folder, tmp_path, epochs=1)

@@ -82,7 +82,7 @@ def test_an_error_of_an_evaluation_loses_no_step(
         patch.setattr(target, at_call(call, fail(error), function))
         with pytest.raises(type(error), match="mine"):
             Detector(config, device="cpu").train(coco_folder, tmp_path / "parts")
-    assert "is trained and saved; --resume continues with its evaluation" in capsys.readouterr().err
+    assert "is trained and saved; resume=True continues with its evaluation" in capsys.readouterr().err
     Detector.from_run(tmp_path / "parts", device="cpu").train(coco_folder, tmp_path / "parts", resume=True)
     assert steps == [0] * 4 + [1] * 4
     Detector(config, device="cpu").train(coco_folder, tmp_path / "whole")
@@ -109,7 +109,7 @@ def test_a_signal_ends_an_evaluation_between_batches(
     with monkeypatch.context() as patch:
         send = at_call(batch, lambda: os.kill(os.getpid(), number), detect_and_count)
         patch.setattr("anchordetr.detector.detect", send)
-        with pytest.raises(Stopped, match=rf"epoch {1 + batch // 3}, in its evaluation, .*--resume") as caught:
+        with pytest.raises(Stopped, match=rf"epoch {1 + batch // 3}, in its evaluation, .*resume=True") as caught:
             Detector(config, device="cpu").train(coco_folder, tmp_path / "parts")
     assert caught.value.signal_number == number
     assert len(batches) == batch
@@ -117,6 +117,19 @@ def test_a_signal_ends_an_evaluation_between_batches(
     assert steps == [0] * 4 + [1] * 4
     Detector(config, device="cpu").train(coco_folder, tmp_path / "whole")
     assert_same_runs(tmp_path / "parts", tmp_path / "whole")
+
+
+def test_a_run_resumed_to_its_end_without_an_evaluation_is_evaluated(
+    config: Config, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[int]
+) -> None:
+    config = config.updated({"train.eval_every": 9, "train.epochs": 9})
+    with monkeypatch.context() as patch:
+        stop = at_call(2, lambda: os.kill(os.getpid(), signal.SIGTERM), TrainingRun.save_last)
+        patch.setattr(TrainingRun, "save_last", stop)
+        with pytest.raises(Stopped):
+            Detector(config, device="cpu").train(coco_folder, tmp_path)
+    Detector.from_run(tmp_path, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=1)
+    assert (tmp_path / "best" / "model.safetensors").exists()
 
 
 def test_a_failed_report_is_a_warning(

@@ -78,7 +78,7 @@ def test_stopping_at_any_step_and_going_on_equals_never_stopping(
 
     run("whole")
     kill_after(steps)
-    with pytest.raises(Stopped, match=f"epoch {1 + steps // 5}, step {steps % 5 + steps // 5} .*--resume"):
+    with pytest.raises(Stopped, match=f"epoch {1 + steps // 5}, step {steps % 5 + steps // 5} .*resume=True"):
         run("parts")
     run("parts", resume=True)
     assert_same_runs(tmp_path / "whole", tmp_path / "parts")
@@ -107,7 +107,9 @@ def test_the_commands_tell_how_they_ended(
     with pytest.raises(SystemExit) as exit_info:
         run_command(arguments)
     assert exit_info.value.code == 130
-    assert "Stopped after epoch 1, step 3 and saved" in capsys.readouterr().err
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"Stopped by SIGINT after epoch 1, step 3 and saved in {tmp_path}/run/last;" in told
+    assert "best model" not in told
     short = ["train", "--data", str(coco_folder), "--output-dir", str(tmp_path / "run"), "--resume", "--device", "cpu"]
     with pytest.raises(SystemExit) as exit_info:
         run_command(short)  # the settings are those of the run

@@ -72,7 +72,7 @@ def test_another_configuration_is_shown_and_refused(
 ) -> None:
     Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
     changed = small_config.updated({"train.lr": 0.5, "loss.box_weight": 1.0})
-    with pytest.raises(InputError, match=r"another configuration \(loss\.box_weight, train\.lr\).*--accept-changes"):
+    with pytest.raises(InputError, match=r"another configuration \(loss\.box_weight, train\.lr\).*accept_changes=True"):
         Detector(changed, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
     shown = " ".join(capsys.readouterr().err.split())
     assert "train.lr: 0.0013 -> 0.5" in shown
@@ -108,7 +108,7 @@ def test_a_damaged_state_is_named_and_the_best_model_is_left(
     for name in (checkpoint.STATE_FILE, checkpoint.PREVIOUS_STATE_FILE):
         file = tmp_path / "last" / name
         file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"training_state\.pt is damaged.*--weights"):
+    with pytest.raises(InputError, match=r"training_state\.pt is damaged.*from_pretrained"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, resume=True, epochs=2)
     Detector.from_pretrained(tmp_path, device="cpu")
 

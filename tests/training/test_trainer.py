@@ -64,7 +64,7 @@ def test_too_little_memory_gives_advice(
         raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB.")
 
     monkeypatch.setattr(Trainer, "train_step", run_out)
-    with pytest.raises(InputError, match=r"Tried to allocate 20\.00 GiB.*--gradient-checkpointing.*profile-memory"):
+    with pytest.raises(InputError, match=r"Tried to allocate 20\.00 GiB.*gradient_checkpointing=True.*profile-memory"):
         Detector(small_config, device="cpu").train(coco_folder, tmp_path, epochs=1)
 
 

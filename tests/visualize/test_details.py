@@ -14,6 +14,7 @@ from scipy import sparse
 from anchordetr.metrics import STATISTICS, Details, Metrics
 from anchordetr.visualize.details import plot_details
 from anchordetr.visualize.figure import label, new_figure
+from anchordetr.visualize.plots import plot_history
 from anchordetr.visualize.report import plot_report
 
 pytest.importorskip("matplotlib")
@@ -26,7 +27,7 @@ def details_of(classes: int) -> Details:
     rows, columns = np.concatenate([index, index]), np.concatenate([index, (index + 1) % classes])
     counts = np.concatenate([np.full(classes, 10_000), index + 1])
     matrix = sparse.coo_array((counts, (rows, columns)), shape=(classes + 1, classes + 1)).tocsr()
-    return Details(np.linspace(1, 0, 101)[:, None] * np.linspace(1, 0, classes), lambda: matrix)
+    return Details(np.linspace(1, 0, 101)[:, None] * np.linspace(1, 0, classes), 0.37, lambda: matrix, list)
 
 
 def names_of(classes: int) -> list[str]:
@@ -44,7 +45,7 @@ def test_figures_of_any_number_of_classes_are_small(classes: int, tmp_path: Path
 
 
 def test_classes_without_objects_have_no_curve(tmp_path: Path) -> None:
-    details = Details(np.full((101, 3), -1.0), details_of(3).confusion)
+    details = Details(np.full((101, 3), -1.0), 0.5, details_of(3).confusion, list)
     assert len(plot_details(details, names_of(3), tmp_path)) == 2
 
 
@@ -57,7 +58,7 @@ def test_of_many_classes_the_most_confused_are_drawn_and_the_others_summed(
     axes = figures[1].axes[0]
     shown = [text.get_text() for text in axes.get_xticklabels()]
     assert shown == [*(f"c{number}" for number in range(960, 1000)), "other classes", "nothing"]
-    assert axes.get_title() == "40 of 1000 classes, those confused most often"
+    assert axes.get_title() == "detections at threshold 0.37\n40 of 1000 classes, those confused most often"
     shares = axes.images[0].get_array()
     assert shares.shape == (42, 42)
     assert shares[0, 1] == pytest.approx(961 / 10_961)
@@ -68,6 +69,22 @@ def test_of_many_classes_the_most_confused_are_drawn_and_the_others_summed(
     assert len(legend) == 21
     assert legend[0] == "0.50 c0"
     assert "c500" not in " ".join(legend)
+
+
+def test_the_total_loss_has_an_axis_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr("anchordetr.visualize.plots.save", lambda figure, path: figures.append(figure))
+    losses = {"loss_total": 20.0, "loss_class": 0.5, "loss_box": 0.1, "loss_giou": 0.7}
+    plot_history([{"epoch": 1, **losses}, {"epoch": 2, **losses, "ap": 0.1, "ap50": 0.2, "ap75": 0.0}], tmp_path)
+    drawn = {
+        axes.get_title(): [(list(line.get_xdata()), line.get_ydata()[0]) for line in axes.lines]
+        for axes in figures[0].axes
+    }
+    assert drawn == {
+        "loss (sum over all layers)": [([1, 2], 20.0)],
+        "losses of the last layer": [([1, 2], 0.5), ([1, 2], 0.1), ([1, 2], 0.7)],
+        "AP": [([2], 0.1), ([2], 0.2), ([2], 0.0)],
+    }
 
 
 @pytest.mark.parametrize(
@@ -94,7 +111,7 @@ def test_a_figure_that_fails_is_a_warning_and_the_others_are_drawn(
     metrics = Metrics(
         **dict.fromkeys(STATISTICS, 0.5),
         per_class=dict.fromkeys("abc", 0.5),
-        details=Details(details_of(3).precision, fail),
+        details=Details(details_of(3).precision, 0.5, fail, list),
     )
 
     class Sample:

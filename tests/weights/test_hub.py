@@ -36,7 +36,7 @@ class FakeApi:
                 (self.root / repo_id / file.name).write_bytes(file.read_bytes())
 
     @classmethod
-    def download(cls, repo_id: str, name: str) -> str:
+    def download(cls, repo_id: str, name: str, local_files_only: bool) -> str:
         file = cls.root / repo_id / name
         if not file.parent.is_dir():
             raise ConnectionError("no such repository, or no network.\nmore lines")
@@ -49,6 +49,7 @@ class FakeApi:
 def fake_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     FakeApi.root = tmp_path / "hub"
     monkeypatch.setattr(hub, "HfApi", FakeApi)
+    monkeypatch.setattr(hub, "is_reachable", lambda address: True)
     monkeypatch.setattr(hub, "hf_hub_download", FakeApi.download)
     return FakeApi.root
 
@@ -84,6 +85,22 @@ def test_a_missing_repository_is_an_input_error(tmp_path: Path, capsys: pytest.C
     with pytest.raises(SystemExit):
         run(["eval", "--weights", "me/nothing", "--data", "shapes", "--output-dir", str(tmp_path)])
     assert "Hugging Face hub" in capsys.readouterr().err
+
+
+def test_without_the_hub_what_was_fetched_before_is_used(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector.push_to_hub("me/pets")
+    asked = []
+
+    def download(repo_id: str, name: str, local_files_only: bool) -> str:
+        asked.append(local_files_only)
+        return FakeApi.download(repo_id, name, local_files_only)
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "is_reachable", lambda address: False)
+    assert Detector.from_pretrained("me/pets", device="cpu").class_names == detector.class_names
+    assert set(asked) == {True}
+    with pytest.raises(InputError, match=r"'me/none' is not a local folder.*\(https://hugg.* cannot be reached\)"):
+        Detector.from_pretrained("me/none")
 
 
 def test_a_refused_upload_is_an_input_error(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:

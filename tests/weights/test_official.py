@@ -100,7 +100,7 @@ def test_the_feature_level_has_a_source(
 
 def test_an_unknown_feature_level_is_refused(tmp_path: Path) -> None:
     torch.save(original_weights(), tmp_path / "model.pth")
-    with pytest.raises(InputError, match=r"model\.pth: .*--features c5 or --features dc5"):
+    with pytest.raises(InputError, match=r"model\.pth: .*features=.c5. or features=.dc5."):
         read_original(tmp_path / "model.pth")
 
 

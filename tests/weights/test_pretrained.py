@@ -26,3 +26,10 @@ def test_a_run_whose_best_model_is_damaged_loads_its_last(
 def test_an_unknown_name_suggests_the_closest_one() -> None:
     with pytest.raises(InputError, match="Did you mean 'anchordetr_r50_dc5'"):
         Detector.from_pretrained("anchordetr_r50_dc6")
+
+
+def test_a_preset_without_weights_points_to_the_detector() -> None:
+    with pytest.raises(
+        InputError, match=r"no published weights. Detector\('anchordetr_tiny'\), or --model anchor.*_r50_c5"
+    ):
+        Detector.from_pretrained("anchordetr_tiny")

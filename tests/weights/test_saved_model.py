@@ -38,6 +38,39 @@ def test_the_configuration_can_be_edited(folder: Path) -> None:
     assert read_model(folder).class_names == ["a", "b", "c"]
 
 
+def test_thresholds_are_saved_edited_and_left_out(detector: Detector, folder: Path) -> None:
+    detector.threshold, detector.class_thresholds = 0.25, {"cat": 0.5, "dog": 0.125}
+    detector.save_pretrained(folder)
+    loaded = Detector.from_pretrained(folder, device="cpu")
+    assert (loaded.threshold, loaded.class_thresholds) == (0.25, {"cat": 0.5, "dog": 0.125})
+    renamed = read_model(folder).with_class_names(["a", "b", "c"])
+    assert renamed.class_thresholds == {"a": 0.5, "b": 0.125}
+    edit_config(folder, threshold=1, class_thresholds={"ox": 0.75, "a class that is gone": 0.5})
+    saved = read_model(folder)
+    assert (saved.threshold, saved.class_thresholds) == (1, {"ox": 0.75})
+
+
+def test_a_model_of_an_earlier_version_has_the_usual_threshold(folder: Path) -> None:
+    values = json.loads((folder / "config.json").read_text())
+    del values["threshold"], values["class_thresholds"]
+    (folder / "config.json").write_text(json.dumps(values))
+    assert (read_model(folder).threshold, read_model(folder).class_thresholds) == (0.5, {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"threshold": value} for value in (-0.1, 1.5, 10**400, True, None, "0.5", [0.5])),
+        *({"class_thresholds": value} for value in (None, [0.5], {"cat": 2}, {"cat": None}, {"cat": "0.5"})),
+    ],
+    ids=lambda changes: str(changes)[:40],
+)
+def test_thresholds_that_are_none_are_refused(changes: dict[str, object], folder: Path) -> None:
+    edit_config(folder, **changes)
+    with pytest.raises(InputError, match=r"config\.json is damaged: its threshold and class_thresholds are not all"):
+        read_model(folder)
+
+
 def test_the_configuration_of_another_save_is_ignored(detector: Detector, folder: Path) -> None:
     """A crash between the two files leaves new weights beside an old configuration."""
     old = (folder / "config.json").read_bytes()

@@ -19,8 +19,9 @@ from anchordetr import Detector
 from anchordetr.errors import InputError
 from anchordetr.locks import Lock
 from anchordetr.weights.checksums import remember, sha256
-from anchordetr.weights.saved_model import WEIGHTS_FILE
-from anchordetr.weights.zoo import PUBLISHED, fetch
+from anchordetr.weights.folder import WEIGHTS_FILE
+from anchordetr.weights.published import PUBLISHED
+from anchordetr.weights.zoo import fetch
 
 NAME = "anchordetr_r50_dc5"
 FILE = PUBLISHED[NAME].file

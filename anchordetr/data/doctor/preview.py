@@ -1,26 +1,27 @@
-"""A preview page: sample images with their annotations drawn on them."""
+"""Preview pages: images with their annotations, and training samples after augmentation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.ops import box_convert
-from torchvision.transforms.v2 import functional as tvf
-from torchvision.utils import draw_bounding_boxes, make_grid
 
 from anchordetr.console import printable
 from anchordetr.data.dataset import ImageRecord
 from anchordetr.data.doctor.report import SplitReport
 from anchordetr.data.images import load_image
 from anchordetr.data.layouts.validation import to_table
-from anchordetr.data.transforms import as_tensor
-from anchordetr.detections import PALETTE
+from anchordetr.data.loader import TrainSamples
+from anchordetr.drawing import draw_boxes
+from anchordetr.types import Target
 
 _TILE = 320  # pixels of the longer side
+_SPACE = 4  # pixels between tiles
 _COLUMNS = 4
 _ROWS = 3
 
@@ -35,10 +36,30 @@ def sample_page(splits: Sequence[SplitReport]) -> Image.Image | None:
     for split in splits[:count]:
         table = to_table(split.raw)
         tiles += [_tile(split, table[row], row) for row in chosen_rows(split, max(count // len(splits), 1))]
-    if not tiles:
-        return None
-    page = make_grid(tiles, nrow=_COLUMNS, padding=4, pad_value=255)
-    return Image.fromarray(page.permute(1, 2, 0).numpy())
+    return _grid(tiles) if tiles else None
+
+
+def augmentation_page(samples: TrainSamples, class_names: Sequence[str]) -> Image.Image | None:
+    """Return a page with three images as training sees them in four epochs; None if the data set has no image.
+
+    The images are evenly spaced among those with objects, or among all.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    counts = np.diff(samples.dataset.annotations.starts)
+    rows = np.flatnonzero(counts) if counts.any() else np.arange(len(counts))
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(_ROWS, len(rows))).round().astype(int))]
+    keys = [(epoch, epoch, int(row)) for row in chosen for epoch in range(_COLUMNS)]
+    tiles = [_augmented(*samples[key][:2], class_names) for key in keys]
+    return _grid(tiles) if tiles else None
+
+
+def _augmented(pixels: Tensor, target: Target, class_names: Sequence[str]) -> Image.Image:
+    """Return a training sample before its normalisation, annotated."""
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    boxes = box_convert(target.boxes, "cxcywh", "xyxy").numpy() * (*image.size, *image.size)
+    return _annotated(image, boxes, target.labels.numpy(), class_names)
 
 
 def chosen_rows(split: SplitReport, count: int) -> list[int]:
@@ -51,16 +72,29 @@ def chosen_rows(split: SplitReport, count: int) -> list[int]:
     return [*first, *(others[position] for position in evenly)]
 
 
-def _tile(split: SplitReport, record: ImageRecord, row: int) -> Tensor:
-    """Return one annotated image (3, tile, tile), padded with white to a square."""
-    image = as_tensor(load_image(split.raw.path(row)))
-    height, width = image.shape[1:]
-    scale = _TILE / max(height, width)
-    size = [max(round(height * scale), 1), max(round(width * scale), 1)]
-    small = tvf.resize(image, size, antialias=True)
-    if len(record.boxes):
-        corners = box_convert(torch.from_numpy(record.boxes), "xywh", "xyxy") * scale
-        names = [printable(split.raw.class_names[label]) for label in record.labels]
-        colours = [PALETTE[label % len(PALETTE)] for label in record.labels]
-        small = draw_bounding_boxes(small, corners, names, colours, width=2)
-    return tvf.pad(small, [0, 0, _TILE - size[1], _TILE - size[0]], fill=255)
+def _tile(split: SplitReport, record: ImageRecord, row: int) -> Image.Image:
+    """Return one annotated image."""
+    corners = record.boxes.copy()
+    corners[:, 2:] += corners[:, :2]
+    image = Image.fromarray(load_image(split.raw.path(row)))
+    return _annotated(image, corners, record.labels, split.raw.class_names)
+
+
+def _annotated(
+    image: Image.Image, boxes: NDArray[np.floating], labels: NDArray[np.int64], class_names: Sequence[str]
+) -> Image.Image:
+    """Return an image resized to a tile, with its boxes (n, 4) x1, y1, x2, y2 and the names of their classes."""
+    scale = _TILE / max(image.size)
+    width, height = (max(round(side * scale), 1) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3)
+    draw_boxes(small, boxes * scale, [printable(class_names[label]) for label in labels], labels)
+    return small
+
+
+def _grid(tiles: Sequence[Image.Image]) -> Image.Image:
+    """Return a white page with the tiles in rows of four."""
+    step = _TILE + _SPACE
+    page = Image.new("RGB", (_COLUMNS * step + _SPACE, math.ceil(len(tiles) / _COLUMNS) * step + _SPACE), "white")
+    for position, tile in enumerate(tiles):
+        page.paste(tile, (position % _COLUMNS * step + _SPACE, position // _COLUMNS * step + _SPACE))
+    return page

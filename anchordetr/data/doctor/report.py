@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from anchordetr.data.dataset import AnnotationTable
 from anchordetr.data.doctor.statistics import statistics_of
 from anchordetr.data.findings import KINDS, Finding
-from anchordetr.data.layouts.base import FolderDataset, size_mismatch
+from anchordetr.data.layouts.base import size_mismatch
+from anchordetr.data.layouts.holdout import Holdout, has_val, read_split, split_names
 from anchordetr.data.layouts.image_scan import ScannedImage, scan_images
-from anchordetr.data.layouts.opening import find_layout
+from anchordetr.data.layouts.opening import is_in_files, locate
 from anchordetr.data.layouts.raw import RawSplit
 from anchordetr.data.layouts.validation import annotation_finding, find_problems, image_finding, to_table
 from anchordetr.data.preflight import crowded_images, duplicate_boxes
@@ -89,27 +90,32 @@ class Report:
         }
 
 
-def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
+def examine(
+    path: Path,
+    layout: str = "auto",
+    num_queries: int = 900,
+    holdout: Holdout = Holdout(),  # noqa: B008
+) -> Report:
     """Read all annotations and decode all images of a data set once.
 
     Args:
-        path: folder of the data set.
-        layout: a registered layout, or ``auto`` to detect it.
+        path, layout, holdout: as in :func:`~anchordetr.data.layouts.opening.open_dataset`.
         num_queries: Q of the model, the largest number of objects per image that it can detect.
 
     Raises:
         UsageError: no such layout is registered.
-        InputError: the folder is missing, has no known layout, or the data set has no files.
+        InputError: the data set is missing, has no known layout, or has no files.
     """
-    layout = find_layout(path, layout)
+    given, (path, layout) = path, locate(path, layout)
     found = DATA_LAYOUTS[layout]
-    if not (isinstance(found, type) and issubclass(found, FolderDataset)):
+    if not is_in_files(found):
         raise InputError(f"{path} is not in files; the doctor examines folders of images and annotations.")
     splits: list[SplitReport] = []
     unusable: list[str] = []
-    for name in found.splits(path):
+    names = split_names(found, path, holdout)
+    for name in names:
         try:
-            raw = found.read(path, name)
+            raw = read_split(found, path, name, holdout)
         except InputError as error:
             unusable.append(f"{name}: {error}")
         else:
@@ -117,10 +123,11 @@ def examine(path: Path, layout: str = "auto", num_queries: int = 900) -> Report:
     findings = [
         Finding("unusable", unusable),
         Finding("no_splits", [] if splits or unusable else [str(path)]),
+        Finding("no_val", [] if not splits or has_val(names) else ["hold out images with --val-fraction 0.2"]),
         Finding("class_mismatch", _class_mismatches(splits)),
         Finding("shared_image", shared_images(splits)),
     ]
-    return Report(path, layout, splits, [finding for finding in findings if finding.names])
+    return Report(given, layout, splits, [finding for finding in findings if finding.names])
 
 
 def _examine_split(name: str, raw: RawSplit, num_queries: int) -> SplitReport:

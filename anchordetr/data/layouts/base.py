@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -103,24 +103,35 @@ def size_mismatch(name: str, found: tuple[int, int], annotated: tuple[int, int])
 
 
 def choose_split(path: Path, split: str, found: Mapping[str, Part]) -> Part:
-    """Return the split of a name, or else the one whose name starts with it.
+    """Return the split that :func:`match_split` finds.
+
+    Raises:
+        InputError: there is none, or several match equally well; the message lists the existing splits.
+    """
+    name = match_split(path, split, found)
+    if name is None:
+        raise InputError(f"{path} has no split '{split}'; it has {', '.join(found) or 'none'}.")
+    return found[name]
+
+
+def match_split(path: Path, split: str, names: Collection[str]) -> str | None:
+    """Return the split of a name, or else the one whose name starts with it, or None.
 
     ``val`` matches ``val``, before ``valid`` and ``validation``, before ``val2017``, before any other name that starts
     with it. In the same way, ``train`` matches ``train``, ``training``, ``train2017``.
 
     Raises:
-        InputError: there is none, or several match equally well; the message lists the existing splits.
+        InputError: several match equally well, or ``split`` is empty; the message lists them.
     """
-    existing = ", ".join(found) or "none"
     if not split.strip():
-        raise InputError(f"The name of the split is empty; {path} has {existing}.")
-    matching = [name for name in sorted(found) if name.startswith(split)]
+        raise InputError(f"The name of the split is empty; {path} has {', '.join(names) or 'none'}.")
+    matching = [name for name in sorted(names) if name.startswith(split)]
     for rest in _RESTS:
-        names = [name for name in matching if re.fullmatch(rest, name[len(split) :])]
-        if len(names) > 1:
+        best = [name for name in matching if re.fullmatch(rest, name[len(split) :])]
+        if len(best) > 1:
             raise InputError(
-                f"{path} has several splits '{split}': {', '.join(names)}; name one in full, or rename them."
+                f"{path} has several splits '{split}': {', '.join(best)}; name one in full, or rename them."
             )
-        if names:
-            return found[names[0]]
-    raise InputError(f"{path} has no split '{split}'; it has {existing}.")
+        if best:
+            return best[0]
+    return None

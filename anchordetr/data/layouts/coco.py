@@ -1,8 +1,9 @@
-"""The COCO layout: ``annotations/instances_{train,val}*.json`` beside the image folders."""
+"""The COCO layout: ``annotations/instances_{train,val}*.json``, or COCO files of any name, beside the images."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,13 @@ from numpy.typing import NDArray
 
 from anchordetr.data.ids import id_array
 from anchordetr.data.layouts.base import FolderDataset, choose_split
+from anchordetr.data.layouts.coco_files import (
+    annotation_files,
+    data_folder,
+    folder_name,
+    instance_files,
+    is_json,
+)
 from anchordetr.data.layouts.entries import (
     Entries,
     box_or_nan,
@@ -28,6 +36,7 @@ from anchordetr.data.layouts.raw import NO_ID, RawSplit
 from anchordetr.data.layouts.segmentation import box_of_segmentation
 from anchordetr.documents import read_json
 from anchordetr.errors import InputError
+from anchordetr.files import list_folders
 from anchordetr.registry import DATA_LAYOUTS
 
 _LARGEST_FILE = 16 * 2**30  # bytes; Objects365 has 6 GB
@@ -41,15 +50,14 @@ class CocoDataset(FolderDataset):
     @staticmethod
     def missing(path: Path) -> str | None:
         """Return what ``path`` lacks to be a data set of this layout, or None."""
-        if any((path / "annotations").glob("instances_*.json")):
-            return None
-        return "no annotations/instances_*.json"
+        return (
+            None if is_json(path) or instance_files(path) else "no annotations/instances_*.json, and no other COCO file"
+        )
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, Path]:
         """Return the annotation file of each split."""
-        files = sorted((path / "annotations").glob("instances_*.json"))
-        return {file.stem.removeprefix("instances_"): file for file in files}
+        return annotation_files(path)
 
     @classmethod
     def read(cls, path: Path, split: str) -> RawSplit:
@@ -58,25 +66,29 @@ class CocoDataset(FolderDataset):
         Raises:
             InputError: the split or its image folder is missing, or the file is not a COCO annotation file.
         """
-        file = choose_split(path, split, cls.splits(path))
-        names = [name for name in (file.stem.removeprefix("instances_"), split) if name.strip(".")]
+        files = cls.splits(path)
+        file = choose_split(path, split, files)
+        path = data_folder(path)
+        names = [name for name in (folder_name(file), split) if name.strip(".")]
         folders = [folder / name for name in names for folder in (path, path / "images")] + [path / "images"]
         existing = [folder for folder in folders if folder.is_dir()]
-        raw = read_coco(file, [*existing, path])
-        if not existing and not any(raw.path(row).is_file() for row in range(len(raw.file_names))):
+        others = list_folders(path) if len(files) == 1 else []  # with several files, they may be another split's
+        raw = read_coco(file, [*existing, path, *others], path)
+        if not existing and not any(os.path.isfile(raw.path(row)) for row in range(len(raw.file_names))):
             raise InputError(f"{path} has no folder for the images of {file.name}; expected {folders[0]}.")
         return raw
 
 
-def read_coco(file: Path, image_folders: Sequence[Path]) -> RawSplit:
+def read_coco(file: Path, image_folders: Sequence[Path], data: Path) -> RawSplit:
     """Return the raw annotations of a COCO file.
 
     ``info``, ``area`` and ``iscrowd`` are optional. Sizes that are missing, or no whole numbers, are read from the
     images. Boxes that are missing are those of the segmentations.
 
     Args:
-        file: in a folder of the data set.
+        file: the annotation file.
         image_folders: existing folders, see :func:`~anchordetr.data.layouts.image_files.locate_images`.
+        data: the folder of the data set.
 
     Raises:
         InputError: the file is invalid; the message names the file and the position, the list or the entry.
@@ -88,27 +100,30 @@ def read_coco(file: Path, image_folders: Sequence[Path]) -> RawSplit:
     box_categories = annotations.ids("category_id")
     names, class_notes = _classes(file, categories, set(box_categories))
     located = locate_images(
-        images.column("file_name", parse_file_name, "a string that names a file"), image_folders, file.parent.parent
+        images.column("file_name", parse_file_name, "a string that names a file"), image_folders, data
     )
     sizes, size_notes = _sizes(images, [located.root / name for name in located.names])
     boxes, box_notes = _boxes(annotations)
     box_ids = annotations.ids("id", NO_ID)
+    image_ids, box_image_ids = images.ids("id"), annotations.ids("image_id")
+    converted = sum(part.converted for part in (images, annotations, categories))
+    id_note = f"ids that are strings of digits or whole floats, read as integers: {converted}."
     return RawSplit(
         source=file,
         root=located.root,
         class_names=list(names.values()),
         category_ids=list(names),
-        image_ids=id_array(images.ids("id")),
+        image_ids=id_array(image_ids),
         file_names=located.names,
         sizes=sizes,
         box_ids=id_array(box_ids),
         box_names=[f"annotation {i if i != NO_ID else f'number {row}'}" for row, i in enumerate(box_ids)],
-        box_image_ids=id_array(annotations.ids("image_id")),
+        box_image_ids=id_array(box_image_ids),
         boxes=boxes,
         box_categories=id_array(box_categories),
         areas=np.array(annotations.column("area", parse_area, "a finite number", math.nan), dtype=np.float64),
         crowd=np.array(annotations.column("iscrowd", parse_flag, "0 or 1", False), dtype=np.bool_),
-        notes=(*class_notes, *located.notes, *size_notes, *box_notes),
+        notes=(*class_notes, *located.notes, *size_notes, *box_notes, *([id_note] if converted else [])),
     )
 
 

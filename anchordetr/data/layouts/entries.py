@@ -27,6 +27,9 @@ class Entries:
         file, part: the file and the name of the list, for messages.
         entries: the list.
 
+    Attributes:
+        converted: how many ids that :meth:`ids` has returned are no integers in the file.
+
     Raises:
         InputError: an entry is not an object; the message names it.
     """
@@ -37,6 +40,7 @@ class Entries:
                 raise InputError(f"{file}: {part}[{position}] is {_SHORT.repr(entry)}; expected an object.")
         self.file = file
         self.part = part
+        self.converted = 0
         self.entries: Sequence[dict[str, Any]] = entries
 
     def column(self, key: str, parse: Callable[[Any], Value], expected: str, default: Value = _REQUIRED) -> list[Value]:
@@ -67,6 +71,7 @@ class Entries:
 
     def ids(self, key: str, default: int = _REQUIRED) -> list[int]:
         """Return the ids in every entry, as :func:`~anchordetr.data.ids.parse_id` reads them."""
+        self.converted += sum(isinstance(entry.get(key), (str, float)) for entry in self.entries)
         return self.column(key, parse_id, "an integer", default)
 
 

@@ -18,11 +18,13 @@ class Place(NamedTuple):
     Attributes:
         path: below the data set's folder if ``inside``.
         other: another existing place outside of the data set that the entry names too, which is not used.
+        shortened: whether the entry's first folders were left out, as no file or folder has the whole path.
     """
 
     path: Path
     inside: bool
-    other: Path | None
+    other: Path | None = None
+    shortened: bool = False
 
 
 def find_place(entry: str, bases: Sequence[Path], folder: Path) -> Place | None:
@@ -30,7 +32,8 @@ def find_place(entry: str, bases: Sequence[Path], folder: Path) -> Place | None:
 
     Places inside of the data set come first, whichever base they are relative to: Roboflow writes ``../train/images``
     for ``train/images``. An absolute path that does not exist, as of another computer, is looked for in the data set
-    by its last two or more parts. Windows' separators and ``~`` are understood.
+    by its last two or more parts, and a relative one without its first folders if that names one place only: CVAT
+    writes ``data/images/x.jpg`` for ``images/x.jpg``. Windows' separators and ``~`` are understood.
 
     Args:
         entry: as written. bases: folders that it may be relative to. folder: of the data set.
@@ -42,7 +45,11 @@ def find_place(entry: str, bases: Sequence[Path], folder: Path) -> Place | None:
     if found is not None:
         return Place(found, True, next(outside, None))
     other = next(outside, None)
-    return None if other is None else Place(other, False, None)
+    if other is not None:
+        return Place(other, False)
+    inner = {path for place in _shorter(entry, bases) if (path := below(place, folder)) not in (None, folder)}
+    shorter = [path for path in inner if path and os.path.exists(path)]
+    return Place(shorter.pop(), True, shortened=True) if len(shorter) == 1 else None
 
 
 def below(place: str, folder: Path) -> Path | None:
@@ -66,6 +73,14 @@ def _candidates(entry: str, bases: Sequence[Path], folder: Path) -> Iterator[str
             yield from (_join(folder, "/".join(parts[start:])) for start in range(1, len(parts) - 1))
     elif _UPWARDS.match(last):
         yield from (_join(base, _UPWARDS.sub("", last)) for base in bases)
+
+
+def _shorter(entry: str, bases: Sequence[Path]) -> Iterator[str]:
+    """Yield the places that a relative entry names without its first folders."""
+    parts = entry.replace("\\", "/").removeprefix("./").split("/")
+    if parts[0] not in ("", "..", "~") and not _DRIVE.match(parts[0] + "/"):
+        for start in range(1, len(parts)):
+            yield from (_join(base, tail) for base in bases if (tail := "/".join(parts[start:])))
 
 
 def _join(base: Path, spelling: str) -> str:

@@ -1,4 +1,4 @@
-"""The layout of Roboflow's COCO export: ``train/_annotations.coco.json`` among the images of each split."""
+"""The layout of Roboflow's COCO export: ``train/_annotations.coco.json``, or a COCO file of any name, beside images."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from pathlib import Path
 
 from anchordetr.data.layouts.base import FolderDataset, choose_split
 from anchordetr.data.layouts.coco import read_coco
+from anchordetr.data.layouts.coco_files import ROBOFLOW, files_in_folders, roboflow_files
 from anchordetr.data.layouts.raw import RawSplit
-from anchordetr.files import is_hidden
 from anchordetr.registry import DATA_LAYOUTS
-
-_FILE = "_annotations.coco.json"
 
 
 @DATA_LAYOUTS.register("roboflow")
@@ -20,12 +18,12 @@ class RoboflowDataset(FolderDataset):
     @staticmethod
     def missing(path: Path) -> str | None:
         """Return what ``path`` lacks to be a data set of this layout, or None."""
-        return None if _annotation_files(path) else f"no train/{_FILE}"
+        return None if roboflow_files(path) else f"no train/{ROBOFLOW}, and no COCO file in other folders"
 
     @classmethod
     def splits(cls, path: Path) -> dict[str, Path]:
         """Return the annotation file of each split; the folder ``valid`` is the split ``val``."""
-        folders = {file.parent.name: file for file in _annotation_files(path)}
+        folders = {file.parent.name: file for file in files_in_folders(path)}
         return {"val" if name == "valid" and "val" not in folders else name: file for name, file in folders.items()}
 
     @classmethod
@@ -36,8 +34,5 @@ class RoboflowDataset(FolderDataset):
             InputError: the split does not exist, or its file is not a COCO annotation file.
         """
         file = choose_split(path, split, cls.splits(path))
-        return read_coco(file, [file.parent])
-
-
-def _annotation_files(path: Path) -> list[Path]:
-    return sorted(file for file in path.glob(f"*/{_FILE}") if not is_hidden(file.parent.name) and file.is_file())
+        folders = [folder for folder in (file.parent, file.parent / "images") if folder.is_dir()]
+        return read_coco(file, folders, path)

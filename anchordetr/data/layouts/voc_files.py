@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from anchordetr.data.findings import Finding
@@ -15,6 +15,10 @@ from anchordetr.data.images import IMAGE_SUFFIXES, UNREADABLE_IMAGE_SUFFIXES
 from anchordetr.errors import InputError, listed
 from anchordetr.files import MEBIBYTE, list_files, read_text
 
+SPLITS = ("train", "val", "valid", "validation", "test")
+LISTS = Path("ImageSets", "Main")
+_ANNOTATIONS = ("Annotations", "annotations", "labels")
+_IMAGES = ("JPEGImages", "images", "Images")
 _ALL_SUFFIXES = (*IMAGE_SUFFIXES, *UNREADABLE_IMAGE_SUFFIXES)
 _NAMED_SUFFIXES = (*_ALL_SUFFIXES, ".xml")
 _LIST_LIMIT = 256 * MEBIBYTE
@@ -39,6 +43,48 @@ class VocImages:
     def name(self, key: str) -> str:
         """Return the image of an annotation, or a name for messages if it has none."""
         return self.names.get(key, f"{key}.jpg")
+
+
+@dataclass(frozen=True)
+class VocPart:
+    """The folders of annotations and images of a split, and the file that lists its images, if there is one.
+
+    Without a list, the split is all annotations.
+    """
+
+    annotations: Path
+    images: Path
+    list_file: Path | None = None
+
+    @property
+    def source(self) -> Path:
+        """What the split is called in messages."""
+        return self.list_file or self.annotations
+
+
+def find_parts(path: Path) -> dict[str, VocPart]:
+    """Return the splits of a data set, none if there are no annotations.
+
+    They are the lists in ``ImageSets/Main``, or else the folders ``train``, ``valid``, ... of annotations and images,
+    or else all annotations. Without folders for annotations and images, they are the folders ``train``, ``valid``, ...
+    """
+    if whole := _folders(path):
+        lists = {split: path / LISTS / f"{split}.txt" for split in SPLITS}
+        listed = {split: replace(whole, list_file=file) for split, file in lists.items() if file.is_file()}
+        both = {split: (whole.annotations / split, whole.images / split) for split in SPLITS}
+        of_folders = {split: VocPart(*pair) for split, pair in both.items() if all(map(Path.is_dir, pair))}
+        return listed or of_folders or {"train": whole}
+    parts = {split: _folders(path / split) for split in SPLITS}
+    return {split: part for split, part in parts.items() if part}
+
+
+def _folders(path: Path) -> VocPart | None:
+    """Return where annotations and images are: in folders of their own, or together in ``path``."""
+    for name in _ANNOTATIONS:
+        if annotation_files(path / name):
+            images = next((path / images for images in _IMAGES if (path / images).is_dir()), path / _IMAGES[0])
+            return VocPart(path / name, images)
+    return VocPart(path, path) if path.is_dir() and list_files(path, (".xml",)) else None
 
 
 def annotation_files(folder: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from anchordetr.data.findings import Finding
 from anchordetr.data.images import IMAGE_SUFFIXES, UNREADABLE_IMAGE_SUFFIXES
 from anchordetr.data.layouts.places import Place, find_place
 from anchordetr.data.layouts.yolo_settings import YoloSettings
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, listed
 from anchordetr.files import MEBIBYTE, list_files, read_text
 
 _LIST_LIMIT = 256 * MEBIBYTE
@@ -32,7 +32,7 @@ def find_images(entries: Sequence[str], settings: YoloSettings) -> SplitImages:
     Raises:
         InputError: an entry does not exist, a list file cannot be read, or there is no image.
     """
-    folder = settings.file.parent
+    folder = settings.folder
     files: list[Path] = []
     notes: list[str] = []
     findings: list[Finding] = []
@@ -59,14 +59,19 @@ def find_images(entries: Sequence[str], settings: YoloSettings) -> SplitImages:
 
 
 def label_file(image: Path, folder: Path) -> Path:
-    """Return the label file of an image: the last folder ``images`` below ``folder`` is replaced by ``labels``."""
+    """Return the label file of an image: the last folder ``images`` below ``folder`` is replaced by ``labels``.
+
+    If there is none, it is the one beside the image, as in Darknet's data sets.
+    """
     parts = list(image.parts)
     first = len(folder.parts) if image.is_relative_to(folder) else 0
     for position in range(len(parts) - 2, first - 1, -1):
         if parts[position] == "images":
             parts[position] = "labels"
             break
-    return Path(*parts).with_suffix(".txt")
+    usual, beside = Path(*parts).with_suffix(".txt"), image.with_suffix(".txt")
+    is_beside = usual != beside and not os.path.lexists(usual) and os.path.isfile(beside) and _is_label(beside)
+    return beside if is_beside else usual
 
 
 def relative_name(file: Path, folder: Path) -> str:
@@ -100,6 +105,11 @@ def _of_list(file: Path, root: Path, folder: Path) -> SplitImages:
         raise InputError(f"{file} lists {len(folders)} folders, '{folders[0][:200]}' first; list images.")
     outside = [str(place.path) for place in places if place and not place.inside]
     notes = [f"images of {file} outside of the data set: {len(outside)}, {outside[0]} first."] if outside else []
+    shorter = [line for line, place in zip(lines, places, strict=True) if place and place.shortened]
+    if shorter:
+        notes.append(
+            f"images of {file} found without the first folders of their paths: {len(shorter)} ({listed(shorter, 1)})."
+        )
     return SplitImages(files, notes, [])
 
 
@@ -132,7 +142,9 @@ def _origin(entry: str, place: Place, folder: Path) -> list[str]:
     """Return a note if an entry leads out of the data set, or could."""
     if not place.inside:
         return [f"the images of '{entry}' come from {place.path}, outside of the data set."]
+    inside = relative_name(place.path, folder)
+    if place.shortened:
+        return [f"'{entry}' is read as {inside} in the data set."]
     if place.other is not None:
-        inside = relative_name(place.path, folder)
         return [f"'{entry}' is read as {inside} in the data set; {place.other} outside of it is not used."]
     return []

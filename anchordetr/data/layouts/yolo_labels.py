@@ -14,7 +14,7 @@ from anchordetr.files import MEBIBYTE, read_text
 
 _LABELS_LIMIT = 64 * MEBIBYTE
 _LARGEST_FRACTION = 2.0  # larger numbers are pixels, not rounding errors
-_CATEGORY = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")
+_CATEGORY = re.compile(r"([+-]?[0-9]{1,18})(\.0*)?")  # float arrays are written as 0.0
 _CORNERS = 8  # numbers of an oriented box
 _MANY = 10  # labels; so many polygons hardly ever have the same number of points
 _ROUNDING = 1e-6  # of the image
@@ -33,6 +33,7 @@ class Label(NamedTuple):
         numbers: how many numbers the line has besides the class id.
         certain: whether the line can only be read as it was.
         like_keypoints: whether the line makes sense as a box and keypoints inside of it.
+        with_point: whether the class id is written as a whole float.
     """
 
     category: int
@@ -41,6 +42,13 @@ class Label(NamedTuple):
     numbers: int
     certain: bool
     like_keypoints: bool
+    with_point: bool
+
+    def in_pixels(self, size: tuple[int, int]) -> Box:
+        """Return x, y, w, h in pixels of an image of a height and width."""
+        height, width = size
+        x, y, w, h = self.box
+        return x * width, y * height, w * width, h * height
 
 
 def read_labels(file: Path, name: str, settings: YoloSettings) -> Iterator[Label]:
@@ -96,7 +104,8 @@ def _label(line: str, where: str, name: str, settings: YoloSettings) -> Label:
         raise InputError(f"{where}: coordinates must be fractions of the image, not pixels; got {largest:g}.")
     box = _centred(*numbers[:4]) if is_box else _enclosing(numbers)
     certain = is_box or numbers[:2] == numbers[-2:] or _is_upright(numbers)
-    return Label(int(category[1]), box, name, len(numbers), certain, not certain and _like_keypoints(numbers))
+    like_keypoints = not certain and _like_keypoints(numbers)
+    return Label(int(category[1]), box, name, len(numbers), certain, like_keypoints, category[2] is not None)
 
 
 def _check_length(values: int, where: str, settings: YoloSettings) -> None:

@@ -13,7 +13,7 @@ import yaml
 from anchordetr.documents import TextLoader, read_yaml
 from anchordetr.errors import InputError
 
-_SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "valid", "validation", "test")
 _NOTHING = ("", "~", "null", "Null", "NULL")  # YAML's spellings of no value
 _TASKS = ("detect", "segment", "pose", "obb")
 _CLASS_ID = re.compile(r"[0-9]{1,18}")
@@ -25,7 +25,8 @@ class YoloSettings:
     """The content of ``data.yaml``.
 
     Attributes:
-        file: ``data.yaml`` itself.
+        file: ``data.yaml`` itself, or what stands for it.
+        folder: of the data set.
         root: the folder that ``path`` names, which need not exist.
         names: the name of each class id, sorted by id.
         splits: image folders and list files of each split, as written.
@@ -35,6 +36,7 @@ class YoloSettings:
     """
 
     file: Path
+    folder: Path
     root: Path
     names: dict[int, str]
     splits: dict[str, list[str]]
@@ -64,15 +66,16 @@ def read_settings(file: Path) -> YoloSettings:
     content = read_yaml(file, _UniqueKeys)
     if not isinstance(content, dict):
         raise InputError(f"{file} must contain 'names', 'train' and 'val'.")
-    names = _class_names(content.get("names"), file)
+    names = class_names(content.get("names"), file)
     task, columns = _task(content, file)
     count = _text(content, "nc", file)
     contradiction = f"'nc' is {count[:20]}, but 'names' has {len(names)} classes; 'names' is used."
     return YoloSettings(
         file=file,
+        folder=file.parent,
         root=file.parent / os.path.expanduser(_text(content, "path", file).replace("\\", "/")),
         names=names,
-        splits={split: places for split in _SPLITS if (places := _places(content, split, file))},
+        splits={split: places for split in SPLITS if (places := _places(content, split, file))},
         task=task,
         columns=columns,
         notes=(contradiction,) if count and count.strip() != str(len(names)) else (),
@@ -97,8 +100,15 @@ def _places(content: dict[Any, Any], split: str, file: Path) -> list[str]:
     return [entry for entry in entries if entry is not None and entry not in _NOTHING]
 
 
-def _class_names(names: Any, file: Path) -> dict[int, str]:
-    """Return the name of each class id, sorted by id."""
+def class_names(names: Any, file: Path) -> dict[int, str]:
+    """Return the name of each class id, sorted by id.
+
+    Args:
+        names: a list, or a dictionary with class ids as keys. file: for messages.
+
+    Raises:
+        InputError: they are anything else, or two ids or names are equal.
+    """
     if isinstance(names, list):
         names = {str(position): name for position, name in enumerate(names)}
     if not isinstance(names, dict) or not names:

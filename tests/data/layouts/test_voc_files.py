@@ -167,6 +167,7 @@ def test_an_unreadable_list_and_a_missing_folder_are_named(data: Path) -> None:
     write_xml(data, "a")
     with pytest.raises(InputError, match="JPEGImages does not exist"):
         read(data, "a")
+    (data / "JPEGImages").mkdir()
     (data / "ImageSets" / "Main" / "val.txt").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"val\.txt is not a text file"):
         VocDataset.read(data, "val")

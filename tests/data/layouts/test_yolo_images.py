@@ -232,7 +232,7 @@ def test_unusable_lists_are_named(content: bytes, message: str, data: Path) -> N
 
 
 def test_listed_images_that_do_not_exist_are_named(data: Path) -> None:
-    (data / "val.txt").write_bytes(b"images/none.png\na\0b.png\n" + b"x" * 5000)
+    (data / "val.txt").write_bytes(b"images/none.png\na\0b.png\nimages/" + b"x" * 5000)
     write_settings(data, "val.txt")
     with pytest.raises(InputError, match=r"missing images: 3 .*images/none\.png"):
         YoloDataset.open(data, "val")
