@@ -35,9 +35,13 @@ class Settings(TypedDict, total=False):
     init: Literal["paper", "local"]
     encoder_loss: bool
     box_refinement: bool
+    box_offsets: Literal["logit", "relative"]
+    box_bias: bool
+    encode_sizes: bool
     query_groups: int
     denoising_groups: int
     denoising_point_noise: float
+    denoising_size_noise: float | None
     denoising_label_noise: float
     denoising_negatives: bool
     # data
