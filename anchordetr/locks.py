@@ -39,15 +39,19 @@ class Lock:
         """
         if fcntl is None:
             raise OSError(errno.ENOTSUP, "This system has no flock")
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        except BaseException:
-            os.close(descriptor)
-            raise
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return False
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if _is_at(descriptor, self.path):
+                break
+            os.close(descriptor)  # its holder has removed the file, and others would lock a new one
         self._descriptor = descriptor
         _held.add(self)
         return True
@@ -71,6 +75,14 @@ class Lock:
             os.close(self._descriptor)
             self._descriptor = None
             _held.discard(self)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether a path still leads to an open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -287,10 +287,6 @@ def test_fused_bodies_are_pickled_without_tracing(name: str) -> None:
     assert torch.equal(copy.deepcopy(bodies[0])(pixels)[0], bodies[0](pixels)[0])
 
 
-def predict_one_and_several(detector: Detector) -> tuple[Detections, list[Detections]]:
-    return detector.predict(IMAGE, 0.0), detector.predict([IMAGE, IMAGE], 0.0)
-
-
 @pytest.mark.parametrize(
     ("method", "warm"), [("spawn", True), ("fork", False), ("fork", True)], ids=["spawn", "fork cold", "fork warm"]
 )
@@ -305,7 +301,8 @@ def test_other_processes_predict_the_same(detector: Detector, method: str, warm:
             warnings.catch_warnings(action="ignore", category=DeprecationWarning),  # of a fork beside threads
             ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool,
         ):
-            found, several = pool.submit(predict_one_and_several, detector).result(60)
+            found = pool.submit(detector.predict, IMAGE, 0.0).result(60)
+            several = pool.submit(detector.predict, [IMAGE, IMAGE], 0.0).result(60)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)

@@ -73,6 +73,7 @@ def main(
     """Take the options of the command itself."""
 
 
+_INTERRUPTED = 130
 _MODELS, _DATA, _MEASURE = "Models", "Data and settings", "Measurements"
 for name, command, panel, example in (
     ("train", train, _MODELS, "train --data data/pets --recipe finetune --resolution 640"),
@@ -112,6 +113,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
             options.require_values(given)
             arguments = [part for part in given if part != "--debug"]
             code = _command()(arguments, prog_name="anchordetr", standalone_mode=False)
+            if code == _INTERRUPTED:  # typer has made an exit of the exception
+                raise KeyboardInterrupt
         except UsageError as error:
             _fail(error, str(error), 2, debug)
         except InputError as error:
@@ -124,7 +127,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         except Stopped as error:
             _fail(error, str(error), 128 + error.signal_number, debug)
         except (KeyboardInterrupt, typer.Abort) as error:
-            _fail(error, "Interrupted.", 130, debug)
+            _fail(error, "Interrupted.", _INTERRUPTED, debug)
         except Exception as error:
             if hasattr(error, "format_message"):  # of the parser, whose class depends on typer's version
                 _explain_usage(error, debug)

@@ -93,9 +93,18 @@ def test_broken_images_are_listed_after_the_others_were_predicted(
     assert predicted(tmp_path / "out") == ["a.png", "c.png"]
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (MemoryError("no memory"), 1)])
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [(KeyboardInterrupt(), 130, "Interrupted."), (MemoryError("no memory"), 1, "not enough memory")],
+)
 def test_an_interruption_keeps_what_was_found(
-    error: BaseException, code: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    code: int,
+    said: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def stop(detections: Detections, image_id: int) -> list[dict[str, Any]]:
         if image_id == 3:
@@ -106,6 +115,7 @@ def test_an_interruption_keeps_what_was_found(
     to_coco = Detections.to_coco
     monkeypatch.setattr(Detections, "to_coco", stop)
     assert predict(model, tmp_path / "out", *(draw(tmp_path / f"{name}.png") for name in "abcd")) == code
+    assert said in capsys.readouterr().err
     assert predicted(tmp_path / "out") == ["a.png", "b.png"]
 
 

@@ -67,7 +67,7 @@ def test_runs_without_a_folder_get_the_next_free_one_and_the_newest_is_resumed(
 def test_resuming_needs_the_folder_only(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train("--output-dir", "x") == 0
     before = torch.load(place / "x/last" / STATE_FILE)["data"]
-    assert before == ["pets", str(place / "pets")]
+    assert (before["given"], before["path"]) == ("pets", str(place / "pets"))
     (place / "other").mkdir()
     monkeypatch.chdir(place / "other")
     assert call("train", "--resume", "--output-dir", place / "x", "--epochs", 2, "--device", "cpu") == 0
@@ -86,7 +86,7 @@ def test_a_run_whose_data_set_is_gone_asks_for_it(place: Path, capsys: pytest.Ca
 def test_a_state_that_names_no_data_asks_for_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--output-dir", "x") == 0
     file = place / "x/last" / STATE_FILE
-    for data in (None, 3, ["one"], [1, 2]):
+    for data in (None, 3, ["one"], {"path": 1, "given": 2}):
         state = torch.load(file)
         torch.save({**state, "data": data}, file)
         assert call("train", "--resume", "x", "--device", "cpu") == 2

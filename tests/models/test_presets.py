@@ -23,8 +23,8 @@ def test_a_recipe_changes_what_it_says_and_leaves_sizes_alone(name: str, model: 
     assert after.data == before.data
 
 
-def test_an_unknown_recipe_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="Unknown recipe 'finetun'; known: finetune"):
+def test_an_unknown_recipe_names_the_one_that_is_meant() -> None:
+    with pytest.raises(UsageError, match=r"Unknown recipe 'finetun'\. Did you mean 'finetune'\?"):
         recipe("finetun")
 
 

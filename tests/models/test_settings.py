@@ -143,7 +143,7 @@ def test_an_official_model_without_network_says_what_to_do(monkeypatch: pytest.M
         return real(*args, pretrained=pretrained, **kwargs)
 
     monkeypatch.setattr(backbone.timm, "create_model", offline)
-    with pytest.raises(InputError, match=r"resnet50\.tv_in1k.*no route to host.*model\.backbone_weights=FILE"):
+    with pytest.raises(InputError, match=r"resnet50\.tv_in1k.*cannot be reached.*model\.backbone_weights=FILE"):
         create_model("anchordetr_r50_c5")
 
 

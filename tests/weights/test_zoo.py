@@ -51,7 +51,7 @@ def test_a_published_model_is_downloaded_and_converted_once(
     arguments = ["predict", image, "--weights", NAME, "--output-dir", tmp_path / "out", "--device", "cpu"]
     assert call(*arguments) == 0
     assert f"SHA-256 of {FILE}: {sha256(tmp_path / 'built.pth')}" in capsys.readouterr().err
-    assert call(*arguments) == 0
+    assert call(*arguments, "--overwrite") == 0
     assert len(server.ranges) == 2
     assert {path.name for path in home.iterdir() if path.suffix != ".lock"} == {NAME, "checksums.json"}
 
