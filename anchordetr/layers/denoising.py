@@ -37,7 +37,8 @@ class DenoisingQueries(QuerySource):
 
     Args:
         num_classes: K. embed_dim: C.
-        groups: number of groups G, each with every target.
+        groups: number of groups G, each with every target; fewer for images with so many targets that these were more
+            than ``most_queries``, but at least one.
         point_noise, label_noise, negatives, size_noise: see above.
     """
 
@@ -51,6 +52,7 @@ class DenoisingQueries(QuerySource):
         label_noise: float = 0.2,
         negatives: bool = False,
         size_noise: float | None = None,
+        most_queries: int = 512,
     ) -> None:
         super().__init__()
         self.labels = LabelEmbedding(num_classes, embed_dim)
@@ -59,6 +61,7 @@ class DenoisingQueries(QuerySource):
         self.point_noise = point_noise
         self.label_noise = label_noise
         self.size_noise = size_noise
+        self.most_queries = most_queries
 
     def forward(self, memory: Memory, heads: Heads, targets: Sequence[Target] | None = None) -> Queries:
         """Return the queries of a batch; noise is drawn from torch's default generator.
@@ -72,7 +75,9 @@ class DenoisingQueries(QuerySource):
         if targets is None:
             raise ValueError("Denoising queries are made from targets: call model(images, targets), or model.eval().")
         boxes, labels, is_object = _side_by_side(targets)
-        shape = (len(targets), self.groups, self.rings, boxes.shape[1])  # B, G, rings, S
+        slots = boxes.shape[1]
+        groups = max(1, min(self.groups, self.most_queries // max(self.rings * slots, 1)))
+        shape = (len(targets), groups, self.rings, slots)  # B, G, rings, S
         boxes, labels, is_object = (values[:, None, None] for values in (boxes, labels, is_object))
         references = self._move(boxes.expand(*shape, 4)).flatten(1, 3)
         content = self.labels(self._flip(labels.expand(shape))).flatten(1, 3)

@@ -54,8 +54,14 @@ _BEYOND_THE_PAPER = {
     "model.attention": "rcda_rotary",
     "model.init": "local",
     "model.encoder_loss": True,
+    "model.queries": "proposals",
     "model.box_refinement": True,
-    "model.denoising_groups": 3,
+    "model.box_offsets": "relative",
+    "model.box_bias": True,
+    "model.encode_sizes": True,
+    "model.denoising_groups": 8,
+    "model.denoising_negatives": True,
+    "model.denoising_size_noise": 0.4,
 }
 _FUSED = {"model.features": "c3_c4_c5", "model.fusion_level": "c3"}
 _SMALL = Config(
@@ -81,7 +87,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "finetune": {
         "model.init": "local",
         "model.encoder_loss": True,
-        "model.denoising_groups": 3,
+        "model.denoising_groups": 8,
         "train.epochs": 60,
         "train.schedule": "cosine",
         "train.warmup": 0.05,

@@ -29,7 +29,8 @@ TARGETS = [
 def queries_of(
     targets: list[Target] = TARGETS, groups: int = 2, **noise: float | bool
 ) -> tuple[DenoisingQueries, Queries]:
-    denoising = DenoisingQueries(num_classes=5, embed_dim=32, groups=groups, **noise)
+    limit = {"most_queries": 10_000} if groups > 8 else {}
+    denoising = DenoisingQueries(num_classes=5, embed_dim=32, groups=groups, **limit, **noise)
     return denoising, denoising(MEMORY, HEADS, targets)
 
 
@@ -142,3 +143,13 @@ def test_sizes_change_by_their_noise_and_those_of_negatives_by_more() -> None:
     assert positive.min() < -0.9
     assert positive.max() > 0.9
     assert (queries.references[..., 2:] > 0).all()
+
+
+def test_images_with_many_objects_get_fewer_groups() -> None:
+    def groups(objects: int) -> int:
+        target = Target(torch.rand(objects, 4), torch.zeros(objects, dtype=torch.int64))
+        _, queries = queries_of([target], groups=8, negatives=True)
+        assert queries.target_indices is not None
+        return queries.target_indices.shape[1]
+
+    assert [groups(count) for count in (0, 3, 32, 33, 100, 300)] == [8, 8, 8, 4, 2, 1]
