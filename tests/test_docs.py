@@ -1,10 +1,16 @@
-"""Pages link to files and headings that exist, and name scripts that exist."""
+"""Pages link to files and headings that exist, and name scripts and commands that exist."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+import typer
+
+from anchordetr.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), ROOT / "anchordetr" / "rcda" / "README.md"]
@@ -55,3 +61,37 @@ def test_the_index_lists_every_page() -> None:
     index = text_of(ROOT / "docs" / "index.md")
     pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
     assert {page for page in pages if f"]({page})" not in index} == set()
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Yield the commands of a page's code blocks, and those in the text that have arguments, without comments."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", text_of(page), flags=re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith(("anchordetr ", "python -m anchordetr ")) and not line.startswith("anchordetr: "):
+                yield line
+    yield from re.findall(r"`(anchordetr [\w-]+ [^`\n]+)`", without_code(page))
+
+
+def problem_of(line: str) -> str | None:
+    """Return what the parser of the command line says against a command, which is not run."""
+    arguments = shlex.split(re.sub(r"\[(--[^\]]*)\]", r"\1", line), comments=True)
+    arguments = arguments[arguments.index("anchordetr") + 1 :]
+    end = next((place for place, part in enumerate(arguments) if part in ("|", ">", "2>", "&&")), None)
+    command = typer.main.get_command(app)
+    try:
+        arguments = arguments[:end]
+        while hasattr(command, "commands"):
+            command, arguments = command.commands[arguments[0]], arguments[1:]
+        command.make_context("anchordetr", arguments)
+    except Exception as error:  # of the parser, whose class depends on typer's version
+        kind = type(error).__name__
+        return None if kind in ("MissingParameter", "Exit") else f"{kind}: {error}"
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_their_options_exist(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_parts.py").touch()
+    monkeypatch.chdir(tmp_path)
+    problems = [f"{line}\n    {problem}" for line in commands(page) if (problem := problem_of(line))]
+    assert not problems, "\n".join(problems)
