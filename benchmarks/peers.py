@@ -28,8 +28,9 @@ _CLASS_HEADS = {"class_labels_classifier", "class_embed", "enc_score_head"}
 _BOX_HEADS = {"bbox_predictor", "bbox_embed", "enc_bbox_head"}
 _FIRST_SCORE = 0.01
 PEERS = ("detr", "conditional_detr", "deformable_detr", "rt_detr")
-_NEVER = -50.0
-Call = Callable[..., Any]
+NEVER = -50.0
+"""The logit of a class that is not predicted."""
+Call = Callable[[Sequence[Target]], Losses]
 
 
 class OneBackbone(nn.Module):
@@ -37,7 +38,7 @@ class OneBackbone(nn.Module):
 
     Args:
         body: from images to a list of maps.
-        min_locations: how many locations the peer needs in a map.
+        min_locations: how many locations the peer needs in all maps.
     """
 
     def __init__(self, body: nn.Module, min_locations: int) -> None:
@@ -49,13 +50,13 @@ class OneBackbone(nn.Module):
         """Images (B, 3, H, W) and their mask (B, H, W) -> maps (B, C, H', W') with masks, True = valid.
 
         Raises:
-            UsageError: a map has too few locations.
+            UsageError: the maps have too few locations.
         """
         maps = self.body(pixel_values)
-        locations = maps[0][0, 0].numel()
+        locations = sum(features[0, 0].numel() for features in maps)
         if locations < self.min_locations:
             raise UsageError(
-                f"RT-DETR chooses its {self.min_locations} queries among a map's locations, here {locations}. "
+                f"RT-DETR chooses its {self.min_locations} queries among the locations of its maps, here {locations}. "
                 "Enlarge the images (data.short_side, data.train_short_sides) or lower model.num_anchors."
             )
         masks = [F.interpolate(pixel_mask[None].float(), size=features.shape[-2:])[0].bool() for features in maps]
@@ -78,7 +79,7 @@ class Peer(nn.Module):
         self.has_no_object = has_no_object
 
     def forward(self, images: ImageBatch, targets: Sequence[Target] | None = None) -> Predictions | Call:
-        """Return predictions; in training return a function of ``labels`` that computes the peer's own losses.
+        """Return predictions; in training return a function of the targets that computes the peer's own losses.
 
         ``targets`` are not used: :class:`PeerCriterion` passes them to that function.
         """
@@ -88,7 +89,7 @@ class Peer(nn.Module):
             row[:height, :width] = 1
         call = partial(self.network, pixel_values=pixels, pixel_mask=mask)
         if self.training:
-            return call
+            return lambda targets: _losses(call, targets)
         outputs = call()
         logits = softmax_scores_as_logits(outputs.logits) if self.has_no_object else outputs.logits
         boxes = outputs.pred_boxes
@@ -103,21 +104,29 @@ def softmax_scores_as_logits(logits: Tensor) -> Tensor:
     """
     scores = logits.softmax(-1)[..., :-1]
     best = scores == scores.amax(-1, keepdim=True)
-    return scores.logit(eps=1e-6).masked_fill(~best, _NEVER)
+    return scores.logit(eps=1e-6).masked_fill(~best, NEVER)
+
+
+def _losses(call: Callable[..., Any], targets: Sequence[Target]) -> Losses:
+    outputs = call(labels=[{"class_labels": target.labels, "boxes": target.boxes} for target in targets])
+    found: Mapping[str, Tensor] = outputs.loss_dict
+    return own_losses(outputs.loss, found.get("loss_ce", found.get("loss_vfl")), found["loss_bbox"], found["loss_giou"])
+
+
+def own_losses(total: Tensor, class_loss: Any, box_loss: Any, giou_loss: Any) -> Losses:
+    """Return a peer's losses: the total, and the last layer's terms, without matches."""
+    values = {"class": class_loss, "box": box_loss, "giou": giou_loss}
+    terms = {name: torch.as_tensor(value, device=total.device).detach() for name, value in values.items()}
+    nothing = torch.zeros(0, dtype=torch.int64)
+    return Losses(total, terms, Matches(nothing, nothing, nothing, nothing))
 
 
 class PeerCriterion(nn.Module):
     """Calls the function that a peer returns in training; the losses are the peer's own."""
 
     def forward(self, call: Call, targets: Sequence[Target], num_boxes: Tensor) -> Losses:
-        """Return the total and the last layer's terms; a peer divides by the number of objects of the batch itself."""
-        outputs = call(labels=[{"class_labels": target.labels, "boxes": target.boxes} for target in targets])
-        found: Mapping[str, Tensor] = outputs.loss_dict
-        named = {"class": found.get("loss_ce", found.get("loss_vfl")), "box": found["loss_bbox"]}
-        named["giou"] = found["loss_giou"]
-        terms = {name: torch.as_tensor(value).detach() for name, value in named.items()}
-        nothing = torch.zeros(0, dtype=torch.int64)
-        return Losses(outputs.loss, terms, Matches(nothing, nothing, nothing, nothing))
+        """Return the peer's losses; it divides by the number of objects of the batch itself."""
+        return call(targets)
 
 
 def build_peer(name: str, config: ModelConfig) -> Peer:
@@ -195,16 +204,17 @@ def _sizes(config: ModelConfig, backbone: Backbone) -> dict[str, Any]:
 
 
 def _own_sizes(name: str, config: ModelConfig, backbone: Backbone) -> dict[str, Any]:
-    """Settings of one peer: Deformable DETR and RT-DETR read the one map too, so RT-DETR's pyramid fuses nothing."""
+    """Settings of one peer: Deformable DETR and RT-DETR read all maps of the backbone, the others the coarsest."""
+    levels = len(backbone.channels)
     if name == "deformable_detr":
-        return {"num_feature_levels": 1, "disable_custom_kernels": True}
+        return {"num_feature_levels": levels, "disable_custom_kernels": True}
     if name == "rt_detr":
         return {
-            "num_feature_levels": 1,
+            "num_feature_levels": levels,
             "encoder_hidden_dim": config.embed_dim,
             "encoder_in_channels": list(backbone.channels),
             "feat_strides": list(backbone.strides),
-            "encode_proj_layers": [0],
-            "decoder_in_channels": [config.embed_dim],
+            "encode_proj_layers": [levels - 1],
+            "decoder_in_channels": [config.embed_dim] * levels,
         }
     return {}

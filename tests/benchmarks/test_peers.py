@@ -94,7 +94,7 @@ def test_a_peer_is_initialised_as_published(name: str, small_model: ModelConfig)
 @pytest.mark.usefixtures("with_transformers")
 def test_rt_detr_needs_as_many_locations_as_queries(small_model: ModelConfig) -> None:
     peer = build("rt_detr", small_model.model_copy(update={"num_anchors": 36})).eval()
-    with pytest.raises(UsageError, match=r"72 queries among a map's locations, here 24"):
+    with pytest.raises(UsageError, match=r"72 queries among the locations of its maps, here 24"):
         peer(ImageBatch(torch.randn(1, 3, 64, 96), ((64, 96),)))
 
 
