@@ -65,11 +65,25 @@ from anchordetr.training.trainer import Trainer
 
 LOCAL_INIT: dict[str, Any] = {"model.init": "local", "model.encoder_loss": True}
 BEYOND_THE_PAPER: dict[str, Any] = {**LOCAL_INIT, "model.box_refinement": True, "model.denoising_groups": 3}
+WITH_ROTARY: dict[str, Any] = {**BEYOND_THE_PAPER, "model.attention": "rcda_rotary"}
+BOXES: dict[str, Any] = {
+    "model.queries": "proposals",
+    "model.box_offsets": "relative",
+    "model.box_bias": True,
+    "model.encode_sizes": True,
+    "model.denoising_groups": 8,
+    "model.denoising_negatives": True,
+    "model.denoising_size_noise": 0.4,
+}
+FUSED: dict[str, Any] = {"model.features": "c3_c4_c5", "model.fusion_level": "c3"}
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours_local_init": LOCAL_INIT,
     "ours_beyond_the_paper": BEYOND_THE_PAPER,
-    "ours_with_rotary": {**BEYOND_THE_PAPER, "model.attention": "rcda_rotary"},
+    "ours_with_rotary": WITH_ROTARY,
+    "ours_with_rotary_fused": {**WITH_ROTARY, **FUSED},
+    "ours_with_boxes": {**WITH_ROTARY, **BOXES},
+    "ours_with_boxes_fused": {**WITH_ROTARY, **BOXES, **FUSED},
 }
 MODELS = (*OURS, *PEERS, *TORCHVISION_PEERS)
 CHOICES = (*MODELS, *VARIANTS, *PRESETS)
