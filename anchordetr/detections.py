@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from anchordetr.errors import InputError, limited, listed
+from anchordetr.errors import InputError, limited, listed, reason
 
 if TYPE_CHECKING:
     import pandas
@@ -77,6 +77,8 @@ class Detections:
                 )
             return self.data[rows]
         chosen: Any = [rows] if isinstance(rows, (int, np.integer)) else rows
+        if not isinstance(chosen, slice) and np.ndim(chosen) != 1:
+            raise IndexError("Rows are a number, a slice, a mask or a list of numbers.")
         return Detections(
             self.xyxy[chosen].copy(),
             self.confidence[chosen].copy(),
@@ -104,7 +106,7 @@ class Detections:
         """Draw the boxes with names and scores on the image, and save it if a path is given.
 
         Raises:
-            InputError: ``image`` is None.
+            InputError: ``image`` is None, or ``path`` cannot be written or names no format of images.
         """
         from PIL import Image
 
@@ -116,7 +118,10 @@ class Detections:
         drawn = Image.fromarray(self.image)
         draw_boxes(drawn, self.xyxy, labels, self.class_id)
         if path is not None:
-            drawn.save(path)
+            try:
+                drawn.save(path)
+            except (OSError, ValueError) as error:  # no folder, or no format of this name
+                raise InputError(f"The image cannot be saved as {path}: {reason(error)}.") from error
         return drawn
 
     def to_dict(self) -> dict[str, Any]:

@@ -20,14 +20,21 @@ from anchordetr.config.keywords import Settings
 from anchordetr.data.dataset import DetectionDataset
 from anchordetr.data.images import ImageSource
 from anchordetr.detections import Detections
-from anchordetr.device import Device
+from anchordetr.device import Device, choose_device
 from anchordetr.distributed import ProcessGroup, process_group
-from anchordetr.errors import InputError, UsageError, by_user, reason
+from anchordetr.errors import InputError, UsageError, by_user, classes, reason
 from anchordetr.evaluation.coco import evaluate
 from anchordetr.metrics import Metrics
 from anchordetr.optimize.budget import Budget
-from anchordetr.prediction_options import PredictOptions, Threshold, class_indices, require_count, require_precision
-from anchordetr.predictor import Backend, Predictor, counted, detect, transform_for
+from anchordetr.prediction_options import (
+    PredictOptions,
+    Threshold,
+    class_indices,
+    known_options,
+    require_count,
+    require_precision,
+)
+from anchordetr.predictor import Predictor, counted, detect, transform_for
 from anchordetr.progress import progress
 from anchordetr.training.builder import open_trainer
 from anchordetr.training.callbacks import Callback
@@ -108,12 +115,19 @@ class Detector(PretrainedModel):
         if not resume:
             advise_recipe(train_set, self.config, data, bool(self.origin))
         with run_folder(folder := Path(output_dir), resume, overwrite):
-            self._adopt_classes(train_set.class_names, train_set.category_ids, match_classes)
-            self.origin = describe_origin(data, self.origin)
-            self._prepared.drop()
-            identity = {**self._identity, "data": describe_data(data, train_set, val_set)}
-            run = TrainingRun(folder, self.config, self._write_network, identity)
+            config = self.config.updated({"model.num_classes": len(train_set.class_names)})
+            origin = describe_origin(data, self.origin)
+            identity = {
+                "class_names": train_set.class_names,
+                "category_ids": train_set.category_ids,
+                "started_from": origin.get("started_from", {}),
+                "data": describe_data(data, train_set, val_set),
+            }
+            run = TrainingRun(folder, config, self._write_network, identity)
             state = run.load_state(accept_changes) if resume else None
+            self._adopt_classes(train_set.class_names, train_set.category_ids, match_classes)
+            self.origin = origin
+            self._prepared.drop()
             validate = partial(self._validate, val_set)
             with open_trainer(self.model, train_set, validate, run, state, callbacks) as trainer:
                 metrics = trainer.fit()
@@ -141,6 +155,7 @@ class Detector(PretrainedModel):
         with run_lock(Path(folder)) if Path(folder).is_dir() else nullcontext():
             state = load_state(state_folder)
         config, names, ids, origin = _identity_in(state, str(state_folder))
+        device = choose_device(device)
         config = config.model_copy(update={"model": config.model.without_pretraining()}).updated(settings or {})
         try:
             detector = cls(config, names, ids, device)
@@ -164,9 +179,10 @@ class Detector(PretrainedModel):
         probe.config = self.config.updated(merged(settings or {}, keys))
         data = self._data_or_that_of_run(data)
         train_set, val_set = open_splits(data, probe.config)
+        advise_recipe(train_set, probe.config, data, bool(self.origin))
         probe._adopt_classes(train_set.class_names, train_set.category_ids, "name")
         with tempfile.TemporaryDirectory() as folder:
-            run = TrainingRun(Path(folder), probe.config, probe._write_network, probe._identity)
+            run = TrainingRun(Path(folder), probe.config, probe._write_network)
             with open_trainer(probe.model, train_set, partial(probe._validate, val_set), run) as trainer:
                 plan = dry_run(trainer)
         start = time.perf_counter()
@@ -185,13 +201,14 @@ class Detector(PretrainedModel):
         *,
         batch_size: int | None = None,
         precision: str = "fp32",
+        resolution: int | None = None,
         show_progress: bool = False,
     ) -> Metrics:
         """Compute COCO's metrics of what :meth:`predict` returns for one split of a data set.
 
         Args:
             data, split: as in :meth:`train`.
-            anchors, patterns, layers, precision: as in :meth:`predict`.
+            anchors, patterns, layers, precision, resolution: as in :meth:`predict`.
             batch_size: images computed at once; ``train.batch_size`` if None.
             show_progress: show it on stderr.
 
@@ -201,12 +218,16 @@ class Detector(PretrainedModel):
         """
         dataset = open_split(data, split, self.config)
         if dataset.class_names != self.class_names:
-            raise InputError(f"{data} has the classes {dataset.class_names}, this detector has {self.class_names}.")
-        backend = self._predictor(anchors, patterns, layers, batch_size, precision).backend
+            raise InputError(
+                f"{data} has {classes(dataset.class_names)}, this detector has {classes(self.class_names)}; evaluate "
+                "it on data with the same classes in the same order."
+            )
+        predictor = self._predictor(anchors, patterns, layers, batch_size, precision, resolution=resolution)
         with process_group(self.device) as group:
             images = math.ceil(len(dataset) / group.size)
             with progress("eval", images, show_progress and group.is_main) as advance:
-                return self._evaluate(counted(backend, advance), dataset, group, batch_size)
+                backend, size = counted(predictor.backend, advance), batch_size or self.config.train.batch_size
+                return evaluate(backend, dataset, predictor.transform, size, self.config.data.workers, group)
 
     @overload
     def predict(
@@ -249,6 +270,7 @@ class Detector(PretrainedModel):
             anchors, patterns, layers: see :class:`~anchordetr.optimize.budget.Budget`; fewer take less time.
             batch_size: images computed at once; if None, 8, and on a CPU fewer of more than 2^16 pixels.
             precision: number format of the network: ``fp32``, ``bf16`` or ``fp16``.
+            resolution: pixels of the long side to which images are resized; that of the configuration if None.
             max_detections: the largest number of detections of an image.
             classes: names of the classes to look for; None is all.
 
@@ -256,7 +278,7 @@ class Detector(PretrainedModel):
             InputError: the list is empty, or an image cannot be read; the message names it.
             UsageError: the network has fewer anchors, patterns or layers, a class is unknown, or a value is invalid.
         """
-        return self._predictor(**options).predict(source, threshold, keep_images)
+        return self._predictor(**known_options(options)).predict(source, threshold, keep_images)
 
     __call__ = predict
 
@@ -280,7 +302,7 @@ class Detector(PretrainedModel):
             skip_broken: leave out images that cannot be read, with a warning for each, instead of raising.
             keep_images: whether each of the detections has its image.
         """
-        return self._predictor(**options).predict_each(sources, threshold, skip_broken, keep_images)
+        return self._predictor(**known_options(options)).predict_each(sources, threshold, skip_broken, keep_images)
 
     def _predictor(
         self,
@@ -291,6 +313,7 @@ class Detector(PretrainedModel):
         precision: str = "fp32",
         max_detections: int = 100,
         classes: Sequence[str] | None = None,
+        resolution: int | None = None,
     ) -> Predictor:
         self._warn_if_untrained()
         require_precision(precision)
@@ -300,16 +323,10 @@ class Detector(PretrainedModel):
         labels = None if classes is None else class_indices(classes, self.class_names)
         network = self._prepared.of(self.model, Budget(anchors, patterns, layers))
         backend = partial(detect, network, precision=precision, max_detections=max_detections, labels=labels)
-        transform = transform_for(self.model, self.config.data)
+        config = self.config if resolution is None else self.config.updated({"data.resolution": resolution})
+        transform = transform_for(self.model, config.data)
         size = batch_size or (None if self.device.type == "cpu" else 8)
         return Predictor(backend, transform, self.class_names, self.category_ids, self.threshold, size)
-
-    def _evaluate(
-        self, backend: Backend, dataset: DetectionDataset, group: ProcessGroup, batch_size: int | None = None
-    ) -> Metrics:
-        transform = transform_for(self.model, self.config.data)
-        size = batch_size or self.config.train.batch_size
-        return evaluate(backend, dataset, transform, size, self.config.data.workers, group)
 
     def _data_or_that_of_run(self, data: str | Path | None) -> str | Path:
         """Return the data set that was named, or else that of the run which this detector continues."""
@@ -317,19 +334,14 @@ class Detector(PretrainedModel):
             raise UsageError(f"The data set is missing; name its folder with {by_user('--data', 'data')}.")
         return self._data_of_run if data is None else data  # type: ignore[return-value]
 
-    @property
-    def _identity(self) -> dict[str, Any]:
-        """What a run's state holds beside the configuration, for :meth:`from_run`."""
-        started_from = self.origin.get("started_from", {})
-        return {"class_names": self.class_names, "category_ids": self.category_ids, "started_from": started_from}
-
     def _validate(
         self, dataset: DetectionDataset, group: ProcessGroup, model: nn.Module, check: Callable[[int, int], None]
     ) -> Metrics:
         """Evaluate a network, and call ``check`` before each batch that every process of the group has."""
-        backend = partial(detect, model, precision=self.config.train.precision)
-        batches = math.ceil(len(dataset) // group.size / self.config.train.batch_size)
-        metrics = self._evaluate(checked(backend, check, batches), dataset, group)
+        size, transform = self.config.train.batch_size, transform_for(self.model, self.config.data)
+        network = partial(detect, model, precision=self.config.train.precision)
+        backend = checked(network, check, math.ceil(len(dataset) // group.size / size))
+        metrics = evaluate(backend, dataset, transform, size, self.config.data.workers, group)
         self._adopt_metrics(metrics)
         return metrics
 

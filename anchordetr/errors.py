@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+_FEW = 5
 _LONGEST_NAME = 255  # characters; of a file, in most file systems
 _LONGEST_REASON = 1000  # characters
 _MOST_KNOWN = 5  # names that a message lists
@@ -95,6 +96,11 @@ def limited(value: object, longest: int = _LONGEST_NAME) -> str:
 def listed(names: Sequence[str], most: int) -> str:
     """Return up to ``most`` names, separated by commas, with an ellipsis if there are more; long ones are cut."""
     return ", ".join(map(limited, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def classes(names: Sequence[str]) -> str:
+    """Return the number of classes and the first five names for a message: ``3 classes (cat, dog, owl)``."""
+    return f"{len(names)} {'class' if len(names) == 1 else 'classes'} ({listed(names, _FEW)})"
 
 
 def reason(error: BaseException) -> str:

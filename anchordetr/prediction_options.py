@@ -25,6 +25,41 @@ class PredictOptions(TypedDict, total=False):
     precision: str
     max_detections: int
     classes: Sequence[str] | None
+    resolution: int | None
+
+
+_SYNONYMS = {
+    "imgsz": "resolution",
+    "img_size": "resolution",
+    "image_size": "resolution",
+    "size": "resolution",
+    "conf": "threshold",
+    "confidence": "threshold",
+    "score": "threshold",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "half": "precision",
+    "max_det": "max_detections",
+    "top_k": "max_detections",
+    "save": "detections.plot(path)",
+    "device": "detector.to(device)",
+    "iou": "nothing: the detector predicts each object once, without NMS",
+}
+"""What other libraries' arguments of a prediction are here."""
+
+
+def known_options(options: PredictOptions) -> PredictOptions:
+    """Return options whose names exist.
+
+    Raises:
+        UsageError: one does not; the message names what is meant.
+    """
+    known = [*PredictOptions.__annotations__, "threshold", "keep_images"]
+    for name in options:
+        if name not in PredictOptions.__annotations__:
+            meant = f" It is {_SYNONYMS[name]} here." if name in _SYNONYMS else closest_match(name, known)
+            raise UsageError(f"predict has no argument '{limited(name)}'.{meant}")
+    return options
 
 
 def class_thresholds(threshold: Threshold, names: Sequence[str], default: float) -> NDArray[np.float32]:

@@ -149,7 +149,7 @@ class Predictor:
 
     def _task(self, source: ImageSource, keep_image: bool) -> Callable[[], _Prepared]:
         """Return what prepares an image in a thread; what the caller may change meanwhile is copied now."""
-        if isinstance(source, (str, Path, bytes)):
+        if isinstance(source, (str, Path, bytes, bytearray, memoryview)):
             return partial(self._prepare, source, keep_image)
         try:
             return partial(self._prepare, load_image(source), keep_image)

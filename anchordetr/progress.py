@@ -10,16 +10,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_SECONDS = 60.0
-_SHARE = 0.1
+from anchordetr.console import duration
+
+_LEAST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0  # seconds between two lines
 
 
 @contextmanager
 def progress(title: str, total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
     """Show how many of ``total`` items are done, and the time left; the context's value counts items.
 
-    On a terminal it is a bar. In a pipe or a file it is a line after a minute, and another one whenever a minute has
-    passed since and a tenth of the items is done; a short command prints nothing.
+    On a terminal it is a bar. In a pipe or a file it is a line after every tenth of the items, but not within five
+    seconds of the last one, and at least every minute; a short command prints nothing.
 
     Args:
         title: a word for the work.
@@ -62,15 +63,9 @@ class _Lines:
     def __call__(self, count: int) -> None:
         self._done += count
         now = time.monotonic()
-        if now - self._last < _SECONDS or self._done - self._said < _SHARE * self._total or self._done >= self._total:
+        is_tenth = 10 * (self._done - self._said) >= self._total
+        if now - self._last < (_LEAST_PAUSE if is_tenth else _LONGEST_PAUSE) or self._done >= self._total:
             return
         self._last, self._said = now, self._done
         left = (now - self._start) / self._done * (self._total - self._done)
         print(f"{self._title}: {self._done} of {self._total}, {duration(left)} left", file=sys.stderr, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Return a time as ``40 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

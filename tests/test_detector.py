@@ -338,3 +338,26 @@ def test_the_seed_decides_the_starting_weights(small_config: Config) -> None:
     assert_same_tensors(first, again)
     other = Detector(small_config.updated({"train.seed": 1}), device="cpu").model.state_dict()
     assert not torch.equal(first["heads.class_head.weight"], other["heads.class_head.weight"])
+
+
+def test_thousands_of_classes_are_counted_in_messages(
+    small_config: Config, coco_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = Detector(small_config, [f"class {number}" for number in range(1000)], device="cpu")
+    with pytest.raises(InputError, match="this detector has 1000 classes") as refused:
+        detector.evaluate(coco_folder)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("names", [{"cat"}, ["cat", ""], ["cat", "cat"], "cat", [1]])
+def test_class_names_that_cannot_be_are_refused(names: Any, small_config: Config) -> None:
+    with pytest.raises(UsageError, match="class_names"):
+        Detector(small_config, names, device="cpu")
+
+
+def test_a_detector_of_nothing_is_refused() -> None:
+    with pytest.raises(UsageError, match="preset's name or a Config, not from a NoneType"):
+        Detector(None)  # type: ignore[arg-type]
+    for source in (None, "", " "):
+        with pytest.raises(InputError, match="no name of a model"):
+            Detector.from_pretrained(source)  # type: ignore[arg-type]

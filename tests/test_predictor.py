@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from anchordetr import Detector
+from anchordetr.config import Config
 from anchordetr.data.transforms import eval_transform
 from anchordetr.detections import Detections
 from anchordetr.errors import InputError, UsageError
@@ -247,3 +249,21 @@ def test_a_network_built_in_inference_mode_is_prepared() -> None:
     with torch.inference_mode():
         model = create_model("anchordetr_tiny", num_classes=3, pretrained_backbone=False).eval()
     assert not PreparedCopy().of(model).training
+
+
+def test_an_argument_of_another_library_is_refused_with_the_one_of_this(small_config: Config) -> None:
+    detector = Detector(small_config, device="cpu")
+    image = np.zeros((40, 40, 3), np.uint8)
+    for argument, meant in {"imgsz": "resolution", "max_det": "max_detections", "clases": "classes"}.items():
+        with pytest.raises(UsageError, match=f"no argument '{argument}'.*{meant}"):
+            detector.predict(image, **{argument: 3})  # type: ignore[call-overload]
+
+
+def test_a_resolution_for_one_prediction(small_config: Config) -> None:
+    detector = Detector(small_config, device="cpu")
+    image = np.random.default_rng(0).integers(0, 255, (60, 90, 3)).astype(np.uint8)
+    other = Detector(small_config.updated({"data.resolution": 96}), device="cpu")
+    other.model.load_state_dict(detector.model.state_dict())
+    found = detector.predict(image, 0.0, resolution=96)
+    np.testing.assert_array_equal(found.xyxy, other.predict(image, 0.0).xyxy)
+    assert not np.array_equal(found.xyxy, detector.predict(image, 0.0).xyxy)

@@ -43,7 +43,7 @@ def evaluate(
     from anchordetr.visualize.details import plot_details
 
     budget = (anchors, options.parse_patterns(patterns), layers)
-    changes = {**options.changes(None, None, set_), **options.given(data__resolution=resolution)}
+    changes = options.changes(None, None, set_, options.given(data__resolution=resolution))
     detector = Detector.from_pretrained(weights, device, settings=changes)
     if is_main_process():
         make_writable_folder(output_dir)

@@ -179,16 +179,20 @@ def changes(
     layer: a size and a resolution that contradict each other are refused, where one in a file is overridden.
 
     Raises:
-        UsageError: there is no such recipe, or an assignment cannot be read.
+        UsageError: there is no such recipe, an assignment cannot be read, or contradicts an option.
         InputError: the file cannot be read.
     """
     from anchordetr.config import merged, parse_assignments, read_config_file
     from anchordetr.models.presets import recipe as recipe_settings
 
+    options, assigned = options or {}, merged(parse_assignments(set_ or []))
+    for key in options.keys() & assigned.keys():
+        if options[key] != assigned[key]:
+            raise UsageError(f"{key} is given twice, {options[key]} and --set {key}={assigned[key]}; leave out one.")
     return merged(
         recipe_settings(recipe) if recipe is not None else {},
         read_config_file(config) if config is not None else {},
-        {**parse_assignments(set_ or []), **(options or {})},
+        {**assigned, **options},
     )
 
 

@@ -78,7 +78,7 @@ def predict(
     formats = parse_formats(save, images)
     paths = expand_sources(sources)
     pattern_ids = options.parse_patterns(patterns)
-    changes = {**options.changes(None, None, set_), **options.given(data__resolution=resolution)}
+    changes = options.changes(None, None, set_, options.given(data__resolution=resolution))
     folder = output_folder(output_dir, overwrite)
     detector = Detector.from_pretrained(weights, device, settings=changes)
     unread = {str(path): image_id for image_id, path in enumerate(paths, start=1)}

@@ -33,6 +33,8 @@ SYNONYMS = {
     "enc_layers": "model.encoder_layers",
     "dec_layers": "model.decoder_layers",
     "nc": "model.num_classes",
+    "scheduler": "train.schedule",
+    "lr_scheduler": "train.schedule",
 }
 """Names that other libraries give to a key."""
 
@@ -47,9 +49,12 @@ ELSEWHERE = {
 }
 """What other libraries' settings are here, where they are no keys: on the command line, and in Python."""
 
-NEEDLESS = dict.fromkeys(
-    ("iou", "iou_thres", "nms", "agnostic_nms"), "The detector predicts each object once; there is no NMS."
-)
+NEEDLESS = {
+    **dict.fromkeys(
+        ("iou", "iou_thres", "nms", "agnostic_nms"), "The detector predicts each object once; there is no NMS."
+    ),
+    "optimizer": "The optimizer is AdamW.",
+}
 """What other libraries have and this one does without."""
 
 

@@ -88,7 +88,7 @@ def load_image(source: ImageSource) -> Pixels:
     if isinstance(source, (str, Path)):
         name = str(source)
         return read_image(io.BytesIO(fetch(name)) if is_address(source) else Path(source), shortened(name))
-    if isinstance(source, bytes):
+    if isinstance(source, (bytes, bytearray, memoryview)):
         return read_image(io.BytesIO(source), f"The image of {len(source):,} bytes")
     if hasattr(source, "read"):
         return load_image(_content(source))
@@ -103,7 +103,7 @@ def load_image(source: ImageSource) -> Pixels:
 
 def is_image_source(source: object) -> bool:
     """Return whether :func:`load_image` takes a value for one image; of the others, iterables are several images."""
-    known = (str, Path, bytes, Image.Image, np.ndarray)
+    known = (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)
     return isinstance(source, known) or hasattr(source, "detach") or hasattr(source, "read")
 
 

@@ -40,7 +40,7 @@ class BoxBias(nn.Module):
     def _bias(self, mlp: nn.Sequential, edges: Tensor, centers: Tensor) -> Tensor:
         distances = centers[:, None, :, None] - edges[:, :, None, :]
         scaled = distances.sign() * torch.log2(1 + _SCALE * distances.abs()) / 4
-        bias: Tensor = mlp(scaled.to(mlp[0].weight.dtype))
+        bias: Tensor = mlp(scaled.to(next(mlp.parameters()).dtype))
         return bias.movedim(-1, 1)
 
 

@@ -209,14 +209,15 @@ class SizeEncoder(nn.Module):
 
     def __init__(self, embed_dim: int) -> None:
         super().__init__()
-        self.mlp = _two_layers(embed_dim)
-        nn.init.zeros_(self.mlp[-1].weight)
-        nn.init.zeros_(self.mlp[-1].bias)
         self.embed_dim = embed_dim
+        self.mlp = nn.Sequential(nn.Linear(embed_dim, embed_dim), nn.ReLU(), output := nn.Linear(embed_dim, embed_dim))
+        nn.init.zeros_(output.weight)
+        nn.init.zeros_(output.bias)
 
     def forward(self, sizes: Tensor) -> Tensor:
         """(..., 2) w, h in [0, 1] -> (..., C)."""
-        encoded: Tensor = self.mlp(sine_encoding_2d(sizes, self.embed_dim).to(self.mlp[0].weight.dtype))
+        dtype = next(self.mlp.parameters()).dtype
+        encoded: Tensor = self.mlp(sine_encoding_2d(sizes, self.embed_dim).to(dtype))
         return encoded
 
 

@@ -92,8 +92,7 @@ class RowColumnAttention(nn.Module):
         if rotate is not None:
             q_x, q_y, k_x, k_y = rotate(q_x, q_y, k_x, k_y)
         dropout_p = self.dropout if self.training else 0.0
-        biases = {"bias_x": bias_x, "bias_y": bias_y}
-        heads = rcda(q_x, q_y, k_x, k_y, value, mask_x, mask_y, dropout_p=dropout_p, backend=self.backend, **biases)
+        heads = rcda(q_x, q_y, k_x, k_y, value, mask_x, mask_y, None, dropout_p, self.backend, bias_x, bias_y)
         output = self.out_proj(heads.transpose(1, 2).flatten(-2)).view_as(query)
         if not need_weights:
             return output

@@ -19,7 +19,7 @@ from anchordetr.data.layouts.opening import open_dataset
 from anchordetr.data.loader import EpochBatches, TrainBatch, batches_of
 from anchordetr.data.preflight import preflight
 from anchordetr.distributed import is_main_process
-from anchordetr.errors import InputError
+from anchordetr.errors import InputError, by_user, classes
 from anchordetr.metrics import Metrics
 
 log = logging.getLogger("anchordetr")
@@ -95,8 +95,8 @@ def open_splits(data: str | Path, config: Config) -> tuple[DetectionDataset, Det
     train_set, val_set = (open_split(data, split, config) for split in ("train", "val"))
     if train_set.class_names != val_set.class_names:
         raise InputError(
-            f"{data}: train has the classes {train_set.class_names}, val has {val_set.class_names}; give both splits "
-            "the same classes in the same order."
+            f"{data}: train has {classes(train_set.class_names)}, val has {classes(val_set.class_names)}; give both "
+            "splits the same classes in the same order."
         )
     if len(train_set) == 0 or len(val_set) == 0:
         raise InputError(f"{data} has no images in train or in val; training needs both.")
@@ -117,12 +117,17 @@ def advise_recipe(train_set: DetectionDataset, config: Config, data: str | Path,
     if count >= _FEW_IMAGES or model.init != "paper" or model.encoder_loss or not is_main_process():
         return
     if is_trained:
-        log.warning("The paper's recipe was made for 118,000 images; for %d, add --recipe finetune.", count)
+        better = by_user("add --recipe finetune", 'load the weights with settings=recipe("finetune")')
+        log.warning("The paper's recipe was made for 118,000 images; for %d, %s.", count, better)
     else:
+        command = f"anchordetr train --data {shlex.quote(str(data))} --weights anchordetr_r50_dc5 --recipe finetune"
+        better = by_user(
+            f"{command}, or with --model anchordetr_v2_small instead of --weights",
+            'Detector("anchordetr_v2_small", recipe="finetune"), or '
+            'Detector.from_pretrained("anchordetr_r50_dc5", settings=recipe("finetune"))',
+        )
         log.warning(
-            "The paper's recipe was made for 118,000 images, and with %d its AP usually stays near 0. Better: "
-            "anchordetr train --data %s --weights anchordetr_r50_dc5 --recipe finetune, or with --model "
-            "anchordetr_v2_small instead of --weights.",
+            "The paper's recipe was made for 118,000 images, and with %d its AP usually stays near 0. Better: %s.",
             count,
-            shlex.quote(str(data)),
+            better,
         )

@@ -187,8 +187,9 @@ class TrainingRun:
         found = (
             f"threshold {metrics.threshold:g} has the highest F1, {metrics.f1:.3f}" if metrics.f1 else "nothing found"
         )
+        epochs = "1 epoch" if len(history) == 1 else f"{len(history)} epochs"
         say(
-            f"Training ended after {len(history)} epochs and {duration(outcome.seconds)}: {outcome.reason}.\n"
+            f"Training ended after {epochs} and {duration(outcome.seconds)}: {outcome.reason}.\n"
             f"Best epoch: {outcome.best_epoch}, AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}; {found}.\n"
             f"Model: {self.folder / 'best'}.{report}"
         )

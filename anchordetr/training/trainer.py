@@ -125,7 +125,9 @@ class Trainer:
     @property
     def outcome(self) -> Outcome:
         """How the run ended, once :meth:`fit` has returned."""
-        reason = f"all {self.progress.epoch} epochs are trained"
+        reason = (
+            "the only epoch is trained" if self.progress.epoch == 1 else f"all {self.progress.epoch} epochs are trained"
+        )
         if self.progress.epoch < self.settings.epochs:
             reason = f"no better AP in {self.progress.evaluations_without_improvement} evaluations (early stopping)"
         threads = f", threads: {torch.get_num_threads()}" if self.device.type == "cpu" else ""

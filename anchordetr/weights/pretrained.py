@@ -30,6 +30,8 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
     Raises:
         InputError: the model does not exist, cannot be downloaded, or is damaged.
     """
+    if not isinstance(source, (str, os.PathLike)) or not str(source).strip():
+        raise InputError("There is no name of a model; give a folder, a file, the name of a model, or user/name.")
     path = Path(os.path.expanduser(source))
     if os.path.isdir(path):
         return _read_folder(path)
@@ -47,7 +49,7 @@ def load_pretrained(source: str | Path, features: str | None = None) -> SavedMod
             f"weights, to train; published are {', '.join(PUBLISHED)}."
         )
     raise InputError(
-        f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, PUBLISHED)}"
+        f"'{source}' is neither a folder or file here nor a published model.{closest_match(name, PRESETS)}"
     )
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from anchordetr.config import Config, differences, merged
 from anchordetr.console import say
 from anchordetr.device import Device, choose_device
-from anchordetr.errors import InputError, UsageError, limited, listed
+from anchordetr.errors import InputError, UsageError, classes, limited, listed
 from anchordetr.files import write_text
 from anchordetr.models.builders import build_model
 from anchordetr.models.presets import PRESETS, preset
@@ -46,6 +46,11 @@ class PretrainedModel:
         recipe: str | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
+        if not isinstance(config, (str, Config)):
+            raise UsageError(
+                f"A Detector is built from a preset's name or a Config, not from a {type(config).__name__}; "
+                "list_models() returns the names."
+            )
         config = _preset(config) if isinstance(config, str) else config
         config = config.updated(merged(recipe_settings(recipe) if recipe is not None else {}, settings or {}))
         if class_names is not None:
@@ -141,7 +146,7 @@ class PretrainedModel:
             UsageError: a setting does not exist.
         """
         saved = load_pretrained(source, features)
-        config = saved.config.updated(settings or {})
+        config, device = saved.config.updated(settings or {}), choose_device(device)
         try:
             loaded = cls(config, saved.class_names, saved.category_ids, device)
         except UsageError as error:
@@ -222,7 +227,7 @@ class PretrainedModel:
             if self.origin:
                 say(table)
             else:
-                log.warning("The class head is new, for the %d classes of the data: %s.", len(names), listed(names, 5))
+                log.warning("The class head is new, for the %s of the data.", classes(names))
         self.class_names, self.category_ids, self._unused_classes = list(names), list(category_ids), {}
 
 
@@ -246,8 +251,12 @@ def _check_names(names: Sequence[str]) -> None:
     """Refuse class names that are one text, none, or not all texts."""
     if isinstance(names, str):
         raise UsageError(f"class_names is a list, one name for each class: write class_names=['{limited(names)}'].")
-    if len(names) == 0 or not all(isinstance(name, str) for name in names):
-        raise UsageError("class_names is a list of texts, one for each class.")
+    is_list = isinstance(names, Sequence) and all(isinstance(name, str) and name.strip() for name in names)
+    if not is_list or len(names) == 0:
+        raise UsageError("class_names is a list of texts that are not empty, one for each class.")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"class_names has '{limited(twice)}' twice; give each class a name of its own.")
 
 
 def _closest_preset(config: Config) -> tuple[str, int]:

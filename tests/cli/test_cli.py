@@ -114,7 +114,7 @@ def test_a_recipe_is_the_base_that_other_options_change(
     arguments = [*train_arguments(coco_folder, tmp_path), "--recipe", "finetune", "--lr", 0.01]
     assert call(*arguments) == 0
     config = Detector.from_pretrained(tmp_path, device="cpu").config
-    assert (config.train.schedule, config.model.denoising_groups) == ("cosine", 3)
+    assert (config.train.schedule, config.model.denoising_groups) == ("cosine", 8)
     assert (config.train.lr, config.train.epochs) == (0.01, 1)
     assert call(*train_arguments(coco_folder, tmp_path / "other"), "--recipe", "fine") == 2
     assert "Unknown recipe 'fine'" in capsys.readouterr().err

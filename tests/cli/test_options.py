@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from commands import call
 
+from anchordetr.cli import options
 from anchordetr.cli.options import parse_numbers, parse_patterns, parse_size, require_values
 from anchordetr.errors import UsageError
 
@@ -86,3 +87,9 @@ def test_a_chart_or_a_file_that_cannot_be_written_is_refused_before_the_work(
     assert "cannot be written" in capsys.readouterr().err
     assert call("benchmark", "rcda", "--output", tmp_path) == 1
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_a_key_that_is_given_twice_is_refused() -> None:
+    assert options.changes(None, None, ["epochs=5"], {"train.epochs": 5}) == {"train.epochs": 5}
+    with pytest.raises(UsageError, match=r"data\.resolution is given twice, 96 and --set data\.resolution=128"):
+        options.changes(None, None, ["resolution=128"], {"data.resolution": 96})

@@ -85,8 +85,8 @@ def test_a_detector_that_was_never_trained_says_so_once(
 @pytest.mark.parametrize(
     ("settings", "is_trained", "words"),
     [
-        ({}, False, "stays near 0. Better: anchordetr train --data '{data}' --weights anchordetr_r50_dc5 --recipe"),
-        ({}, True, "for 8, add --recipe finetune."),
+        ({}, False, 'near 0. Better: Detector("anchordetr_v2_small", recipe="finetune"), or Detector.from_pretrained('),
+        ({}, True, 'for 8, load the weights with settings=recipe("finetune").'),
         ({"model.init": "local"}, False, None),
         ({"model.encoder_loss": True}, False, None),
     ],
