@@ -70,30 +70,46 @@ class Peer(nn.Module):
         backbone: the library's; the first part, so that its parameters have the backbone's learning rate.
         network: a ``...ForObjectDetection`` with :class:`OneBackbone` in it.
         has_no_object: whether its last class means that there is no object, and scores are a softmax.
+        has_masks: whether it knows which part of a batch is padding. If not (RT-DETR), its boxes are fractions of the
+            whole batch's height and width, which are padded to multiples of the coarsest stride.
     """
 
-    def __init__(self, *, backbone: Backbone, network: nn.Module, has_no_object: bool) -> None:
+    def __init__(self, *, backbone: Backbone, network: nn.Module, has_no_object: bool, has_masks: bool) -> None:
         super().__init__()
         self.backbone = backbone
         self.network = network
         self.has_no_object = has_no_object
+        self.has_masks = has_masks
 
     def forward(self, images: ImageBatch, targets: Sequence[Target] | None = None) -> Predictions | Call:
         """Return predictions; in training return a function of the targets that computes the peer's own losses.
 
         ``targets`` are not used: :class:`PeerCriterion` passes them to that function.
         """
-        pixels = images.pixels
+        pixels = images.pixels if self.has_masks else pad_to_multiple(images.pixels, max(self.backbone.strides))
         mask = torch.zeros(pixels[:, 0].shape, dtype=torch.int64, device=pixels.device)
         for row, (height, width) in zip(mask, images.sizes, strict=True):
             row[:height, :width] = 1
         call = partial(self.network, pixel_values=pixels, pixel_mask=mask)
+        extents = self._extents(pixels, images.sizes)
         if self.training:
-            return lambda targets: _losses(call, targets)
+            return lambda targets: _losses(call, targets, extents)
         outputs = call()
         logits = softmax_scores_as_logits(outputs.logits) if self.has_no_object else outputs.logits
-        boxes = outputs.pred_boxes
+        boxes = outputs.pred_boxes / extents
         return Predictions(logits[None], boxes[None], boxes[..., :2], num_anchors=boxes.shape[1])
+
+    def _extents(self, pixels: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+        """Return the width, height, width and height of each image in the unit of the peer's boxes, (B, 1, 4)."""
+        rows, columns = pixels.shape[-2:]
+        shares = [(1.0, 1.0) if self.has_masks else (width / columns, height / rows) for height, width in sizes]
+        return pixels.new_tensor(shares)[:, None].repeat(1, 1, 2)
+
+
+def pad_to_multiple(pixels: Tensor, divisor: int) -> Tensor:
+    """Return images (B, 3, H, W) with zeros at the right and at the bottom, to sides that are multiples."""
+    height, width = pixels.shape[-2:]
+    return F.pad(pixels, (0, -width % divisor, 0, -height % divisor))
 
 
 def softmax_scores_as_logits(logits: Tensor) -> Tensor:
@@ -107,8 +123,12 @@ def softmax_scores_as_logits(logits: Tensor) -> Tensor:
     return scores.logit(eps=1e-6).masked_fill(~best, NEVER)
 
 
-def _losses(call: Callable[..., Any], targets: Sequence[Target]) -> Losses:
-    outputs = call(labels=[{"class_labels": target.labels, "boxes": target.boxes} for target in targets])
+def _losses(call: Callable[..., Any], targets: Sequence[Target], extents: Tensor) -> Losses:
+    described = [
+        {"class_labels": target.labels, "boxes": target.boxes * extent}
+        for target, extent in zip(targets, extents, strict=True)
+    ]
+    outputs = call(labels=described)
     found: Mapping[str, Tensor] = outputs.loss_dict
     return own_losses(outputs.loss, found.get("loss_ce", found.get("loss_vfl")), found["loss_bbox"], found["loss_giou"])
 
@@ -152,7 +172,7 @@ def build_peer(name: str, config: ModelConfig) -> Peer:
     network = make_network(make_config(**_sizes(config, backbone), **_own_sizes(name, config, backbone)))
     init_as_published(name, network)
     network.model.backbone = OneBackbone(backbone.body, config.num_queries if name == "rt_detr" else 0)
-    return Peer(backbone=backbone, network=network, has_no_object=name == "detr")
+    return Peer(backbone=backbone, network=network, has_no_object=name == "detr", has_masks=name != "rt_detr")
 
 
 @torch.no_grad()

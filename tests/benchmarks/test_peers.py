@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import compare_peers
 import peers
@@ -89,6 +90,42 @@ def test_a_peer_is_initialised_as_published(name: str, small_model: ModelConfig)
     if name != "detr":
         assert predictions.logits.sigmoid().max() < 0.2
         assert predictions.boxes[..., :2].std(dim=2).min() > 0.03  # the queries differ in their places
+
+
+@pytest.mark.usefixtures("with_transformers")
+@pytest.mark.parametrize("name", ["deformable_detr", "rt_detr"])
+def test_several_maps_are_read_at_any_size(name: str, small_model: ModelConfig) -> None:
+    peer = build(name, small_model.model_copy(update={"features": "c4_c5"})).eval()
+    with torch.no_grad():
+        assert peer(ImageBatch(torch.randn(1, 3, 72, 90), ((72, 90),))).boxes.shape == (1, 1, 18, 4)
+
+
+@pytest.mark.usefixtures("with_transformers")
+def test_boxes_of_rt_detr_are_fractions_of_the_image_without_its_padding(small_model: ModelConfig) -> None:
+    peer = build("rt_detr", small_model).eval()
+    with torch.no_grad():
+        padded = peer(ImageBatch(IMAGES.pixels, ((48, 80),) * 2))
+        whole = peer(ImageBatch(IMAGES.pixels, ((64, 96),) * 2))
+    pixels = torch.tensor([80, 48, 80, 48])
+    torch.testing.assert_close(padded.boxes * pixels, whole.boxes * torch.tensor([96, 64, 96, 64]))
+    target = Target(torch.tensor([[0.5, 0.5, 0.2, 0.4]]), torch.tensor([1]))
+    labels: list[list[dict[str, torch.Tensor]]] = []
+    peer.network = RecordsLabels(labels)
+    with pytest.raises(StopIteration):
+        peer.train()(ImageBatch(torch.zeros(1, 3, 64, 96), ((48, 80),)))([target])
+    torch.testing.assert_close(labels[0][0]["boxes"] * torch.tensor([96, 64, 96, 64]), target.boxes * pixels)
+
+
+class RecordsLabels(nn.Module):
+    """A network that keeps the labels that it is given, and stops."""
+
+    def __init__(self, kept: list[Any]) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, labels: object) -> None:
+        self.kept.append(labels)
+        raise StopIteration
 
 
 @pytest.mark.usefixtures("with_transformers")
