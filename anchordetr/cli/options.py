@@ -63,6 +63,12 @@ Resolution = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+InferenceResolution = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the long side of images; another one than in training is allowed.", show_default=OF_MODEL
+    ),
+]
 Epochs = Annotated[
     int | None, typer.Option(help="Total number of epochs.", show_default=OF_MODEL, rich_help_panel=TRAINING)
 ]

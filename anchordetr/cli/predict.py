@@ -58,7 +58,7 @@ def predict(
     layers: options.Layers = None,
     batch_size: options.InferenceBatchSize = None,
     precision: options.InferencePrecision = None,
-    resolution: options.Resolution = None,
+    resolution: options.InferenceResolution = None,
     set_: options.Set = None,
     plugin: options.Plugin = None,
     device: options.Device = "auto",
