@@ -20,12 +20,8 @@ TRAINING = "Training"
 MACHINE = "Machine"
 OF_MODEL = "the model's"
 
-Data = Annotated[
-    str,
-    typer.Option(
-        help="A folder, data.yaml, COCO's JSON file or a .zip of them (docs/data.md), or 'shapes' for generated images."
-    ),
-]
+DATA_HELP = "A folder, data.yaml, COCO's JSON file or a .zip of them (docs/data.md), or 'shapes' for generated images."
+Data = Annotated[str, typer.Option(help=DATA_HELP)]
 ValFraction = Annotated[
     float | None,
     typer.Option(help="Hold out this fraction of the images of train if there is no split for validation, e.g. 0.2."),

@@ -49,7 +49,8 @@ def print_metrics(metrics: Metrics, as_json: bool, most_classes: int = 100) -> N
     console = Console()
     console.print(table)
     console.print(classes)
-    print(f"Highest F1 of all classes together: {metrics.f1:.3f}, at a threshold of {metrics.threshold:g}.")
+    best = f"{metrics.f1:.3f}, at a threshold of {metrics.threshold:g}" if metrics.f1 else "0, no object was found"
+    print(f"Highest F1 of all classes together: {best}.")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

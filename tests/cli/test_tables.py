@@ -61,3 +61,5 @@ def test_all_classes_are_shown_on_demand_with_the_threshold_of_each(capsys: pyte
     assert all(f"│{name}│0.500│-│" in rows for name in values if name != "c77")
     assert "│c77│0.500│0.42│" in rows
     assert "Highest F1 of all classes together: 0.625, at a threshold of 0.31." in printed
+    print_metrics(metrics_of(["c0"]), as_json=False)
+    assert "Highest F1 of all classes together: 0, no object was found." in capsys.readouterr().out
