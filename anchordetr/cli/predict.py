@@ -35,7 +35,7 @@ def predict(
     output_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results; by default runs/predict, or the first of runs/predict2, ... without results."
+            help="Folder for the results; by default runs/predict, or the first of runs/predict-2, ... without results."
         ),
     ] = None,
     overwrite: Annotated[
