@@ -37,7 +37,7 @@ from anchordetr.prediction_options import (
 from anchordetr.predictor import Predictor, counted, detect, transform_for
 from anchordetr.progress import progress
 from anchordetr.training.builder import open_trainer
-from anchordetr.training.callbacks import Callback
+from anchordetr.training.callbacks import Callback, require_callbacks
 from anchordetr.training.data import advise_recipe, open_split, open_splits
 from anchordetr.training.data_facts import describe_data
 from anchordetr.training.dry_run import dry_run
@@ -104,11 +104,12 @@ class Detector(PretrainedModel):
             settings, keys: changes to the configuration: ``{"train.epochs": 50}`` or ``epochs=50, resolution=640``.
 
         Raises:
-            UsageError: a setting is unknown, or its value is invalid.
+            UsageError: a setting is unknown, or its value is invalid, or ``callbacks`` is no list of callbacks.
             InputError: the data cannot be used, there is nothing to resume, or the folder holds a run already.
             Stopped: SIGINT or SIGTERM was received; everything up to the last whole step is saved.
             NonFiniteError: a loss or a gradient is not finite; no weight was changed, and the step is saved.
         """
+        require_callbacks(callbacks)
         self.config = self.config.updated(merged(settings or {}, keys))
         data = self._data_or_that_of_run(data)
         train_set, val_set = open_splits(data, self.config)

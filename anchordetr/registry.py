@@ -106,8 +106,10 @@ def import_file(file: Path) -> None:
     """Import a Python file that registers components, under its own name, so that worker processes find it too.
 
     Raises:
-        InputError: it is no Python file, another module has its name, or its code raises an error.
+        InputError: it is missing or no Python file, another module has its name, or its code raises an error.
     """
+    if not file.exists():
+        raise InputError(f"The plug-in {file} does not exist; check its path.")
     if file.suffix != ".py" or not file.is_file():
         raise InputError(f"The plug-in {file} is no Python file; name one that ends in .py.")
     if (folder := str(file.resolve().parent)) not in sys.path:

@@ -68,6 +68,7 @@ def rcda(
 def inference(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
+    plugin: options.Plugin = None,
     size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "800x1088",
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images per batch.")] = 1,
     dtypes: Annotated[
@@ -106,6 +107,7 @@ def inference(
 def train_step(
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
+    plugin: options.Plugin = None,
     size: Annotated[str, typer.Option(help="Pixels of the images, HEIGHTxWIDTH.")] = "512x640",
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images per step.")] = 2,
     objects: Annotated[int, typer.Option(min=1, max=10_000, help="Objects per image.")] = 20,
@@ -137,6 +139,7 @@ def loader(
     data: options.Data,
     model: Model = "anchordetr_r50_dc5",
     set_: options.Set = None,
+    plugin: options.Plugin = None,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Images per batch.")] = 8,
     workers: options.Workers = None,
     batches: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of batches to measure.")] = 20,

@@ -32,16 +32,17 @@ def budget(
     plot: Annotated[
         Path | None, typer.Option(help="Draw AP by time into this file (png, svg, pdf); an existing file is replaced.")
     ] = None,
+    plugin: options.Plugin = None,
     device: options.Device = "auto",
     output: Annotated[Path | None, typer.Option(help="JSON file for the results.")] = None,
     json: options.Json = False,
 ) -> None:
     """Measure AP and time of a trained model with fewer anchors, patterns and decoder layers."""
-    from anchordetr.data.layouts.opening import open_dataset
     from anchordetr.detector import Detector
     from anchordetr.machine import describe_machine
     from anchordetr.optimize.budget import Budget, largest_budget
     from anchordetr.profiling.budget import BudgetGrid, halves, measure_budgets
+    from anchordetr.training.data import open_split
     from anchordetr.visualize.figure import attempt, require_chart
     from anchordetr.visualize.plots import plot_budgets
 
@@ -53,7 +54,7 @@ def budget(
     detector = Detector.from_pretrained(weights, device)
     num_anchors, num_patterns, num_layers = largest_budget(detector.model)
     steps = [num_anchors] if detector.config.model.queries == "embeddings" else halves(num_anchors)
-    sample = open_dataset(data, split, detector.config.data.layout).image(0)
+    sample = open_split(data, split, detector.config).image(0)
 
     grid = BudgetGrid(
         anchors=chosen_anchors or steps,

@@ -15,6 +15,7 @@ def debug_step(
     file: Annotated[
         Path, typer.Argument(help="The bad_step.pt of a run that stopped because a loss or gradient was not finite.")
     ],
+    plugin: options.Plugin = None,
     json: options.Json = False,
 ) -> None:
     """Run a saved training step again, and show the first module whose output is not finite."""

@@ -29,7 +29,7 @@ def evaluate(
     layers: options.Layers = None,
     batch_size: options.InferenceBatchSize = None,
     precision: options.InferencePrecision = None,
-    resolution: options.Resolution = None,
+    resolution: options.InferenceResolution = None,
     set_: options.Set = None,
     plugin: options.Plugin = None,
     device: options.Device = "auto",
@@ -51,7 +51,7 @@ def evaluate(
         data, split, *budget, batch_size=batch_size, precision=precision or "fp32", show_progress=True
     )
     if is_main_process():
-        print_metrics(metrics, json)  # first, since writing can fail
+        print_metrics(metrics, json, len(metrics.per_class))  # first, since writing can fail
         write_json(output_dir / "metrics.json", metrics.to_dict())
         if metrics.details is not None:
             write_json(output_dir / "detections.json", metrics.details.results())

@@ -20,12 +20,8 @@ TRAINING = "Training"
 MACHINE = "Machine"
 OF_MODEL = "the model's"
 
-Data = Annotated[
-    str,
-    typer.Option(
-        help="A folder, data.yaml, COCO's JSON file or a .zip of them (docs/data.md), or 'shapes' for generated images."
-    ),
-]
+DATA_HELP = "A folder, data.yaml, COCO's JSON file or a .zip of them (docs/data.md), or 'shapes' for generated images."
+Data = Annotated[str, typer.Option(help=DATA_HELP)]
 ValFraction = Annotated[
     float | None,
     typer.Option(help="Hold out this fraction of the images of train if there is no split for validation, e.g. 0.2."),
@@ -61,6 +57,12 @@ Resolution = Annotated[
         help="Pixels of the long side of images, in evaluation and training.",
         show_default=OF_MODEL,
         rich_help_panel=TRAINING,
+    ),
+]
+InferenceResolution = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the long side of images; another one than in training is allowed.", show_default=OF_MODEL
     ),
 ]
 Epochs = Annotated[

@@ -35,7 +35,7 @@ def predict(
     output_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the results; by default runs/predict, or the first of runs/predict2, ... without results."
+            help="Folder for the results; by default runs/predict, or the first of runs/predict-2, ... without results."
         ),
     ] = None,
     overwrite: Annotated[
@@ -58,7 +58,7 @@ def predict(
     layers: options.Layers = None,
     batch_size: options.InferenceBatchSize = None,
     precision: options.InferencePrecision = None,
-    resolution: options.Resolution = None,
+    resolution: options.InferenceResolution = None,
     set_: options.Set = None,
     plugin: options.Plugin = None,
     device: options.Device = "auto",

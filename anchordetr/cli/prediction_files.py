@@ -21,14 +21,14 @@ def output_folder(given: Path | None, overwrite: bool) -> Path:
     """Create and return the folder for results.
 
     Args:
-        given: the folder that the user named. None is ``runs/predict``, or if that holds results ``runs/predict2``, ...
+        given: the folder that the user named. None is ``runs/predict``, or if that holds results ``runs/predict-2``, ...
         overwrite: take a folder that holds results.
 
     Raises:
         InputError: the given folder holds results, and ``overwrite`` is false.
         WriteError: the folder cannot be written.
     """
-    later = (_DEFAULT.with_name(f"{_DEFAULT.name}{number}") for number in itertools.count(2))
+    later = (_DEFAULT.with_name(f"{_DEFAULT.name}-{number}") for number in itertools.count(2))
     candidates = [given] if given else itertools.chain([_DEFAULT], later)
     folder = next((folder for folder in candidates if overwrite or _result_in(folder) is None), None)
     if folder is None:

@@ -33,8 +33,8 @@ _ROWS = (
 )
 
 
-def print_metrics(metrics: Metrics, as_json: bool) -> None:
-    """Print COCO's metrics and the AP of each class; '-' where there are no objects."""
+def print_metrics(metrics: Metrics, as_json: bool, most_classes: int = 100) -> None:
+    """Print COCO's metrics, and AP and best threshold of each class; '-' where there are no objects."""
     values = metrics.to_dict()
     if as_json:
         print_json(values)
@@ -42,13 +42,15 @@ def print_metrics(metrics: Metrics, as_json: bool) -> None:
     table = Table("metric", "IoU", "area", "max. detections", "value")
     for name, iou, area, limit, key in _ROWS:
         table.add_row(name, iou, area, limit, fraction(values[key]))
-    shown, note = metrics.shown_classes()
-    classes = Table("class", "AP", caption=note or None)
+    shown, note = metrics.shown_classes(most_classes)
+    classes = Table("class", "AP", "threshold", caption=note or None)
     for name, value in shown.items():
-        classes.add_row(table_text(name), fraction(value))
+        classes.add_row(table_text(name), fraction(value), f"{metrics.class_thresholds.get(name, '-')}")
     console = Console()
     console.print(table)
     console.print(classes)
+    best = f"{metrics.f1:.3f}, at a threshold of {metrics.threshold:g}" if metrics.f1 else "0, no object was found"
+    print(f"Highest F1 of all classes together: {best}.")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

@@ -30,7 +30,7 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data set folder, or 'shapes' for generated images. Required, but not with --resume.",
+            help=f"{options.DATA_HELP} Required, but not with --resume.",
             show_default=False,
         ),
     ] = None,

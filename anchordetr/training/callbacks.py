@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from anchordetr.errors import UsageError
+
 log = logging.getLogger("anchordetr")
 
 
@@ -100,6 +102,16 @@ class Callback:
         Args:
             error: the exception that ended it, such as :class:`~anchordetr.errors.Stopped`; None if it ended normally.
         """
+
+
+def require_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Check the argument ``callbacks`` of a user.
+
+    Raises:
+        UsageError: it is no list of callbacks.
+    """
+    if not isinstance(callbacks, Sequence) or not all(isinstance(callback, Callback) for callback in callbacks):
+        raise UsageError("callbacks must be a list of objects of subclasses of Callback, such as [StopAtAP(0.4)].")
 
 
 class Callbacks(Callback):

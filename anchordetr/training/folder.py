@@ -83,7 +83,10 @@ def _require_no_run(folder: Path) -> None:
     """Refuse a folder with a run; in one without, what a process left that was killed in its first save is no run."""
     if holds_state(folder / "last"):
         resume, other = by_user("--resume", "resume=True"), by_user("--output-dir", "output_dir")
-        raise InputError(f"{folder} already holds a run; resume it ({resume}), or choose another {other}.")
+        replace = by_user("--overwrite", "overwrite=True")
+        raise InputError(
+            f"{folder} already holds a run; resume it ({resume}), replace it ({replace}), or choose another {other}."
+        )
     products = [name for name in _PRODUCTS if (folder / name).exists()]
     if products:
         raise InputError(

@@ -225,7 +225,11 @@ def test_only_files_that_the_help_names_are_replaced(
         assert call(command, "--help") == 0
         assert "replaced" in " ".join(capsys.readouterr().out.split())
     assert call(*train_arguments(coco_folder, run_folder)) == 1
-    assert "already holds a run" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert (
+        "already holds a run; resume it (--resume), replace it (--overwrite), or choose another --output-dir."
+        in printed
+    )
 
 
 def test_a_configuration_file_changes_the_preset(coco_folder: Path, tmp_path: Path) -> None:
@@ -447,6 +451,29 @@ def test_a_dry_run_prints_the_plan_and_keeps_nothing(
     assert (plan["steps of an epoch"], plan["steps"], plan["images of a step"]) == (2, 2, 4)
     assert plan["bytes of a save"] > 100_000
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("workers", "waiting"), [(0, 7200.0), (1, 7200.0), (2, 3600.0)])
+def test_a_dry_run_says_how_long_a_step_waits_for_images(
+    coco_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    workers: int,
+    waiting: float,
+) -> None:
+    monkeypatch.setattr("anchordetr.training.dry_run._seconds_to_load", lambda data: 7200.0)
+    assert call(*train_arguments(coco_folder, tmp_path / "run"), "--dry-run", "--json", "--workers", workers) == 0
+    plan = json.loads(capsys.readouterr().out)
+    computing = plan["seconds of a step"] if workers else 0.0
+    assert plan["seconds that it waits for images"] == pytest.approx(waiting - computing, abs=0.01)
+    assert plan["hours of all steps"] == pytest.approx(plan["steps"] * waiting / 3600, abs=0.01)
+
+
+@pytest.mark.parametrize("command", ["eval", "predict"])
+def test_helps_of_inference_do_not_speak_of_training(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(command, "--help") == 0
+    assert "─ Training ─" not in capsys.readouterr().out
 
 
 def test_eval_takes_a_resolution(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_without_a_folder_the_next_free_name_is_taken_and_said(
     model: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("predict", "predict2", "predict3"):
+    for name in ("predict", "predict-2", "predict-3"):
         assert predict(model, images / "a.png") == 0
         assert f"Results go to runs/{name}.\n" in capsys.readouterr().err
         assert (tmp_path / "runs" / name / "predictions.json").exists()

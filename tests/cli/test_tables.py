@@ -48,3 +48,18 @@ def test_of_many_classes_the_best_and_the_worst_are_shown(capsys: pytest.Capture
     assert "c5000 " not in printed
     assert "unseen" not in printed
     assert "100 of 10001" in printed
+
+
+def test_all_classes_are_shown_on_demand_with_the_threshold_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {f"c{number}": 0.5 for number in range(150)}
+    metrics = Metrics(
+        **dict.fromkeys(STATISTICS, 0.5), per_class=values, f1=0.625, threshold=0.31, class_thresholds={"c77": 0.42}
+    )
+    print_metrics(metrics, as_json=False, most_classes=len(values))
+    printed = capsys.readouterr().out
+    rows = [line.replace(" ", "") for line in printed.splitlines()]
+    assert all(f"│{name}│0.500│-│" in rows for name in values if name != "c77")
+    assert "│c77│0.500│0.42│" in rows
+    assert "Highest F1 of all classes together: 0.625, at a threshold of 0.31." in printed
+    print_metrics(metrics_of(["c0"]), as_json=False)
+    assert "Highest F1 of all classes together: 0, no object was found." in capsys.readouterr().out

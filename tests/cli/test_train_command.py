@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
 from commands import call
 from saved_models import smallest_config
 
 from anchordetr import Detector
+from anchordetr.cli.main import app
 from anchordetr.config import to_yaml
 from anchordetr.training.state import STATE_FILE
 
@@ -105,7 +108,7 @@ def test_options_are_settings(place: Path) -> None:
 def test_a_run_is_replaced_on_request_only(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--output-dir", "x") == 0
     assert train("--output-dir", "x") == 1
-    assert "resume it (--resume), or choose another --output-dir" in capsys.readouterr().err
+    assert "resume it (--resume), replace it (--overwrite), or choose another --output-dir" in capsys.readouterr().err
     assert train("--output-dir", "x", "--overwrite", "--seed", 5) == 0
     assert saved(place / "x")["train"]["seed"] == 5
 
@@ -139,6 +142,19 @@ def test_parts_come_from_a_file(name: str, place: Path, capsys: pytest.CaptureFi
     assert call("eval", "--weights", "x", "--data", "pets", "--plugin", f"{name}.py", "--device", "cpu") == 0
 
 
+def test_every_command_that_builds_a_network_from_settings_or_weights_takes_plug_ins() -> None:
+    def options(command: Any, name: str) -> Iterator[tuple[str, set[str]]]:
+        yield name, {option for parameter in command.params for option in parameter.opts}
+        for child, inner in getattr(command, "commands", {}).items():
+            yield from options(inner, child)
+
+    found = dict(options(typer.main.get_command(app), "anchordetr"))
+    assert {
+        name for name, given in found.items() if given & {"--set", "--weights"} and "--plugin" not in given
+    } == set()
+    assert "--plugin" in found["debug-step"]
+
+
 def test_a_saved_model_whose_part_is_missing_names_the_way_to_it(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -156,7 +172,7 @@ def test_a_saved_model_whose_part_is_missing_names_the_way_to_it(
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("none.py", None, "is no Python file"),
+        ("none.py", None, "does not exist; check its path"),
         ("parts.txt", "", "is no Python file"),
         ("broken_parts.py", "1 +", "cannot be imported: SyntaxError"),
         ("failing_parts.py", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
@@ -220,7 +236,9 @@ def test_processes_that_train_together_share_a_named_folder(
 def test_python_refuses_a_folder_with_a_run_and_names_its_arguments(place: Path) -> None:
     assert train("--output-dir", "runs/train") == 0
     detector = Detector(smallest_config(3), device="cpu")
-    with pytest.raises(ValueError, match=r"resume it \(resume=True\), or choose another output_dir\."):
+    with pytest.raises(
+        ValueError, match=r"resume it \(resume=True\), replace it \(overwrite=True\), or choose another output_dir\."
+    ):
         detector.train("pets")
     resumed = Detector.from_run("runs/train", "cpu")
     assert resumed.train(resume=True, epochs=2).ap >= 0

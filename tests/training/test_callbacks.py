@@ -16,7 +16,7 @@ from training_runs import assert_same_runs
 
 from anchordetr import Detector
 from anchordetr.config import Config
-from anchordetr.errors import InputError, Stopped
+from anchordetr.errors import InputError, Stopped, UsageError
 from anchordetr.training.callbacks import Callback, Callbacks, StepEnd, TrainingStart
 
 
@@ -92,6 +92,12 @@ def test_an_epoch_is_saved_before_it_is_told(config: Config, coco_folder: Path, 
     train(config, coco_folder, tmp_path, ReadsLog())
     assert [len(lines) for lines in saved] == [1, 2]
     assert "mine" not in saved[1][0]  # a callback that changes its entry changes no log
+
+
+@pytest.mark.parametrize("wrong", [Recorder, [Recorder], Recorder(), "Recorder", [print]])
+def test_what_is_no_list_of_callbacks_is_refused(wrong: Any, config: Config, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="callbacks must be a list of objects"):
+        Detector(config, device="cpu").train("missing", tmp_path, callbacks=wrong)
 
 
 def test_methods_that_are_left_out_do_nothing(config: Config, coco_folder: Path, tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ def match_split(path: Path, split: str, names: Collection[str]) -> str | None:
     """Return the split of a name, or else the one whose name starts with it, or None.
 
     ``val`` matches ``val``, before ``valid`` and ``validation``, before ``val2017``, before any other name that starts
-    with it. In the same way, ``train`` matches ``train``, ``training``, ``train2017``.
+    with it. In the same way, ``train`` matches ``train``, ``training``, ``train2017``. ``valid`` and ``validation`` are
+    ``val`` where no split has their names.
 
     Raises:
         InputError: several match equally well, or ``split`` is empty; the message lists them.
@@ -134,4 +135,4 @@ def match_split(path: Path, split: str, names: Collection[str]) -> str | None:
             )
         if best:
             return best[0]
-    return None
+    return match_split(path, "val", names) if split in ("valid", "validation") else None

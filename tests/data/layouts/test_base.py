@@ -67,6 +67,9 @@ def test_layouts_import_nothing_of_the_doctor() -> None:
         ("train", ["train2", "training", "trainval"], "training"),
         ("train", ["train_small", "val"], "train_small"),
         ("val2014", ["val2014", "val2017"], "val2014"),
+        ("valid", ["train", "val"], "val"),
+        ("validation", ["train", "val2017"], "val2017"),
+        ("valid", ["valid", "val"], "valid"),
     ],
 )
 def test_the_split_with_the_best_name_is_chosen(split: str, names: list[str], chosen: str) -> None:
