@@ -34,6 +34,7 @@ def convert(
         raise UsageError(f"--to {to} is not known; it must be 'anchordetr' or 'original'.")
     if features not in (None, "c5", "dc5"):
         raise UsageError(f"--features {features} is not known; it must be c5 or dc5.")
+    from anchordetr.console import say
     from anchordetr.weights.folder import WEIGHTS_FILE
     from anchordetr.weights.official import write_original
     from anchordetr.weights.pretrained import load_pretrained
@@ -42,9 +43,11 @@ def convert(
     file = destination / WEIGHTS_FILE if to == "anchordetr" else destination
     if file.exists() and not overwrite:
         raise InputError(f"{file} exists already; choose another destination, or add --overwrite.")
+    say(f"Reading {source} (1 of 2).")
     saved = load_pretrained(source, features)
     if class_names is not None:
         saved = saved.with_class_names([name.strip() for name in class_names.split(",")])
+    say(f"Writing {destination} (2 of 2).")
     if to == "anchordetr":
         write_model(destination, saved, precision)
     else:

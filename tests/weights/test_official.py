@@ -34,7 +34,10 @@ def test_golden_cases_through_the_convert_command(
     file = tmp_path / "checkpoint.pth"
     torch.save(official(state, dilation=case == "r50_dc5"), file)
     assert call("convert", file, tmp_path / "model", "--json") == 0
-    facts = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "Reading" in printed.err
+    assert "Writing" in printed.err
+    facts = json.loads(printed.out)
     assert facts["features"] == f"{case.removeprefix('r50_')}, from the file's arguments"
     assert facts["bytes"] == sum(part.stat().st_size for part in (tmp_path / "model").iterdir())
 
