@@ -110,7 +110,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     with protected_streams(), on_command_line():
         try:
             options.require_values(given)
-            arguments = [part for part in given if part != "--debug"]
+            arguments = options.with_optional_values([part for part in given if part != "--debug"])
             code = _command()(arguments, prog_name="anchordetr", standalone_mode=False)
         except UsageError as error:
             _fail(error, str(error), 2, debug)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import call
 
-from anchordetr.cli.options import parse_numbers, parse_patterns, parse_size, require_values
+from anchordetr.cli.options import parse_numbers, parse_patterns, parse_size, require_values, with_optional_values
 from anchordetr.errors import UsageError
 
 
@@ -86,3 +86,10 @@ def test_a_chart_or_a_file_that_cannot_be_written_is_refused_before_the_work(
     assert "cannot be written" in capsys.readouterr().err
     assert call("benchmark", "rcda", "--output", tmp_path) == 1
     assert "is a folder" in capsys.readouterr().err
+
+
+def test_the_page_of_augmentations_has_a_default_file() -> None:
+    page = "runs/doctor/augmentations.png"
+    assert with_optional_values(["doctor", "x", "--augmentations"]) == ["doctor", "x", "--augmentations", page]
+    assert with_optional_values(["--augmentations", "--json"]) == ["--augmentations", page, "--json"]
+    assert with_optional_values(["--augmentations", "a.png", "x"]) == ["--augmentations", "a.png", "x"]
