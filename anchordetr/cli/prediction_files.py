@@ -21,7 +21,7 @@ def output_folder(given: Path | None, overwrite: bool) -> Path:
     """Create and return the folder for results.
 
     Args:
-        given: the folder that the user named. None is ``runs/predict``, or ``runs/predict-2``, ... if it holds results.
+        given: the folder that the user named. None is ``runs/predict``, or the next free ``runs/predict-2``, ...
         overwrite: take a folder that holds results.
 
     Raises:
