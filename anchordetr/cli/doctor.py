@@ -51,8 +51,9 @@ def doctor(
     augmentations: Annotated[
         Path | None,
         typer.Option(
-            help="File of a page that shows three training images with their boxes, each as training sees it in four "
-            "epochs; an existing file is replaced. Try settings with --set data.mosaic=1 and the like."
+            help="Draw a page of three training images with their boxes, each as training sees it in four epochs, to "
+            f"this file, or without one to {options.AUGMENTATIONS}; an existing file is replaced. Try settings with "
+            "--set data.mosaic=1 and the like."
         ),
     ] = None,
     model: Annotated[

@@ -111,7 +111,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
     with protected_streams(), on_command_line():
         try:
             options.require_values(given)
-            arguments = [part for part in given if part != "--debug"]
+            arguments = options.with_optional_values([part for part in given if part != "--debug"])
             code = _command()(arguments, prog_name="anchordetr", standalone_mode=False)
             if code == _INTERRUPTED:  # typer has made an exit of the exception
                 raise KeyboardInterrupt

@@ -305,6 +305,18 @@ def parse_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+AUGMENTATIONS = "runs/doctor/augmentations.png"
+
+
+def with_optional_values(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the default file after an ``--augmentations`` without one, which Typer cannot add."""
+    completed = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        is_bare = argument == "--augmentations" and following.startswith("-")
+        completed += [argument, AUGMENTATIONS] if is_bare else [argument]
+    return completed
+
+
 def require_values(arguments: Sequence[str]) -> None:
     """Check that no argument is empty, as it is where a variable of a script is not set.
 

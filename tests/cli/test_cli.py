@@ -176,6 +176,22 @@ def test_benchmark_budget(
     assert "layers is 2; this model has 1" in capsys.readouterr().err
 
 
+def test_benchmark_budget_takes_the_images_that_were_held_out(
+    run_folder: Path, coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, model = tmp_path / "data", tmp_path / "model"
+    shutil.copytree(coco_folder, data)
+    (data / "annotations" / "instances_val.json").unlink()
+    shutil.rmtree(data / "val")
+    shutil.copytree(run_folder / "best", model)
+    content = json.loads((model / "config.json").read_text())
+    content["data"]["val_fraction"] = 0.25
+    (model / "config.json").write_text(json.dumps(content))
+    options = ["--weights", model, "--data", data, "--rounds", 1, "--device", "cpu", "--anchors", 9, "--json"]
+    assert call("benchmark", "budget", *options) == 0
+    assert json.loads(capsys.readouterr().out)["budgets"][0]["anchors"] == 9
+
+
 def test_two_images_of_one_name_are_told_apart(run_folder: Path, coco_folder: Path, tmp_path: Path) -> None:
     names = ("shapes_val_00000.png", "shapes_val_00001.png")
     for folder, name in zip(("a", "b"), names, strict=True):

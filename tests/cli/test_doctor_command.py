@@ -237,3 +237,11 @@ def test_names_are_shown_as_they_are_without_control_characters(
     assert "\x1b" not in printed
     assert "\x07" not in printed
     assert all(part in printed for part in ("[b]val", "[/bold]\\x1b[31m\\", "[red]\\x1b]0;x\\x07.png"))
+
+
+def test_augmentations_without_a_file_are_drawn_to_the_default_one(
+    coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("doctor", coco_folder.resolve(), "--augmentations") == 0
+    assert (tmp_path / "runs" / "doctor" / "augmentations.png").stat().st_size > 1000

@@ -8,7 +8,7 @@ import pytest
 from commands import call
 
 from anchordetr.cli import options
-from anchordetr.cli.options import parse_numbers, parse_patterns, parse_size, require_values
+from anchordetr.cli.options import parse_numbers, parse_patterns, parse_size, require_values, with_optional_values
 from anchordetr.errors import UsageError
 
 
@@ -93,3 +93,10 @@ def test_a_key_that_is_given_twice_is_refused() -> None:
     assert options.changes(None, None, ["epochs=5"], {"train.epochs": 5}) == {"train.epochs": 5}
     with pytest.raises(UsageError, match=r"data\.resolution is given twice, 96 and --set data\.resolution=128"):
         options.changes(None, None, ["resolution=128"], {"data.resolution": 96})
+
+
+def test_the_page_of_augmentations_has_a_default_file() -> None:
+    page = "runs/doctor/augmentations.png"
+    assert with_optional_values(["doctor", "x", "--augmentations"]) == ["doctor", "x", "--augmentations", page]
+    assert with_optional_values(["--augmentations", "--json"]) == ["--augmentations", page, "--json"]
+    assert with_optional_values(["--augmentations", "a.png", "x"]) == ["--augmentations", "a.png", "x"]
