@@ -83,8 +83,8 @@ def by_user(option: str, argument: str) -> str:
 
 
 def setting(key: str, value: str) -> str:
-    """Return how a user changes one key of the configuration: ``--set train.lr=1e-4``, or ``train.lr=1e-4``."""
-    return by_user(f"--set {key}={value}", f"{key}={value}")
+    """Return how a user changes one key of the configuration: ``--set KEY=VALUE``, or the setting of a Python call."""
+    return by_user(f"--set {key}={value}", f"the setting {key}={value}")
 
 
 def limited(value: object, longest: int = _LONGEST_NAME) -> str:

@@ -45,7 +45,7 @@ def predict(
     save: Annotated[
         str,
         typer.Option(
-            help="What to write: json (predictions.json and, as they come, predictions.jsonl), coco (coco.json, with "
+            help="What to write: json (predictions.json, and a .jsonl as they come), coco (coco.json, with "
             "images without detections), yolo-txt (labels/), crops (crops/)."
         ),
     ] = "json",

@@ -93,7 +93,9 @@ def train(
     ] = False,
     accept_changes: Annotated[
         bool,
-        typer.Option("--accept-changes", help="Resume although the configuration has changed.", rich_help_panel=_RUN),
+        typer.Option(
+            "--accept-changes", help="Resume although configuration or data have changed.", rich_help_panel=_RUN
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run in --output-dir.", rich_help_panel=_RUN)
@@ -118,7 +120,9 @@ def train(
         raise UsageError("--weights includes the model: leave out --model, and change parts with --set.")
     if resume and overwrite:
         raise UsageError("--resume continues a run, --overwrite replaces it; give one of them.")
-    if run is not None and (output_dir is not None or not resume):
+    if run is not None and resume and output_dir is not None:
+        raise UsageError(f"The run is named twice, '{run}' and --output-dir {output_dir}; leave out one.")
+    if run is not None and not resume:
         raise UsageError(f"'{run}' is the folder of a run for --resume; name the data set with --data.")
     changes = options.changes(
         recipe,

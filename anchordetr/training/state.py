@@ -58,6 +58,9 @@ def load_state(folder: Path) -> dict[str, Any]:
     """
     newest, previous = folder / STATE_FILE, folder / PREVIOUS_STATE_FILE
     if not holds_state(folder):
+        run = folder.parent.parent  # of a user who named ``best`` or ``last``
+        if holds_state(run / folder.name):
+            raise InputError(f"{folder.parent} is a part of a run; name the folder of the whole run, {run}.")
         raise InputError(
             f"There is nothing to resume: {newest} does not exist. Start without {by_user('--resume', 'resume=True')}."
         )

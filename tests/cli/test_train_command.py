@@ -78,6 +78,12 @@ def test_resuming_needs_the_folder_only(place: Path, monkeypatch: pytest.MonkeyP
     assert len((place / "x/log.jsonl").read_text().splitlines()) == 3
 
 
+def test_a_part_of_a_run_is_no_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--output-dir", "x") == 0
+    assert call("train", "--resume", "x/best", "--device", "cpu") == 1
+    assert "x/best is a part of a run; name the folder of the whole run, x." in capsys.readouterr().err
+
+
 def test_a_run_whose_data_set_is_gone_asks_for_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--output-dir", "x") == 0
     (place / "pets").rename(place / "cats")
@@ -209,7 +215,7 @@ def test_the_data_set_is_looked_at_before_the_network_is_built(
     [
         ([], "Missing option '--data'"),
         (["pets"], "'pets' is the folder of a run for --resume; name the data set with --data."),
-        (["--resume", "x", "--output-dir", "y"], "for --resume"),
+        (["--resume", "x", "--output-dir", "y"], "named twice, 'x' and --output-dir y; leave out one"),
         (["--resume", "--overwrite", "--output-dir", "y"], "give one of them"),
     ],
 )

@@ -42,7 +42,7 @@ def test_schedules(schedule: str, warmup: float, expected: dict[int, float]) -> 
 def test_learning_rates_are_scaled_only_when_told(small_config: Config, capsys: pytest.CaptureFixture[str]) -> None:
     settings = small_config.updated({"train.batch_size": 8, "train.lr": 1e-3, "train.backbone_lr": 1e-4}).train
     assert learning_rates(settings) == (1e-3, 1e-4)
-    assert " train.scale_lr=true would scale them to 0.0005 and 5e-05" in capsys.readouterr().err
+    assert " the setting train.scale_lr=true would scale them to 0.0005 and 5e-05" in capsys.readouterr().err
     assert learning_rates(settings.model_copy(update={"scale_lr": True})) == (5e-4, 5e-5)
     assert "scaled from batch size 16 to 8" in capsys.readouterr().err
     learning_rates(settings.model_copy(update={"batch_size": 16}))
