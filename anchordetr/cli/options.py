@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -311,7 +312,7 @@ AUGMENTATIONS = "runs/doctor/augmentations.png"
 def with_optional_values(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with the default file after an ``--augmentations`` without one, which Typer cannot add."""
     completed = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in pairwise([*arguments, "--"]):
         is_bare = argument == "--augmentations" and following.startswith("-")
         completed += [argument, AUGMENTATIONS] if is_bare else [argument]
     return completed

@@ -98,5 +98,6 @@ def test_a_key_that_is_given_twice_is_refused() -> None:
 def test_the_page_of_augmentations_has_a_default_file() -> None:
     page = "runs/doctor/augmentations.png"
     assert with_optional_values(["doctor", "x", "--augmentations"]) == ["doctor", "x", "--augmentations", page]
+    assert with_optional_values([]) == []
     assert with_optional_values(["--augmentations", "--json"]) == ["--augmentations", page, "--json"]
     assert with_optional_values(["--augmentations", "a.png", "x"]) == ["--augmentations", "a.png", "x"]

@@ -78,7 +78,9 @@ def test_without_the_hub_weights_fail_at_once(offline: Path, monkeypatch: pytest
         raise AssertionError("asked the hub")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fetch)
-    words = r"'test_resnet.* not on this machine, and http://127.*give a file with the setting model\.backbone_weights=FILE"
+    words = (
+        r"'test_resnet.* not on this machine, and http://127.*give a file with the setting model\.backbone_weights=FILE"
+    )
     with pytest.raises(InputError, match=words):
         TimmBody(SMALL, "c4", pretrained=True)
 
