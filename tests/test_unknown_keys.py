@@ -66,7 +66,7 @@ def test_the_command_line_names_its_options() -> None:
         assert setting("train.lr", "1") == "--set train.lr=1"
         assert by_user("--resume", "resume=True") == "--resume"
     assert "it is output_dir." in refusal("train.output")
-    assert setting("train.lr", "1") == "train.lr=1"
+    assert setting("train.lr", "1") == "the setting train.lr=1"
 
 
 def test_at_most_five_known_names_are_listed() -> None:
