@@ -28,9 +28,9 @@ def choose_device(name: Device = "auto") -> torch.device:
     Raises:
         UsageError: this machine has no such device; the message lists those that it has.
     """
-    wanted = _full_name(name)
+    full_name = _full_name(name)
     try:
-        trial = torch.ones(1, device=wanted)
+        trial = torch.ones(1, device=full_name)
         trial.add(1.0).item()  # refuses devices without values, such as "meta"
         return trial.device
     except Exception as error:  # torch raises errors of many types

@@ -117,6 +117,13 @@ def list_files(folder: Path, suffixes: Collection[str], recursive: bool = False)
         raise InputError(f"The folder {error.filename or folder} cannot be listed: {error.strerror}.") from error
 
 
+def numbered(folder: Path) -> Iterator[Path]:
+    """Yield a folder's path and, without an end, those that stand beside it with the numbers 2, 3, ...: ``train-2``."""
+    yield folder
+    for number in itertools.count(2):
+        yield folder.with_name(f"{folder.name}-{number}")
+
+
 def list_folders(folder: Path) -> list[Path]:
     """Return the folders in a folder, sorted, without hidden ones.
 

@@ -74,9 +74,9 @@ def suite_table(by_data: Mapping[str, list[Result]], metric: str) -> str:
     rows = []
     for name in dict.fromkeys(name for groups in runs.values() for name in groups):
         values = {data: [run["history"][-1][metric] for run in groups.get(name, [])] for data, groups in runs.items()}
-        cells = {data: mean_and_deviation(found) if found else "-" for data, found in values.items()}
+        by_data = {data: mean_and_deviation(found) if found else "-" for data, found in values.items()}
         overall = f"{mean(map(mean, values.values())):.3f}" if all(values.values()) else "-"
-        rows.append({"network": name, **cells, "mean": overall})
+        rows.append({"network": name, **by_data, "mean": overall})
     return markdown(rows)
 
 

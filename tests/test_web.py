@@ -30,17 +30,17 @@ def test_an_open_and_a_closed_port(open_port: int) -> None:
 
 
 def test_a_name_server_that_does_not_respond_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, answered = threading.Event(), threading.Event()
+    asked, responded = threading.Event(), threading.Event()
 
     def wait(*arguments: object) -> None:
         asked.set()
-        answered.wait(30)
+        responded.wait(30)
         raise OSError
 
     monkeypatch.setattr(socket, "create_connection", wait)
     assert not is_reachable("http://name", seconds=0.2)
     assert asked.is_set()
-    answered.set()
+    responded.set()
 
 
 def test_a_proxy_is_what_has_to_be_reached(open_port: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from anchordetr.cli.prediction_formats import FORMATS, WHOLE_FILES, Categories, Format
 from anchordetr.disk import make_writable_folder
 from anchordetr.errors import InputError, UsageError, closest_match
-from anchordetr.files import require_replaceable
+from anchordetr.files import numbered, require_replaceable
 
 _DEFAULT = Path("runs/predict")
 _RESULTS = re.compile(rf"{'|'.join(map(re.escape, WHOLE_FILES))}|labels|crops|\d{{4,}}_.*\.(jpg|png)")
@@ -28,8 +27,7 @@ def output_folder(given: Path | None, overwrite: bool) -> Path:
         InputError: the given folder holds results, and ``overwrite`` is false.
         WriteError: the folder cannot be written.
     """
-    later = (_DEFAULT.with_name(f"{_DEFAULT.name}-{number}") for number in itertools.count(2))
-    candidates = [given] if given else itertools.chain([_DEFAULT], later)
+    candidates = [given] if given else numbered(_DEFAULT)
     folder = next((folder for folder in candidates if overwrite or _result_in(folder) is None), None)
     if folder is None:
         raise InputError(
@@ -49,7 +47,7 @@ def _result_in(folder: Path) -> Path | None:
 
 
 def parse_formats(text: str, images: bool) -> list[type[Format]]:
-    """Return the formats that are named, separated by commas, and that of annotated images if they are wanted.
+    """Return the formats that are named, separated by commas, and that of annotated images if they are asked for.
 
     Raises:
         UsageError: there is no such format.

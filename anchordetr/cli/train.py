@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from anchordetr.cli import options
 from anchordetr.cli.settings import HelpSettings
 from anchordetr.cli.tables import print_facts, print_json, print_metrics
 from anchordetr.errors import InputError, UsageError
+from anchordetr.files import numbered
 
 if TYPE_CHECKING:
     from anchordetr.detector import Detector
@@ -197,13 +197,6 @@ def _new_detector(
     return Detector.from_pretrained(weights or "", device, settings=changes)
 
 
-def _default_folders() -> Iterator[Path]:
-    """Yield the output folders of runs that name none, in their order."""
-    yield _FOLDER
-    for number in count(2):
-        yield _FOLDER.with_name(f"{_FOLDER.name}-{number}")
-
-
 def _free_folder() -> Path:
     """Return the first default folder that does not exist or is empty.
 
@@ -212,7 +205,7 @@ def _free_folder() -> Path:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("Several processes train together; name one folder for all with --output-dir.")
-    return next(folder for folder in _default_folders() if not folder.exists() or not any(folder.iterdir()))
+    return next(folder for folder in numbered(_FOLDER) if not folder.exists() or not any(folder.iterdir()))
 
 
 def _newest_folder() -> Path:
@@ -228,7 +221,7 @@ def _newest_folder() -> Path:
 
 
 def _until_missing() -> Iterator[Path]:
-    for folder in _default_folders():
+    for folder in numbered(_FOLDER):
         if not folder.exists():
             return
         if (folder / "last").is_dir():
