@@ -56,7 +56,7 @@ from anchordetr.files import write_text
 from anchordetr.machine import describe_machine
 from anchordetr.metrics import Metrics
 from anchordetr.models.builders import build_model
-from anchordetr.models.presets import PRESETS
+from anchordetr.models.presets import PRESETS, V2_FUSION, V2_PARTS
 from anchordetr.predictor import detect
 from anchordetr.profiling.timing import compare
 from anchordetr.training.builder import build_trainer
@@ -66,24 +66,14 @@ from anchordetr.training.trainer import Trainer
 LOCAL_INIT: dict[str, Any] = {"model.init": "local", "model.encoder_loss": True}
 BEYOND_THE_PAPER: dict[str, Any] = {**LOCAL_INIT, "model.box_refinement": True, "model.denoising_groups": 3}
 WITH_ROTARY: dict[str, Any] = {**BEYOND_THE_PAPER, "model.attention": "rcda_rotary"}
-BOXES: dict[str, Any] = {
-    "model.queries": "proposals",
-    "model.box_offsets": "relative",
-    "model.box_bias": True,
-    "model.encode_sizes": True,
-    "model.denoising_groups": 8,
-    "model.denoising_negatives": True,
-    "model.denoising_size_noise": 0.4,
-}
-FUSED: dict[str, Any] = {"model.features": "c3_c4_c5", "model.fusion_level": "c3"}
 OURS: dict[str, dict[str, Any]] = {
     "ours": {},
     "ours_local_init": LOCAL_INIT,
     "ours_beyond_the_paper": BEYOND_THE_PAPER,
     "ours_with_rotary": WITH_ROTARY,
-    "ours_with_rotary_fused": {**WITH_ROTARY, **FUSED},
-    "ours_with_boxes": {**WITH_ROTARY, **BOXES},
-    "ours_with_boxes_fused": {**WITH_ROTARY, **BOXES, **FUSED},
+    "ours_with_rotary_fused": {**WITH_ROTARY, **V2_FUSION},
+    "ours_with_boxes": V2_PARTS,
+    "ours_with_boxes_fused": {**V2_PARTS, **V2_FUSION},
 }
 MODELS = (*OURS, *PEERS, *TORCHVISION_PEERS)
 CHOICES = (*MODELS, *VARIANTS, *PRESETS)

@@ -50,7 +50,7 @@ PRESETS: dict[str, Config] = {
     ),
 }
 
-_BEYOND_THE_PAPER = {
+V2_PARTS = {
     "model.attention": "rcda_rotary",
     "model.init": "local",
     "model.encoder_loss": True,
@@ -63,7 +63,11 @@ _BEYOND_THE_PAPER = {
     "model.denoising_negatives": True,
     "model.denoising_size_noise": 0.4,
 }
-_FUSED = {"model.features": "c3_c4_c5", "model.fusion_level": "c3"}
+"""What all presets of the second family change of the paper's network."""
+
+V2_FUSION = {"model.features": "c3_c4_c5", "model.fusion_level": "c3"}
+"""What the smaller ones change in addition."""
+
 _SMALL = Config(
     model=ModelConfig(
         backbone="tf_efficientnet_lite0",
@@ -78,9 +82,9 @@ _SMALL = Config(
     train=TrainConfig(lr=1e-3, backbone_lr=5e-4, warmup=0.05, clip_max_norm=1.0),
 )
 PRESETS |= {
-    "anchordetr_v2_r50_dc5": PRESETS["anchordetr_r50_dc5"].updated(_BEYOND_THE_PAPER),
-    "anchordetr_v2_small": _SMALL.updated(_BEYOND_THE_PAPER | _FUSED),
-    "anchordetr_v2_tiny": PRESETS["anchordetr_tiny"].updated(_BEYOND_THE_PAPER | _FUSED),
+    "anchordetr_v2_r50_dc5": PRESETS["anchordetr_r50_dc5"].updated(V2_PARTS),
+    "anchordetr_v2_small": _SMALL.updated(V2_PARTS | V2_FUSION),
+    "anchordetr_v2_tiny": PRESETS["anchordetr_tiny"].updated(V2_PARTS | V2_FUSION),
 }
 
 RECIPES: dict[str, dict[str, Any]] = {
