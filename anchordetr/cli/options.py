@@ -21,6 +21,12 @@ TRAINING = "Training"
 MACHINE = "Machine"
 OF_MODEL = "the model's"
 
+
+def of_model(text: str, panel: str = TRAINING) -> Any:
+    """Return an option of a setting that is the model's own where it is not given."""
+    return typer.Option(help=text, show_default=OF_MODEL, rich_help_panel=panel)
+
+
 DATA_HELP = "A folder, data.yaml, COCO's JSON file or a .zip of them (docs/data.md), or 'shapes' for generated images."
 Data = Annotated[str, typer.Option(help=DATA_HELP)]
 ValFraction = Annotated[
@@ -52,72 +58,24 @@ InferencePrecision = Annotated[
         "--precision", help="Number format: fp32, bf16 or fp16.", show_default="fp32", rich_help_panel=MACHINE
     ),
 ]
-Resolution = Annotated[
-    int | None,
-    typer.Option(
-        help="Pixels of the long side of images, in evaluation and training.",
-        show_default=OF_MODEL,
-        rich_help_panel=TRAINING,
-    ),
-]
+Resolution = Annotated[int | None, of_model("Pixels of the long side of images, in evaluation and training.")]
 InferenceResolution = Annotated[
     int | None,
     typer.Option(
         help="Pixels of the long side of images; another one than in training is allowed.", show_default=OF_MODEL
     ),
 ]
-Epochs = Annotated[
-    int | None, typer.Option(help="Total number of epochs.", show_default=OF_MODEL, rich_help_panel=TRAINING)
-]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Images per optimizer step.", show_default=OF_MODEL, rich_help_panel=TRAINING)
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(
-        help="Learning rate of all parameters but the backbone's.", show_default=OF_MODEL, rich_help_panel=TRAINING
-    ),
-]
-BackboneLearningRate = Annotated[
-    float | None,
-    typer.Option(help="Learning rate of the backbone.", show_default=OF_MODEL, rich_help_panel=TRAINING),
-]
-Ema = Annotated[
-    float | None,
-    typer.Option(
-        help="Decay of the EMA of the weights, such as 0.995; 0 is no EMA.",
-        show_default=OF_MODEL,
-        rich_help_panel=TRAINING,
-    ),
-]
-Patience = Annotated[
-    int | None,
-    typer.Option(
-        help="Stop after so many evaluations without a better AP; 0 is never.",
-        show_default=OF_MODEL,
-        rich_help_panel=TRAINING,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        help="Random seed of initial weights, shuffling and augmentation.",
-        show_default=OF_MODEL,
-        rich_help_panel=TRAINING,
-    ),
-]
+Epochs = Annotated[int | None, of_model("Total number of epochs.")]
+BatchSize = Annotated[int | None, of_model("Images per optimizer step.")]
+LearningRate = Annotated[float | None, of_model("Learning rate of all parameters but the backbone's.")]
+BackboneLearningRate = Annotated[float | None, of_model("Learning rate of the backbone.")]
+Ema = Annotated[float | None, of_model("Decay of the EMA of the weights, such as 0.995; 0 is no EMA.")]
+Patience = Annotated[int | None, of_model("Stop after so many evaluations without a better AP; 0 is never.")]
+Seed = Annotated[int | None, of_model("Random seed of initial weights, shuffling and augmentation.")]
 Workers = Annotated[
-    int | None,
-    typer.Option(
-        help="Worker processes that load images; 0 loads them in the main process.",
-        show_default=OF_MODEL,
-        rich_help_panel=MACHINE,
-    ),
+    int | None, of_model("Worker processes that load images; 0 loads them in the main process.", MACHINE)
 ]
-Precision = Annotated[
-    str | None,
-    typer.Option(help="Number format: fp32, bf16 or fp16.", show_default=OF_MODEL, rich_help_panel=MACHINE),
-]
+Precision = Annotated[str | None, of_model("Number format: fp32, bf16 or fp16.", MACHINE)]
 GradientCheckpointing = Annotated[
     bool | None,
     typer.Option(

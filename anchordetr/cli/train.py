@@ -101,12 +101,7 @@ def train(
         bool, typer.Option("--overwrite", help="Replace the run in --output-dir.", rich_help_panel=_RUN)
     ] = False,
     save_every: Annotated[
-        int | None,
-        typer.Option(
-            help="Also save the state after so many steps; 0 is never.",
-            show_default=options.OF_MODEL,
-            rich_help_panel=_RUN,
-        ),
+        int | None, options.of_model("Also save the state after so many steps; 0 is never.", _RUN)
     ] = None,
     dry_run: Annotated[
         bool,
