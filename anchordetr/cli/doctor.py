@@ -81,7 +81,7 @@ def doctor(
     from anchordetr.training.data import holdout_of
 
     given = options.given(data__layout=layout, data__val_fraction=val_fraction, train__seed=seed)
-    settings = preset(model).updated({**options.changes(recipe, config, set_), **given})
+    settings = preset(model).updated(options.changes(recipe, config, set_, given))
     pages = {"Samples": samples, **({} if augmentations is None else {"Augmentations": augmentations})}
     writable = {title: page for title, page in pages.items() if _check_page(title, page)}
     if fix is not None:
